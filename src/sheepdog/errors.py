@@ -1,0 +1,67 @@
+"""Every exception that Sheepdog raises.
+
+SheepdogError
+├── ConfigError (ValueError)          a key or value of the configuration is wrong
+├── ArgumentsError (TypeError)        an item of args is not a tuple, list or dict
+├── SerialisationError (TypeError)    a function, argument or result cannot travel
+├── RequestNotFound (ValueError)      no such request, or no such task, in this database
+├── StorageError                      the database file cannot be used
+├── ServerError (RuntimeError)        the server cannot run
+│   └── PortInUse                     ... because its port is taken
+├── HostError                         a machine cannot be reached
+│   └── CommandFailed                 it was reached, and the command failed there
+└── SchedulerError                    the batch system did not take or does not know the array job
+"""
+
+
+class SheepdogError(Exception):
+    """Any error of Sheepdog's own."""
+
+
+class ConfigError(SheepdogError, ValueError):
+    """A key or value of the configuration is wrong."""
+
+
+class ArgumentsError(SheepdogError, TypeError):
+    """An item of args is not a tuple, a list or a dict."""
+
+
+class SerialisationError(SheepdogError, TypeError):
+    """A function, an argument or a result cannot travel."""
+
+
+class RequestNotFound(SheepdogError, ValueError):
+    """There is no such request or task in this database."""
+
+
+class StorageError(SheepdogError):
+    """The database file cannot be used."""
+
+
+class ServerError(SheepdogError, RuntimeError):
+    """The server cannot run."""
+
+
+class PortInUse(ServerError):
+    """Another program listens on the server's port."""
+
+
+class HostError(SheepdogError):
+    """A machine cannot be reached, or does not answer in time."""
+
+
+class CommandFailed(HostError):
+    """A command ran on a host and ended with another status than 0.
+
+    status is its exit status; output and errors are the bytes it wrote.
+    """
+
+    def __init__(self, message: str, status: int, output: bytes, errors: bytes) -> None:
+        super().__init__(message)
+        self.status = status
+        self.output = output
+        self.errors = errors
+
+
+class SchedulerError(SheepdogError):
+    """The batch system refused an array job, or cannot be asked about it."""
