@@ -9,7 +9,8 @@ SheepdogError
 ├── ServerError (RuntimeError)        the server cannot run
 │   └── PortInUse                     ... because its port is taken
 ├── HostError                         a machine cannot be reached
-│   └── CommandFailed                 it was reached, and the command failed there
+│   ├── CommandFailed                 it was reached, and the command failed there
+│   └── ConnectionLost                the connection broke; the command may have run
 └── SchedulerError                    the batch system did not take or does not know the array job
 """
 
@@ -61,6 +62,10 @@ class CommandFailed(HostError):
         self.status = status
         self.output = output
         self.errors = errors
+
+
+class ConnectionLost(HostError):
+    """The connection broke while a command was running: it may have run to its end, or not at all."""
 
 
 class SchedulerError(SheepdogError):

@@ -1,0 +1,54 @@
+"""Run your function over many argument tuples on the cluster you can ssh to, with nothing installed there.
+
+import sheepdog
+results = sheepdog.map(f, [(1, 2), (3, 4)], {"host": "fear"})
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import client, config, deployment, errors, job_file, serialisation, server, storage
+    from .config import Config
+    from .errors import SheepdogError
+    from .functional import get_errors, get_results, map, map_async
+    from .server import Server
+    from .storage import Storage
+
+_HOMES = {
+    "Config": "config",
+    "Server": "server",
+    "SheepdogError": "errors",
+    "Storage": "storage",
+    "get_errors": "functional",
+    "get_results": "functional",
+    "map": "functional",
+    "map_async": "functional",
+}
+_MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisation", "server", "storage")
+
+__all__ = ["Config", "Server", "SheepdogError", "Storage", "get_errors", "get_results", "map", "map_async"] + [
+    "client",
+    "config",
+    "deployment",
+    "errors",
+    "job_file",
+    "serialisation",
+    "server",
+    "storage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: most of it is slow to import, and a worker host's time is short."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,813 @@
+"""The worker: fetches tasks from the server, runs them in a child process, reports their outcomes.
+
+This one file travels to the cluster and runs there on a bare Python, 3.6 or newer. It imports the standard library
+and nothing else; the host imports from it what both ends must agree on (the frames, how a value is dumped).
+
+    server  <-- exchange(outcomes, want) -- PARENT  -- tasks, tokens -->  CHILD
+            --- tasks ------------------->          <-- outcomes --------  runs the function
+
+The parent talks: heartbeats, outcomes, retries. The child runs the function, and may die of it: the parent reports
+that as the task's outcome and forks another. A task is the child's once it has read a token for it from a pipe; a
+token that the parent reads back first is a task recalled. So neither can believe that the other has it.
+
+Run as: python client.py DIRECTORY ELEMENT. The directory holds secret.json (see job_file.py) and cloudpickle.zip;
+the element is the name of this copy within its array job.
+"""
+
+import collections
+import http.client
+import importlib.util
+import io
+import json
+import os
+import pickle
+import random
+import select
+import signal
+import socket
+import ssl
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import types
+import uuid
+
+PROTOCOL = 1  # of the exchange between worker and server
+PICKLE_PROTOCOL = 4  # 5 cannot be read by 3.6 and 3.7
+CHUNK = 1 << 20
+IN_MEMORY = 8 << 20  # a larger blob waits in a temporary file
+MAX_HEADER = 8 << 20
+MAX_TEXT = 64 << 10  # of an error
+MAX_OUTPUT = 16 << 10  # what is kept of a task's output: its end
+MAX_CALL = 32 << 20  # outcomes sent in one call, unless a single one is larger
+MAX_BATCH = 1000
+BATCH_SECONDS = 0.5  # the work that a batch should hold
+STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
+NAP = 0.002  # between two looks at a child that has much to say
+JOIN_PATIENCE = 600.0  # how long a worker that never reached the server tries
+
+RESULT, ERROR = 0, 1  # the kinds of outcome, on the wire
+OUTCOME = struct.Struct("!QIBdQI")  # index, attempt, kind, seconds, bytes of value, bytes of output
+TASK = struct.Struct("!QIQ")  # index, attempt, bytes of arguments
+
+Outcome = collections.namedtuple("Outcome", "index attempt kind seconds value output")
+
+
+# --- frames: a length, a JSON header, raw blobs
+
+
+def pack(header, lengths):
+    """Return the first bytes of a frame; the blobs, of these lengths, follow it."""
+    text = json.dumps(dict(header, blobs=lengths), separators=(",", ":")).encode()
+    return struct.pack("!I", len(text)) + text
+
+
+def unpack(stream):
+    """Read a frame's header from a binary stream; ValueError if it is none. header["blobs"] holds the lengths."""
+    start = stream.read(4)
+    if len(start) != 4:
+        raise ValueError("the frame is cut off")
+    (length,) = struct.unpack("!I", start)
+    if length > MAX_HEADER:
+        raise ValueError("the header has %d bytes; %d are allowed" % (length, MAX_HEADER))
+    text = stream.read(length)
+    if len(text) != length:
+        raise ValueError("the frame is cut off")
+    try:
+        header = json.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("the header is nested too deeply")
+    if not isinstance(header, dict):
+        raise ValueError("the header is not an object")
+    lengths = header.get("blobs")
+    if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
+        raise ValueError("blobs must be a list of lengths")
+    return header
+
+
+def read_blob(stream, length):
+    """Read a blob: bytes, or a temporary file if it is large."""
+    if length <= IN_MEMORY:
+        blob = stream.read(length)
+        if len(blob) != length:
+            raise ValueError("the frame is cut off")
+        return blob
+    spool = tempfile.TemporaryFile()
+    while length:
+        chunk = stream.read(min(CHUNK, length))
+        if not chunk:
+            spool.close()
+            raise ValueError("the frame is cut off")
+        spool.write(chunk)
+        length -= len(chunk)
+    return spool
+
+
+def size_of(blob):
+    """Return the length of a blob, be it bytes or a file."""
+    return len(blob) if isinstance(blob, bytes) else blob.seek(0, io.SEEK_END)
+
+
+def chunks_of(blob):
+    """Yield a blob in pieces."""
+    if isinstance(blob, bytes):
+        yield blob
+        return
+    blob.seek(0)
+    while True:
+        chunk = blob.read(CHUNK)
+        if not chunk:
+            return
+        yield chunk
+
+
+# --- values
+
+
+def dump(value):
+    """Pickle a value; by value what the other side could not import.
+
+    A pickle without the opcode STACK_GLOBAL names no class or function: plain data, which needs no cloudpickle.
+    """
+    try:
+        data = pickle.dumps(value, PICKLE_PROTOCOL)
+        if b"\x93" not in data:
+            return data
+    except Exception:  # cloudpickle may know better, and words the error if not
+        pass
+    import cloudpickle
+
+    return cloudpickle.dumps(value, PICKLE_PROTOCOL)
+
+
+def describe_python():
+    """Return what decides whether bytecode can be exchanged."""
+    return {
+        "implementation": sys.implementation.name,
+        "version": "%d.%d.%d" % sys.version_info[:3],
+        "magic": importlib.util.MAGIC_NUMBER.hex(),
+        "executable": sys.executable,
+    }
+
+
+def shorten(text, limit=MAX_TEXT):
+    """Cut the middle out of a long text."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return "%s\n... %d characters left out ...\n%s" % (text[:half], len(text) - 2 * half, text[-half:])
+
+
+def explain(error, skip=0):
+    """Return an exception as text: a one-line summary, then the traceback without its first frames."""
+    name = type(error).__name__
+    try:
+        message = " ".join(str(error).split())
+        summary = "%s: %s" % (name, message) if message else name
+    except BaseException:
+        summary = name + " (its message cannot be shown)"
+    trace = error.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None else None
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:
+        text = "".join(traceback.format_tb(trace))
+    return (shorten(summary, 500) + "\n" + shorten(text)).encode("utf-8", "backslashreplace")
+
+
+# --- the child
+
+
+def inject(function, namespace):
+    """Make the names of a namespace global to a function and to the functions in it.
+
+    Functions that were pickled by value have globals of their own; a module that was really imported stays as it is,
+    unless the function itself lives in it.
+    """
+    targets = [global_names(function)] if namespace else []
+    for value in namespace.values():
+        names = global_names(value)
+        module = sys.modules.get(getattr(value, "__module__", None) or "")
+        if names is not None and (module is None or vars(module) is not names):
+            targets.append(names)
+    for names in targets:
+        if names is not None:
+            names.update(namespace)
+
+
+def global_names(value):
+    """Return the globals of whatever function a callable calls in the end, or None."""
+    seen = 0
+    while not isinstance(value, types.FunctionType) and seen < 100:
+        seen += 1
+        if hasattr(value, "__func__"):  # a bound method
+            value = value.__func__
+        elif hasattr(value, "func"):  # functools.partial
+            value = value.func
+        elif hasattr(value, "__wrapped__"):
+            value = value.__wrapped__
+        elif isinstance(value, type):
+            value = value.__init__
+        elif isinstance(getattr(type(value), "__call__", None), types.FunctionType):
+            value = type(value).__call__
+        else:
+            return None
+    return value.__globals__
+
+
+def load_function(function, namespace):
+    """Return the callable from its two pickles, which share one memo."""
+    unpickler = pickle.Unpickler(io.BytesIO(function + namespace))
+    target = unpickler.load()
+    inject(target, unpickler.load() if namespace else {})
+    return target
+
+
+def read_exactly(fd, length):
+    """Read this many bytes from a pipe; EOFError if it ends first."""
+    parts = []
+    while length:
+        part = os.read(fd, min(length, CHUNK))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+def write_all(fd, data):
+    """Write all of the data to a pipe."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def die_with_parent():
+    """Ask the kernel to end this process when its parent ends. Elsewhere than on Linux, a closed pipe does it."""
+    if sys.platform.startswith("linux"):
+        try:
+            import ctypes
+
+            ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
+        except (ImportError, OSError, AttributeError):
+            pass
+
+
+def limit_memory(limit):
+    """Limit the address space of this process, in bytes."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+class Capture(object):
+    """What the task prints: both of its streams, into one file that the parent can read when the child is dead."""
+
+    def __init__(self):
+        try:
+            self.file = tempfile.TemporaryFile(mode="ab+", buffering=0)
+        except OSError:  # a full or missing temporary directory is no reason not to compute
+            self.file = open(os.devnull, "ab+", buffering=0)
+
+    def redirect(self):
+        """Send the streams of this process into the file."""
+        os.dup2(self.file.fileno(), 1)
+        os.dup2(self.file.fileno(), 2)
+        self.streams = [
+            open(fd, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) for fd in (1, 2)
+        ]
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self.streams
+
+    def take(self):
+        """Return the end of what was printed, and empty the file."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass
+        if [sys.stdout, sys.stderr] != self.streams or any(stream.closed for stream in self.streams):
+            self.redirect()
+        return self.end()
+
+    def end(self):
+        """Return the end of the file, and empty it."""
+        fd = self.file.fileno()
+        size = os.fstat(fd).st_size
+        if not size:
+            return b""
+        self.file.seek(max(0, size - MAX_OUTPUT))
+        output = self.file.read(MAX_OUTPUT)
+        os.ftruncate(fd, 0)
+        return output if size <= MAX_OUTPUT else b"... %d bytes left out ...\n" % (size - MAX_OUTPUT) + output
+
+
+class Target(object):
+    """The function that the tasks call. Loaded at the first task, so that a failure is that task's outcome."""
+
+    def __init__(self, function, namespace):
+        self.blobs = (function, namespace)
+        self.function = None
+
+    def __call__(self, arguments):
+        """Return the kind and the value of the outcome."""
+        try:
+            if self.function is None:
+                try:
+                    self.function = load_function(*self.blobs)
+                    self.blobs = ()
+                except BaseException as error:
+                    return ERROR, b"the function cannot be loaded here: " + explain(error, 2)
+            try:
+                args, kwargs = pickle.loads(arguments)
+            except BaseException as error:
+                return ERROR, b"the arguments cannot be loaded here: " + explain(error, 1)
+            result = self.function(*args, **kwargs)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
+            return ERROR, explain(error, 1)
+        try:
+            return RESULT, dump(result)
+        except BaseException as error:
+            what = "the result, a %s, cannot be serialised: " % type(result).__name__
+            return ERROR, what.encode() + explain(error, 1)
+
+
+def run_child(pipes, capture, secret, function, namespace):
+    """Run tasks until the pipe of tasks is closed."""
+    tasks, tokens, outcomes = pipes
+    os.setsid()
+    die_with_parent()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    capture.redirect()
+    if secret.get("memory_limit"):
+        limit_memory(secret["memory_limit"])
+    sys.modules["__main__"] = types.ModuleType("__main__")  # the user's names must not meet this file's
+    sys.argv = [""]
+    sys.path[0:1] = [os.path.join(secret["directory"], "cloudpickle.zip")]
+    os.environ["SHEEPDOG_REQUEST_ID"] = str(secret["request"])
+    target = Target(function, namespace)
+    last_attempt = None
+    while True:
+        try:
+            (count,) = struct.unpack("!I", read_exactly(tasks, 4))
+        except EOFError:
+            os._exit(0)
+        batch = []  # read as a whole: the parent must not wait for a task to end
+        for _ in range(count):
+            index, attempt, length = TASK.unpack(read_exactly(tasks, TASK.size))
+            batch.append((index, attempt, read_exactly(tasks, length)))
+        batch.reverse()
+        while batch:
+            index, attempt, arguments = batch.pop()
+            try:
+                os.read(tokens, 1)
+            except BlockingIOError:  # recalled
+                continue
+            os.environ["SHEEPDOG_TASK_INDEX"] = str(index)
+            if attempt != last_attempt:
+                os.environ["SHEEPDOG_ATTEMPT"] = str(attempt)
+                last_attempt = attempt
+            clock = time.perf_counter()
+            kind, value = target(arguments)
+            seconds = time.perf_counter() - clock
+            if len(value) > secret["max_value"]:
+                text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
+                kind, value = ERROR, (text % (len(value), secret["max_value"])).encode()
+            output = capture.take()
+            head = OUTCOME.pack(index, attempt, kind, seconds, len(value), len(output))
+            if len(value) < CHUNK:
+                write_all(outcomes, head + value + output)
+            else:
+                for part in (head, value, output):
+                    write_all(outcomes, part)
+            del value, arguments
+
+
+# --- the parent
+
+
+class Child(object):
+    """The process that runs the function, seen from the parent."""
+
+    def __init__(self, secret, function, namespace):
+        self.running = collections.OrderedDict()  # index -> attempt, blob; in the order of running
+        self.capture = Capture()
+        self.buffer = bytearray()
+        self.large = None  # an outcome whose value is on its way into a file
+        tasks, self.tasks = os.pipe()
+        tokens, self.tokens = os.pipe()
+        self.outcomes, outcomes = os.pipe()
+        self.spare_tokens = os.dup(tokens)
+        os.set_blocking(tokens, False)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                for fd in range(3, 1024):
+                    if fd not in (tasks, tokens, outcomes, self.capture.file.fileno()):
+                        try:
+                            os.close(fd)
+                        except OSError:
+                            pass
+                blobs = [b"".join(chunks_of(blob)) for blob in (function, namespace)]
+                run_child((tasks, tokens, outcomes), self.capture, secret, *blobs)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        for fd in (tasks, tokens, outcomes):
+            os.close(fd)
+        os.set_blocking(self.outcomes, False)
+
+    def give(self, tasks):
+        """Hand tasks, (index, attempt, blob), to a child that has none."""
+        for index, attempt, blob in tasks:
+            self.running[index] = (attempt, blob)
+        os.write(self.tokens, b"." * len(tasks))
+        self.started = time.monotonic()
+        try:
+            out = bytearray(struct.pack("!I", len(tasks)))
+            for index, attempt, blob in tasks:
+                out += TASK.pack(index, attempt, size_of(blob))
+                for chunk in chunks_of(blob):
+                    out += chunk
+                    if len(out) >= CHUNK:
+                        self._send(out)
+                        out = bytearray()
+            self._send(out)
+        except BrokenPipeError:
+            pass  # it is dead: collect() says so
+
+    def _send(self, data):
+        write_all(self.tasks, data)
+
+    def recall(self):
+        """Take back the tasks that the child has not started; return them."""
+        count = self._take_tokens()
+        back = []
+        for index in list(self.running)[len(self.running) - count :]:
+            attempt, blob = self.running.pop(index)
+            back.append((index, attempt, blob))
+        return back
+
+    def _take_tokens(self):
+        try:
+            return len(os.read(self.spare_tokens, 65536))
+        except BlockingIOError:
+            return 0
+
+    def collect(self, timeout):
+        """Wait for the child to say something. Return its outcomes, and whether it has ended."""
+        if not select.select([self.outcomes], [], [], max(0.0, timeout))[0]:
+            return [], False
+        found = []
+        while True:
+            try:
+                data = os.read(self.outcomes, CHUNK)
+            except BlockingIOError:
+                return found, False
+            if not data:
+                return found, True
+            found.extend(self._parse(data))
+            if len(data) < CHUNK:
+                return found, False
+
+    def _parse(self, data):
+        self.buffer += data
+        while True:
+            if self.large is not None:
+                spool, missing, head = self.large
+                part = self.buffer[:missing]
+                spool.write(part)
+                del self.buffer[: len(part)]
+                self.large = (spool, missing - len(part), head)
+                if missing > len(part) or len(self.buffer) < head[5]:
+                    return
+                value = spool
+            else:
+                if len(self.buffer) < OUTCOME.size:
+                    return
+                head = OUTCOME.unpack_from(self.buffer)
+                if head[4] > IN_MEMORY:
+                    del self.buffer[: OUTCOME.size]
+                    self.large = (tempfile.TemporaryFile(), head[4], head)
+                    continue
+                if len(self.buffer) < OUTCOME.size + head[4] + head[5]:
+                    return
+                value = bytes(self.buffer[OUTCOME.size : OUTCOME.size + head[4]])
+                del self.buffer[: OUTCOME.size + head[4]]
+            output = bytes(self.buffer[: head[5]])
+            del self.buffer[: head[5]]
+            self.large = None
+            self.running.pop(head[0], None)
+            yield Outcome(head[0], head[1], head[2], head[3], value, output)
+
+    def autopsy(self):
+        """Return how a dead child ended, the outcome of the task it died of, if any, and the tasks it left."""
+        try:
+            status = os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:
+            status = 0
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            names = {int(s): s.name for s in signal.Signals}
+            how = "was killed by signal %d (%s)" % (number, names.get(number, "?"))
+        else:
+            how = "exited with status %d" % os.WEXITSTATUS(status)
+        left = self.recall()
+        outcome = None
+        if self.running:  # it had a token for this one
+            index, (attempt, _) = next(iter(self.running.items()))
+            text = "the task's process %s before the function returned" % how
+            seconds = time.monotonic() - self.started
+            outcome = Outcome(index, attempt, ERROR, seconds, text.encode(), self.capture.end())
+        self.running.clear()
+        self.close()
+        return how, outcome, left
+
+    def close(self):
+        """Close the pipes and the captured output."""
+        for fd in (self.tasks, self.tokens, self.spare_tokens, self.outcomes):
+            os.close(fd)
+        self.capture.file.close()
+
+    def kill(self):
+        """End the child and what it started in its process group."""
+        for target in (-self.pid, self.pid):
+            try:
+                os.kill(target, signal.SIGKILL)
+            except OSError:
+                pass
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+        self.close()
+
+
+class Refused(Exception):
+    """The server will not have this worker: it ends."""
+
+
+class Line(object):
+    """The connection to the server: one call at a time, kept alive. OSError or HTTPException if it fails."""
+
+    def __init__(self, secret):
+        self.secret = secret
+        self.turn = 0
+        self.connection = None
+        self.context = ssl.create_default_context(cadata=secret["certificate"])
+        self.context.check_hostname = False  # the certificate itself is pinned
+        self.context.options |= ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
+
+    def call(self, verb, header, blobs=()):
+        """Send a frame and return the stream of the reply's body."""
+        lengths = [size_of(blob) for blob in blobs]
+        head = pack(header, lengths)
+        total = len(head) + sum(lengths)
+        if total < CHUNK:
+            body = head + b"".join(blobs)
+        else:
+            body = (chunk for blob in [head] + list(blobs) for chunk in chunks_of(blob))
+        try:
+            if self.connection is None:
+                urls = self.secret["urls"]
+                host, port = urls[self.turn % len(urls)].rsplit("://", 1)[1].rsplit(":", 1)
+                self.connection = http.client.HTTPSConnection(
+                    host.strip("[]"), int(port), timeout=60, context=self.context
+                )
+            self.connection.request(
+                "POST",
+                "/requests/%d/%s" % (self.secret["request"], verb),
+                body,
+                {
+                    "Authorization": "Bearer " + self.secret["token"],
+                    "Content-Type": "application/x-sheepdog",
+                    "Content-Length": str(total),
+                },
+            )
+            reply = self.connection.getresponse()
+            if reply.status == 200:
+                return reply
+            text = reply.read(4096).decode("utf-8", "replace")
+            if reply.status < 500 and reply.status != 429:
+                raise Refused("%d: %s" % (reply.status, text))
+            raise OSError("the server says %d: %s" % (reply.status, text))
+        except (OSError, http.client.HTTPException, ValueError):
+            self.hang_up()
+            raise
+
+    def hang_up(self):
+        """Close the connection; the next call opens another, to the next address if there are several."""
+        self.turn += 1
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+class Worker(object):
+    """The parent: keeps the child busy and the server informed."""
+
+    def __init__(self, directory, element):
+        with open(os.path.join(directory, "secret.json"), encoding="utf-8") as file:
+            self.secret = json.load(file)
+        self.secret["directory"] = directory
+        self.line = Line(self.secret)
+        self.id = uuid.uuid4().hex
+        self.about = {"worker": self.id, "host": socket.gethostname(), "pid": os.getpid(), "element": element}
+        self.calls = 0
+        self.child = None
+        self.outcomes = collections.deque()
+        self.settings = None
+        self.want = 1
+        self.failures = 0
+        self.spare_deaths = 0
+        self.last_answer = time.monotonic()
+        self.next_call = 0.0
+
+    def log(self, text):
+        """Write a line to the scheduler's output file."""
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), "worker %s: %s" % (self.id[:8], text), flush=True)
+
+    def run(self):
+        """Work until there is nothing left to do."""
+        python = sys.version.split()[0]
+        self.log("on %s, Python %s, request %d" % (self.about["host"], python, self.secret["request"]))
+        try:
+            self.join()
+            while self.step():
+                pass
+        finally:
+            if self.child is not None:
+                self.child.kill()
+        self.log("nothing left to do")
+
+    def step(self):
+        """Do one thing: listen to the child or talk to the server. Return False when told to stop."""
+        busy = self.child is not None and self.child.running
+        now = time.monotonic()
+        if busy:
+            limit = self.next_call
+            if len(self.child.running) > 1:
+                limit = min(limit, self.child.started + STUCK)
+            self.listen(limit - now)
+            now = time.monotonic()
+            busy = bool(self.child.running)
+            if busy and len(self.child.running) > 1 and now - self.child.started >= STUCK:
+                back = self.child.recall()
+                self.child.started = now
+                if back:
+                    self.log("gave %d tasks back: one takes long" % len(back))
+                    self.want = 1
+                    self.next_call = min(self.next_call, now) if not self.failures else self.next_call
+            if busy and now < self.next_call:
+                return True
+            if not busy and not self.failures:
+                self.next_call = now
+        if now < self.next_call:
+            time.sleep(self.next_call - now)
+        return self.exchange(0 if busy else self.want)
+
+    def listen(self, timeout):
+        """Take what the child has to say; replace it if it is dead."""
+        child = self.child
+        before = len(self.outcomes)
+        found, ended = child.collect(timeout)
+        self.outcomes.extend(found)
+        if ended:
+            how, outcome, left = child.autopsy()
+            self.child = None
+            self.log("the task's process " + how)
+            if outcome is None and left:
+                self.spare_deaths += 1
+                if self.spare_deaths >= 3:  # it dies before it takes a task: that must not go on for ever
+                    index, attempt, _ = left.pop(0)
+                    text = "the task's process %s before it could start the task" % how
+                    outcome = Outcome(index, attempt, ERROR, 0.0, text.encode(), b"")
+                    self.spare_deaths = 0
+            if outcome is not None:
+                self.outcomes.append(outcome)
+            self.child = Child(self.secret, *self.function)
+            if left:
+                self.child.give(left)
+        elif child.running and len(self.outcomes) - before >= 8:
+            time.sleep(NAP)  # it has much to say: let it, rather than wake for every word
+        if not self.child.running:
+            self.measure()
+        if self.outcomes and not self.failures:
+            self.next_call = min(self.next_call, time.monotonic() + STUCK)
+
+    def measure(self):
+        """Choose the next batch's size from how long the last one took."""
+        seconds = time.monotonic() - self.child.started
+        each = max(seconds / max(1, self.given), 1e-6)
+        self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / each)))
+
+    # --- talking
+
+    def join(self):
+        """Say what this worker is; get the function."""
+        header = dict(self.about, protocol=PROTOCOL, python=describe_python())
+        while True:
+            try:
+                reply = self.line.call("join", header)
+                self.settings = unpack(reply)
+                self.function = [read_blob(reply, length) for length in self.settings["blobs"]]
+                reply.read()
+                break
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.line.hang_up()
+                self.retry(error, JOIN_PATIENCE)
+                time.sleep(max(0.0, self.next_call - time.monotonic()))
+        self.answered()
+        self.secret["max_value"] = self.settings["max_value"]
+        self.child = Child(self.secret, *self.function)
+        self.next_call = 0.0
+
+    def exchange(self, want):
+        """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
+        sent, size = [], 0
+        for outcome in self.outcomes:
+            size += size_of(outcome.value)
+            if sent and (size > MAX_CALL or len(sent) >= 2 * MAX_BATCH):
+                want = 0
+                break
+            sent.append(outcome)
+        self.calls += 1
+        running = self.child.running if self.child is not None else {}
+        unsent = list(self.outcomes)[len(sent) :]
+        header = dict(
+            self.about,
+            call=self.calls,
+            want=want,
+            holding=[[index, attempt] for index, (attempt, _) in running.items()]
+            + [[outcome.index, outcome.attempt] for outcome in unsent],
+            outcomes=[[o.index, o.attempt, o.kind, round(o.seconds, 6)] for o in sent],
+        )
+        blobs = [blob for outcome in sent for blob in (outcome.value, outcome.output)]
+        try:
+            reply = self.line.call("exchange", header, blobs)
+            answer = unpack(reply)
+            tasks = [
+                (index, attempt, read_blob(reply, length))
+                for (index, attempt), length in zip(answer.get("tasks", ()), answer["blobs"])  # noqa: B905 (3.6)
+            ]
+            reply.read()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.line.hang_up()
+            self.retry(error, self.secret["patience"])
+            return True
+        for _ in sent:
+            outcome = self.outcomes.popleft()
+            if not isinstance(outcome.value, bytes):
+                outcome.value.close()
+        self.answered()
+        if answer.get("stop"):
+            return False
+        if tasks:
+            self.given = len(tasks)
+            self.child.give(tasks)
+        if self.outcomes:
+            self.next_call = 0.0
+        elif not running and not tasks:
+            self.next_call = time.monotonic() + answer.get("wait", 1.0)
+        return True
+
+    def answered(self):
+        """Note that the server answered; the next call is a heartbeat."""
+        if self.failures:
+            self.log("the server answers again")
+        self.failures = 0
+        self.last_answer = time.monotonic()
+        self.next_call = self.last_answer + self.settings["heartbeat"] * random.uniform(0.8, 1.2)
+
+    def retry(self, error, patience):
+        """Choose when to call again after a failure; give up when patience is over."""
+        self.failures += 1
+        now = time.monotonic()
+        if now - self.last_answer > patience:
+            raise Refused("no answer from the server for %d s; the last error was: %s" % (patience, error))
+        if self.failures in (1, 10, 100) or self.failures % 1000 == 0:
+            self.log("cannot reach %s (%s); trying on" % (" ".join(self.secret["urls"]), error))
+        self.next_call = now + random.uniform(0.2, 1.0) * min(60.0, 0.25 * 2 ** min(self.failures, 8))
+
+
+def main():
+    """Run a worker; its exit status is 0 or 1, never one that means something to a scheduler."""
+    os.umask(0o077)
+    directory, element = sys.argv[1:]
+    worker = Worker(directory, element)
+    try:
+        worker.run()
+    except Refused as error:
+        worker.log("ends: %s" % error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

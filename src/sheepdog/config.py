@@ -1,0 +1,462 @@
+"""Make one checked Config out of what the call, the environment and the files say.
+
+    a call's dict  >  SHEEPDOG_<KEY>  >  the profile  >  ./sheepdog.toml  >  ~/.config/sheepdog/config.toml  >  defaults
+
+A file holds keys at its top level and profiles in tables: [profiles.NAME]. When both files have a profile of
+that name, the project's wins key by key. A list such as ge_opts is replaced, never joined.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from sheepdog.errors import ConfigError
+
+TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
+"""Set inside a task, for the user's function to read; they configure nothing."""
+
+_PREFIX = "SHEEPDOG_"
+
+Said = dict[str, tuple[object, str]]
+"""What one source says: for each key its value, and where it stands, in words for an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How to run: every value is checked, and a wrong one is a ConfigError."""
+
+    host: str | None = None  # the machine to ssh to in order to run qsub
+    ssh_port: int | None = None
+    ssh_user: str | None = None
+    ssh_keyfile: str | None = None  # ~ is expanded at use
+    ssh_dir: str = ".sheepdog"  # for job files; relative to the remote home directory
+    dbfile: str = "./sheepdog.sqlite"
+    port: int | None = None  # of the server; None: a free one
+    localhost: str | None = None  # this machine's name, as workers reach it; None: the FQDN
+    shell: str | None = None  # the worker's Python; see python()
+    ge_opts: tuple[str, ...] = ()  # options of qsub, one "#$" line each
+    scheduler: Literal["local", "gridengine"] | None = None  # None: see choose_scheduler
+    workers: int | None = None  # None: one per task up to 1000 on a cluster, one per core locally
+    name: str | None = None  # the array job's, for all to see on the cluster
+    memory: str | None = None  # of one worker, such as "2G"; see memory_bytes
+    memory_resource: str = "h_vmem"  # what this site calls memory after -l
+    patience: float = 86400.0  # seconds a worker keeps trying to deliver outcomes
+    lease: float = 150.0  # seconds without a heartbeat after which a worker counts as lost
+    poll_interval: float = 30.0  # seconds at least between two status queries to a head node
+
+    def __post_init__(self) -> None:
+        for key in CHECKS:
+            object.__setattr__(self, key, _checked(key, getattr(self, key)))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What memory says, in bytes."""
+        return None if self.memory is None else parse_size(self.memory)
+
+    @property
+    def memory_limit(self) -> int | None:
+        """The most bytes of address space a task may have: memory's, or else those of -l mem_grab."""
+        return _mem_grab(self.ge_opts) if self.memory is None else self.memory_bytes
+
+    def gives(self, *flags: str) -> bool:
+        """Tell whether ge_opts hold one of these flags of qsub, such as "-cwd"."""
+        return any(word in flags for word in _words(self.ge_opts))
+
+    def python(self, scheduler: str) -> str:
+        """Give the command of the worker's Python, which may hold several words quoted for a shell."""
+        if self.shell is not None:
+            return self.shell
+        if scheduler == "local" and self.host is None and sys.executable:
+            return shlex.quote(sys.executable)
+        return "/usr/bin/python3"
+
+
+def make_config(
+    config: Mapping[str, Any] | str | Config | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> Config:
+    """Read the sources and make a Config of them.
+
+    config is a dict of keys, perhaps with "profile" among them; or a profile's name; or a Config, which
+    comes back as it is. The keyword arguments stand for this process's environment, current directory and
+    home directory. Only the value that wins is checked.
+    """
+    if isinstance(config, Config):
+        return config
+    environ = os.environ if environ is None else environ
+    said = {**_variables(environ), **_call(config)}
+    profile, named_in = said.pop("profile", (None, ""))
+    # The user's file first: later ones win.
+    files = [_read_file(path) for path in (_user_path(environ, home), _project_path(directory)) if path]
+    if profile is not None:
+        said = {**_profile(profile, named_in, files), **said}
+    for file in reversed(files):
+        said = {**file.top, **said}
+    values: dict[str, Any] = {key: _checked(key, value, where) for key, (value, where) in said.items()}
+    return Config(**values)
+
+
+def choose_scheduler(
+    config: Config,
+    environ: Mapping[str, str] | None = None,
+    which: Callable[[str], str | None] | None = None,
+) -> tuple[str, str]:
+    """Give the scheduler to use, "local" or "gridengine", and the reason in words."""
+    if which is None:
+        import shutil
+
+        which = shutil.which
+    environ = os.environ if environ is None else environ
+    if config.scheduler is not None:
+        return config.scheduler, "the configuration says so"
+    if config.host is not None:
+        return "gridengine", f"the host {config.host} is given"
+    if not which("qsub"):
+        return "local", "no host is given and qsub is not on PATH"
+    if not environ.get("SGE_ROOT"):
+        return "local", "no host is given and SGE_ROOT is not set"
+    return "gridengine", "qsub is on PATH and SGE_ROOT is set"
+
+
+# The sources
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    top: Said
+    profiles: dict[str, dict[str, object]]
+
+
+def _call(config: object) -> Said:
+    if config is None:
+        return {}
+    if isinstance(config, str):
+        return {"profile": (config, "")}
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"the configuration is {_short(config)}; it must be a dict of keys, the name of a profile, "
+            "a Config, or left out"
+        )
+    for key in config:
+        if not isinstance(key, str):
+            raise ConfigError(f"a key of the configuration is {_short(key)}; it must be a string")
+        _require_known(key, [*CHECKS, "profile"])
+    return {key: (value, "") for key, value in config.items()}
+
+
+def _variables(environ: Mapping[str, str]) -> Said:
+    known = {_PREFIX + key.upper(): key for key in [*CHECKS, "profile"]}
+    said: Said = {}
+    for variable, text in environ.items():
+        if variable.startswith(_PREFIX) and variable not in TASK_VARIABLES and text:
+            _require_known(variable, list(known), "variable")
+            key = known[variable]
+            said[key] = (_parse_text(key, text), f" in the variable {variable}")
+    return said
+
+
+def _parse_text(key: str, text: str) -> object:
+    """Give what a variable's text means; where it means nothing the text itself, for the check to refuse."""
+    if key == "ge_opts":
+        return [option.strip() for option in re.split("[;\n]", text) if option.strip()]
+    try:
+        if key in ("ssh_port", "port", "workers"):
+            return int(text)
+        if key in ("patience", "lease", "poll_interval"):
+            return float(text)
+    except ValueError:
+        pass
+    return text
+
+
+def _project_path(directory: str | os.PathLike[str] | None) -> Path:
+    return Path(directory or "") / "sheepdog.toml"
+
+
+def _user_path(environ: Mapping[str, str], home: str | os.PathLike[str] | None) -> Path | None:
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    if not base.is_absolute():  # the XDG specification: a relative path is to be ignored
+        try:
+            base = Path(home or Path.home()) / ".config"
+        except RuntimeError:  # a container may run under a user id that has no home
+            return None
+    return base / "sheepdog" / "config.toml"
+
+
+def _read_file(path: Path) -> _File:
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return _File(path, {}, {})
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+
+    import tomllib
+
+    try:
+        # In a last line without its newline tomllib would say "at end of document", not which line.
+        table = tomllib.loads(content.decode() + "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path} is not UTF-8 text (at line {line})") from error
+    except ValueError as error:  # tomllib.TOMLDecodeError, or a number of too many digits
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    profiles = table.pop("profiles", {})
+    if not isinstance(profiles, dict):
+        raise ConfigError(f"profiles in {path} is {_short(profiles)}; it must be tables: [profiles.NAME]")
+    for name, profile in profiles.items():
+        if not isinstance(profile, dict):
+            raise ConfigError(f"the profile {name} in {path} is {_short(profile)}; it must be a table")
+    return _File(path, _said(table, f" in {path}", [*CHECKS, "profiles"]), profiles)
+
+
+def _profile(name: object, named_in: str, files: list[_File]) -> Said:
+    if not isinstance(name, str):
+        raise ConfigError(f"profile is {_short(name)}; it must be the name of a profile, or left out")
+    holders = [file for file in files if name in file.profiles]
+    if not holders:
+        known = sorted({profile for file in files for profile in file.profiles})
+        raise ConfigError(
+            f"profile{named_in} is {_short(name)}; the known ones are {', '.join(known) or 'none'} "
+            f"(in {' and '.join(str(file.path) for file in files)}). "
+            f'A host is written {{"host": "{name}"}}'
+        )
+    said: Said = {}
+    for file in holders:
+        said |= _said(file.profiles[name], f" in [profiles.{name}] of {file.path}", list(CHECKS))
+    return said
+
+
+def _said(table: Mapping[str, object], where: str, known: list[str]) -> Said:
+    for key in table:
+        _require_known(key, known, where=where)
+    return {key: (value, where) for key, value in table.items()}
+
+
+def _require_known(key: str, known: list[str], noun: str = "key", where: str = "") -> None:
+    if key in known:
+        return
+    from difflib import get_close_matches
+
+    alike = {name.lower(): name for name in known}
+    cutoff = 0.6 if noun == "key" else 0.8  # the prefix alone makes any two variables alike
+    near = get_close_matches(key.lower(), alike, n=1, cutoff=cutoff)
+    hint = f"did you mean {alike[near[0]]}?" if near else f"the known ones are {', '.join(sorted(known))}"
+    raise ConfigError(f"{_short(key)}{where} is not a known {noun}; {hint}")
+
+
+# The values
+
+
+def parse_size(text: str) -> int:
+    """Turn a size such as "2G" into bytes. Units are k, m, g and t in either case, powers of 1024."""
+    match = re.fullmatch("([0-9]{1,18})([kKmMgGtT]?)", text)
+    size = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else 0
+    if not 0 < size < 2**63:  # what setrlimit takes
+        raise ValueError(f"must be {_SIZE}")
+    return size
+
+
+_SIZE = 'a whole number of bytes, or one with a unit k, m, g or t, such as "2G"'
+
+Check = Callable[[object], object]
+"""Takes a value and gives the one to keep, or raises ValueError with what is allowed."""
+
+
+def _checked(key: str, value: object, where: str = "") -> object:
+    try:
+        return CHECKS[key](value)
+    except ValueError as error:
+        raise ConfigError(f"{key}{where} is {_short(value)}; it {error}") from None
+
+
+def _short(value: object) -> str:
+    from reprlib import Repr
+
+    shortener = Repr()
+    shortener.maxstring = shortener.maxother = shortener.maxlong = 60
+    return shortener.repr(value)
+
+
+def _optional(check: Check, absent: str) -> Check:
+    """Let None pass as well; absent says what leaving the key out means."""
+
+    def checked(value: object) -> object:
+        try:
+            return None if value is None else check(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or left out for {absent}") from None
+
+    return checked
+
+
+def _whole(lowest: int, highest: int) -> Check:
+    def check(value: object) -> int:
+        if type(value) is not int or not lowest <= value <= highest:  # True is an int, too
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def _seconds(allowed: str, lowest: float) -> Check:
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= 1e9:
+            raise ValueError(f"must be a number of seconds, {allowed} and at most 1000000000")
+        return float(value)
+
+    return check
+
+
+def _text(allowed: str, fits: Callable[[str], object]) -> Check:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not fits(value):
+            raise ValueError(f"must be {allowed}")
+        return value
+
+    return check
+
+
+def _pattern(allowed: str, pattern: str) -> Check:
+    # re caches what it compiles; to compile here would slow the import down.
+    return _text(allowed, lambda text: re.fullmatch(pattern, text, re.ASCII))
+
+
+def _path(check: Check) -> Check:
+    return lambda value: check(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def _ssh_dir(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[\w./+@-]+", value, re.ASCII):
+        raise ValueError(
+            "must be a directory on the host, absolute or relative to the home directory (without ~), "
+            "of letters, digits and . _ - + @ / only"
+        )
+    parts = [part for part in value.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise ValueError('must be a directory below / or below the home directory, without ".."')
+    path = "/" * value.startswith("/") + "/".join(parts)
+    if path.startswith("-"):
+        raise ValueError('must not begin with "-"')
+    return path
+
+
+def _dbfile(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be the path of a file")
+    if value == ":memory:":
+        raise ValueError("must be a file: the server is another process, and could not see this memory")
+    return value
+
+
+def _memory(value: object) -> str:
+    text = str(value) if type(value) is int else value
+    # The smallest Python takes more: who says 2 means "2G".
+    if not isinstance(text, str) or parse_size(text) < 1024**2:
+        raise ValueError(f"must be {_SIZE}, and at least 1M")
+    return text.upper()
+
+
+_REFUSED = {
+    "-t": "use the key workers",
+    "-N": "use the key name",
+    "-S": "use the key shell",
+    "-terse": "Sheepdog sets it itself",
+    "-sync": "Sheepdog sets it itself",
+    "-b": "Sheepdog sets it itself",
+}
+
+
+def _ge_opts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        example = _short(value) if isinstance(value, str) else "'-l h_rt=3600'"
+        raise ValueError(f"must be a list of options of qsub: write [{example}]")  # noqa: TRY004
+    for option in value:
+        if not isinstance(option, str) or not option.startswith("-") or not option.isprintable():
+            raise ValueError(
+                f'must hold options of qsub: each is one line of text and begins with "-"; not {_short(option)}'
+            )
+        try:
+            words = _words([option])
+        except ValueError:
+            raise ValueError(f"must have its quotes closed; not {_short(option)}") from None
+        for word in words:
+            if word in _REFUSED:
+                raise ValueError(f"must not hold {word}: {_REFUSED[word]}")
+    try:
+        _mem_grab(value)
+    except ValueError as error:
+        raise ValueError(f"holds mem_grab, which {error}") from None
+    return tuple(value)
+
+
+def _words(ge_opts: Iterable[str]) -> list[str]:
+    return [word for option in ge_opts for word in shlex.split(option)]
+
+
+def _mem_grab(ge_opts: Iterable[str]) -> int | None:
+    """Give the bytes of -l mem_grab=SIZE, the last one if there are several."""
+    size = None
+    for flag, resources in pairwise(_words(ge_opts)):
+        for resource in resources.split(",") if flag == "-l" else ():
+            name, _, text = resource.partition("=")
+            if name == "mem_grab":
+                size = parse_size(text)
+    return size
+
+
+_HOST = r"(?!-)[\w.:\[\]-]+"
+_printable = _text("one line of printable text", lambda text: text.strip() and text.isprintable())
+
+CHECKS: dict[str, Check] = {
+    "host": _optional(
+        _pattern(
+            'a host\'s name, of letters, digits and . _ - : [ ] @ only, and not beginning with "-"',
+            rf"((?!-)[\w.-]+@)*{_HOST}",
+        ),
+        "no host",
+    ),
+    "ssh_port": _optional(_whole(1, 65535), "ssh's own choice"),
+    "ssh_user": _optional(
+        _pattern(
+            'a user\'s name, of letters, digits and . _ - + @ \\ only, and not beginning with "-"',
+            r"(?!-)[\w.+@\\-]+",
+        ),
+        "ssh's own choice",
+    ),
+    "ssh_keyfile": _optional(_path(_printable), "ssh's own choice"),
+    "ssh_dir": _ssh_dir,
+    "dbfile": _path(_dbfile),
+    "port": _optional(_whole(1, 65535), "a free port"),
+    "localhost": _optional(
+        _pattern("this machine's name, of letters, digits and . _ - : [ ] only", _HOST), "its full name"
+    ),
+    "shell": _optional(_printable, "the usual Python 3"),
+    "ge_opts": _ge_opts,
+    "scheduler": _optional(
+        _text('"local" or "gridengine"', lambda text: text in ("local", "gridengine")), "the one that fits"
+    ),
+    "workers": _optional(_whole(1, 100_000), "as many as fit"),
+    "name": _optional(
+        _pattern("a letter or _ followed by at most 63 letters, digits and . _ -", r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"),
+        "one of Sheepdog's",
+    ),
+    "memory": _optional(_memory, "no limit"),
+    "memory_resource": _pattern(
+        "the name of a resource, of letters, digits and . _ - only", r"[A-Za-z_][A-Za-z0-9_.-]*"
+    ),
+    "patience": _seconds("more than 0", 1e-9),
+    "lease": _seconds("at least 1", 1),
+    "poll_interval": _seconds("at least 1", 1),
+}
+"""For each key of Config, in its order, what its value must be."""

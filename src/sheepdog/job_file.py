@@ -1,0 +1,129 @@
+"""The only writer of text for the cluster: the job file, the secret, and the script that submits.
+
+What a job needs lies in one private directory on the host, named after the job:
+
+    sheepdog_012.py    the job file: the scheduler's options, then a few lines that start the worker
+    client.py          the worker
+    cloudpickle.zip    what the worker needs to load the function
+    secret.json        the server's address and certificate, and the request's token. Nowhere else: Grid Engine shows
+                       job files, arguments and environments to every user of the cluster
+    submit.sh          what was run there to submit the job
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .serialisation import cloudpickle_archive
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An array job of workers, before its submission. name is unique; directory may be relative to the home."""
+
+    request: int
+    name: str
+    directory: str
+    python: str
+    workers: int
+    options: tuple[str, ...] = ()
+    """The scheduler's directives, each one line of the job file."""
+
+    @property
+    def file(self) -> str:
+        """The name of the job file."""
+        return f"sheepdog_{self.request:03d}.py"
+
+
+def job_file(job: Job, prefix: str, element_variable: str) -> str:
+    """Return the job file: options behind the scheduler's prefix, then the start of the worker.
+
+    element_variable is the environment variable in which the scheduler names the element of the array.
+    """
+    options = "\n".join(f"{prefix} {option}" for option in job.options)
+    return f"""#!{job.python}
+{options}
+#
+# Request {job.request} of Sheepdog: one of {job.workers} workers. It asks the server for tasks until there are none.
+
+import os
+import runpy
+import sys
+
+here = os.path.join(os.path.expanduser("~"), {job.directory!r})
+sys.argv = ["client.py", here, os.environ.get({element_variable!r}, "1")]
+runpy.run_path(os.path.join(here, "client.py"), run_name="__main__")
+"""
+
+
+def secret(request: int, token: str, urls: Sequence[str], certificate: str, **settings: Any) -> bytes:
+    """Return secret.json: what a worker must know, and nobody else may."""
+    content = {"request": request, "token": token, "urls": list(urls), "certificate": certificate, **settings}
+    return json.dumps(content, indent=1).encode()
+
+
+def worker_files() -> dict[str, bytes]:
+    """Return the files that are the same for every job."""
+    client = Path(__file__).with_name("client.py").read_bytes()
+    return {"client.py": client, "cloudpickle.zip": cloudpickle_archive()}
+
+
+def submit_script(job: Job, submit: str, find: str) -> bytes:
+    """Return a script that submits the job once, however often it is run.
+
+    submit is a shell command that prints the job's id; find is one that prints the id of a job of this name, if there
+    is one. Run again, the script first looks for the answer of the run before, then for the job. If the scheduler
+    refuses, the directory is removed, and the script ends with the scheduler's words and status.
+    """
+    return f"""here=$(pwd)
+if ! mkdir attempted 2>/dev/null; then
+  tries=0
+  while [ ! -s job_id ] && [ $tries -lt 70 ]; do
+    id=$({find}) && [ -n "$id" ] && echo "$id" >job_id
+    [ -s job_id ] || sleep 1
+    tries=$((tries + 1))
+  done
+fi
+if [ ! -s job_id ]; then
+  {submit} >job_id.new 2>errors
+  status=$?
+  if [ $status -ne 0 ]; then
+    cat errors job_id.new >&2
+    cd / && rm -rf "$here"
+    exit $status
+  fi
+  mv job_id.new job_id
+fi
+echo "sheepdog:job $(cat job_id)"
+echo "sheepdog:directory $here"
+""".encode()
+
+
+def local_script(job: Job, directory: str) -> bytes:
+    """Return a script that starts the workers as processes of the host, in this working directory."""
+    program = shlex.quote(shlex.split(job.python)[0])
+    return f"""here=$(pwd)
+if ! command -v {program} >/dev/null; then
+  echo {program}: not found >&2
+  cd / && rm -rf "$here"
+  exit 127
+fi
+cd {shlex.quote(directory) if directory else '"$HOME"'} || exit 1
+if [ ! -s "$here/job_id" ]; then
+  pids=
+  element=1
+  while [ $element -le {job.workers} ]; do
+    {job.python} "$here/client.py" "$here" $element >"$here/worker.$element.log" 2>&1 </dev/null &
+    pids="$pids $!"
+    element=$((element + 1))
+  done
+  echo $pids >"$here/job_id"
+fi
+echo "sheepdog:job $(cat "$here/job_id")"
+echo "sheepdog:directory $here"
+""".encode()

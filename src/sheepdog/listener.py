@@ -1,0 +1,325 @@
+"""The server process: carries bytes between the workers and the service, and goes when there is nothing left to do.
+
+    event loop    TLS, HTTP, sizes, tokens          (starlette on uvicorn)
+    writer        the service and the only writing connection: many calls, one commit, then the replies
+    watcher       asks the schedulers what became of the array jobs
+
+Each is a thread; they meet in the writer's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import io
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from .client import IN_MEMORY, MAX_HEADER, pack, unpack
+from .errors import ServerError, StorageError
+from .model import StoredBlob
+from .server import Server, take_lock
+from .service import Call, Reply, Service, refuse
+from .storage import MAX_VALUE, Storage
+from .watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+LINGER = 10.0  # seconds without an unfinished request after which the process ends
+MAX_BODY = MAX_VALUE + MAX_HEADER + (1 << 20)
+GROUP = 64  # calls in one commit
+CLOCK_JUMP = 30.0  # a pause of the process so long means that nobody could be heard
+
+
+class Writer(threading.Thread):
+    """The thread in which the service lives. What it is given runs there, in one transaction with its neighbours."""
+
+    def __init__(self, dbfile: str) -> None:
+        super().__init__(name="writer", daemon=True)
+        self.dbfile = dbfile
+        self.jobs: queue.SimpleQueue[tuple[Callable[[Service], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self.unfinished: list[int] = []
+        self.idle_since = time.monotonic()
+
+    def submit(self, decide: Callable[[Service], Any]) -> Future[Any]:
+        """Have a decision made; its future is set after the commit."""
+        future: Future[Any] = Future()
+        self.jobs.put((decide, future))
+        return future
+
+    def stop(self) -> None:
+        """Finish what was submitted, then end."""
+        self.jobs.put(None)
+        self.join()
+
+    def run(self) -> None:
+        """Decide, commit, reply; once a second, look at the clock."""
+        with Storage(self.dbfile) as storage:
+            storage.checkpoint_by_itself()
+            service = Service(storage, time.monotonic)
+            ticked = 0.0
+            while True:
+                group = self._next_group()
+                if group and not self._decide(service, [job for job in group if job]):
+                    service = Service(storage, time.monotonic)  # what it remembered was not committed
+                if None in group:
+                    return
+                now = time.monotonic()
+                if now - ticked > CLOCK_JUMP:
+                    service.renew_all()
+                if now - ticked > 1.0:
+                    with suppress(StorageError):
+                        service.tick()
+                        self.unfinished = storage.unfinished()
+                    if self.unfinished:
+                        self.idle_since = now
+                    ticked = now
+
+    def _next_group(self) -> list[tuple[Callable[[Service], Any], Future[Any]] | None]:
+        group = []
+        with suppress(queue.Empty):
+            group.append(self.jobs.get(timeout=1.0))
+            while len(group) < GROUP:
+                group.append(self.jobs.get_nowait())
+        return group
+
+    def _decide(self, service: Service, group: list[tuple[Callable[[Service], Any], Future[Any]]]) -> bool:
+        answers: list[Any] = []
+        try:
+            with service.storage.transaction():
+                for decide, _ in group:
+                    answers.append(decide(service))
+        except Exception as error:
+            if not isinstance(error, StorageError):
+                log.exception("a call failed")
+            for _, future in group:
+                future.set_exception(error)
+            return False
+        for (_, future), answer in zip(group, answers, strict=True):
+            future.set_result(answer)
+        return True
+
+
+class Body:
+    """The body of a call, read in pieces as it comes."""
+
+    def __init__(self, request: Request) -> None:
+        self.stream = request.stream()
+        self.buffer = bytearray()
+
+    async def read(self, length: int) -> bytes:
+        """Read exactly this many bytes; ValueError if there are fewer."""
+        while len(self.buffer) < length:
+            self.buffer += await self._chunk()
+        data = bytes(memoryview(self.buffer)[:length])
+        del self.buffer[:length]
+        return data
+
+    async def read_blob(self, length: int) -> Any:
+        """Read a blob: bytes, or a temporary file if it is large."""
+        if length <= IN_MEMORY:
+            return await self.read(length)
+        spool = tempfile.TemporaryFile()
+        try:
+            while length:
+                if not self.buffer:
+                    self.buffer += await self._chunk()
+                part = self.buffer[:length]
+                del self.buffer[: len(part)]
+                spool.write(part)
+                length -= len(part)
+        except BaseException:
+            spool.close()
+            raise
+        return spool
+
+    async def _chunk(self) -> bytes:
+        async for chunk in self.stream:
+            if chunk:
+                return chunk
+        raise ValueError("the body is cut off")
+
+
+class Door:
+    """Who may come in, and how much they may carry."""
+
+    def __init__(self, writer: Writer, dbfile: str) -> None:
+        self.writer = writer
+        self.dbfile = dbfile
+        self.tokens: dict[int, str] = {}
+
+    async def call(self, request: Request) -> Response:
+        """Answer one call."""
+        try:
+            reply = await self._answer(request)
+        except ValueError as error:
+            reply = refuse(400, f"not a frame: {error}")
+        except ClientDisconnect:
+            reply = refuse(400, "the body is cut off")
+        except StorageError as error:
+            log.warning("%s", error)
+            reply = refuse(507, str(error))
+        if reply.status != 200:
+            # The rest of the body was not read: the connection cannot carry another call.
+            return PlainTextResponse(reply.text, reply.status, {"connection": "close"})
+        return self._respond(reply)
+
+    async def _answer(self, request: Request) -> Reply:
+        request_id = request.path_params["request_id"]
+        verb = request.path_params["verb"]
+        if "origin" in request.headers or any(name.startswith("sec-fetch-") for name in request.headers):
+            return refuse(403, "this is no place for a browser")
+        if not await self._authentic(request_id, request.headers.get("authorization", "")):
+            return refuse(401, "the token is not this request's")
+        if verb not in ("join", "exchange"):
+            return refuse(404, "calls are join and exchange")
+        try:
+            length = int(request.headers["content-length"])
+        except (KeyError, ValueError):
+            return refuse(411, "a call needs a Content-Length")
+        if length > MAX_BODY:
+            return refuse(413, f"the call has {length} bytes; {MAX_BODY} are allowed")
+        blobs: list[Any] = []
+        body = Body(request)
+        try:
+            size = int.from_bytes(await body.read(4), "big")
+            if size > min(MAX_HEADER, length):
+                return refuse(413, f"the header has {size} bytes; {MAX_HEADER} are allowed")
+            header = unpack(io.BytesIO(size.to_bytes(4, "big") + await body.read(size)))
+            if 4 + size + sum(header["blobs"]) != length:
+                raise ValueError("the lengths of the blobs do not add up to the body's")
+            for blob in header["blobs"]:
+                blobs.append(await body.read_blob(blob))  # noqa: PERF401
+            call = Call(request_id, verb, header, blobs)
+            reply = await asyncio.wrap_future(self.writer.submit(lambda service: service.handle(call)))
+            assert isinstance(reply, Reply)
+            return reply
+        finally:
+            for blob in blobs:
+                if not isinstance(blob, bytes):
+                    blob.close()
+
+    async def _authentic(self, request_id: int, shown: str) -> bool:
+        token = self.tokens.get(request_id)
+        if token is None:
+            token = await asyncio.wrap_future(self.writer.submit(lambda service: service.token(request_id)))
+            if token is not None:
+                self.tokens[request_id] = token
+        return hmac.compare_digest(f"Bearer {token or os.urandom(32).hex()}".encode(), shown.encode("latin-1"))
+
+    def _respond(self, reply: Reply) -> Response:
+        lengths = [blob.length if isinstance(blob, StoredBlob) else len(blob) for blob in reply.blobs]
+        head = pack(reply.header, lengths)
+        if not any(isinstance(blob, StoredBlob) for blob in reply.blobs):
+            return Response(b"".join([head, *reply.blobs]), media_type="application/x-sheepdog")  # type: ignore[list-item]
+        headers = {"content-length": str(len(head) + sum(lengths))}
+        return StreamingResponse(self._stream(head, reply.blobs), 200, headers, "application/x-sheepdog")
+
+    async def _stream(self, head: bytes, blobs: list[bytes | StoredBlob]) -> AsyncIterator[bytes]:
+        yield head
+        with Storage(self.dbfile) as storage:
+            for blob in blobs:
+                if isinstance(blob, StoredBlob):
+                    chunks = storage.chunks(blob)
+                    while chunk := await asyncio.to_thread(next, chunks, b""):
+                        yield chunk
+                else:
+                    yield blob
+
+
+def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) -> None:
+    """Serve until there is nothing left to do, or until SIGTERM."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    dbfile = os.path.abspath(dbfile)
+    if lock is None or inherited is None:
+        lock = take_lock(dbfile)
+        if lock is None:
+            raise ServerError(f"the server of {dbfile} is running already, as process {Server(dbfile=dbfile).pid}")
+        with Storage(dbfile) as storage:
+            listener = Server(dbfile=dbfile).claim(storage)
+    else:
+        listener = socket.socket(fileno=inherited)
+    os.write(lock, json.dumps({"pid": os.getpid()}).encode())
+    log.info("serving %s on port %d as process %d", dbfile, listener.getsockname()[1], os.getpid())
+    told = asyncio.run(_run(dbfile, listener))
+    log.info("ended by a signal" if told else "nothing left to do")
+    os.close(lock)
+    with Storage(dbfile) as storage:
+        if storage.unfinished() and not told:
+            Server(dbfile=dbfile).start()  # a request came while this process was leaving
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to us: uvicorn would raise them again and skip our own end."""
+        yield
+
+
+async def _run(dbfile: str, listener: socket.socket) -> bool:
+    """Serve; return whether a signal ended it."""
+    writer = Writer(dbfile)
+    door = Door(writer, dbfile)
+    app = Starlette(routes=[Route("/requests/{request_id:int}/{verb}", door.call, methods=["POST"])])
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=300,  # longer than the longest heartbeat
+        timeout_graceful_shutdown=5,
+        ssl_context_factory=lambda *_: tls(dbfile),
+    )
+    server = _Uvicorn(config)
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    watcher = Watcher(writer)
+    writer.start()
+    watcher.start()
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    telling = asyncio.ensure_future(told.wait())
+    while not serving.done():
+        await asyncio.wait([serving, telling], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        if told.is_set() or time.monotonic() - writer.idle_since > LINGER or not writer.is_alive():
+            server.should_exit = True
+            await serving
+    telling.cancel()
+    watcher.stop()
+    writer.stop()
+    return told.is_set()
+
+
+def tls(dbfile: str) -> ssl.SSLContext:
+    """Return the context with the database's certificate. OpenSSL reads files only: this one lives for a moment."""
+    with Storage(dbfile) as storage:
+        pem = storage.get_setting("key") + storage.get_setting("certificate")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # mode 0600
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context

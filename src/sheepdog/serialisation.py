@@ -1,0 +1,159 @@
+"""How functions, arguments and results travel: by cloudpickle, and plain data by pickle alone.
+
+The function and its namespace are two dumps of one pickler, so what they share stays shared on the worker: functions
+of one module have one set of globals there, as they have here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import pickle
+import site
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .client import PICKLE_PROTOCOL, describe_python, dump
+from .errors import ArgumentsError, SerialisationError
+
+serialise = dump
+
+
+def deserialise(data: bytes) -> Any:
+    """Return the value. Runs code if the data says so: only for results of workers the user trusts."""
+    return pickle.loads(data)
+
+
+def form() -> dict[str, Any]:
+    """Return the form in which functions leave this interpreter: what a worker must match to load them."""
+    python = describe_python()
+    return {"form": "cloudpickle", **python}
+
+
+def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = None) -> tuple[bytes, bytes]:
+    """Return the function and its namespace as bytes; the namespace is empty if there is none."""
+    import cloudpickle
+
+    if not callable(f):
+        raise SerialisationError(f"f is {f!r}, a {type(f).__name__}; it must be something that can be called")
+    for name in ns or {}:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise SerialisationError(f"ns has the key {name!r}; each must be a name, as after `global`")
+    with local_modules_by_value():
+        buffer = io.BytesIO()
+        pickler = cloudpickle.Pickler(buffer, PICKLE_PROTOCOL)
+        try:
+            pickler.dump(f)
+        except Exception as error:
+            raise SerialisationError(f"the function {name_of(f)} cannot be serialised: {error}") from error
+        function = buffer.getvalue()
+        if not ns:
+            return function, b""
+        try:
+            pickler.dump(dict(ns))
+        except Exception as error:
+            raise SerialisationError(_blame_namespace(ns, error)) from error
+        return function, buffer.getvalue()[len(function) :]
+
+
+def _blame_namespace(ns: Mapping[str, Any], error: Exception) -> str:
+    for name, value in ns.items():
+        try:
+            dump(value)
+        except Exception as cause:
+            return f"ns[{name!r}], a {type(value).__name__}, cannot be serialised: {cause}"
+    return f"ns cannot be serialised: {error}"
+
+
+def name_of(f: Callable[..., Any]) -> str:
+    """Return a telling name of a callable."""
+    inner = getattr(f, "func", f)
+    return str(getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or type(f).__name__)
+
+
+def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
+    """Yield each item of args as bytes: the pickle of a tuple of positional and a dict of keyword arguments."""
+    with local_modules_by_value():
+        for index, item in enumerate(args):
+            if isinstance(item, (tuple, list)):
+                call: tuple[Any, Any] = (tuple(item), {})
+            elif isinstance(item, dict) and all(isinstance(key, str) for key in item):
+                call = ((), item)
+            else:
+                raise ArgumentsError(
+                    f"item {index} of args is {_brief(item)}, a {type(item).__name__}; each item must be a tuple or a list "
+                    "of positional arguments, or a dict of keyword arguments. For one argument x, write (x,)"
+                )
+            try:
+                yield dump(call)
+            except Exception as error:
+                raise SerialisationError(f"item {index} of args, {_brief(item)}, cannot be serialised: {error}") from error
+
+
+def deserialise_arguments(data: bytes) -> Any:
+    """Return an item of args: a tuple, or a dict if it was one."""
+    args, kwargs = pickle.loads(data)
+    return kwargs if kwargs else args
+
+
+def _brief(item: Any) -> str:
+    try:
+        text = repr(item)
+    except Exception:
+        text = f"<{type(item).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@contextlib.contextmanager
+def local_modules_by_value() -> Iterator[None]:
+    """Meanwhile, what is defined in the user's own modules is pickled by value."""
+    import cloudpickle
+
+    registered = cloudpickle.cloudpickle.list_registry_pickle_by_value()
+    fresh = [module for module in list(sys.modules.values()) if is_local(module) and module.__name__ not in registered]
+    for module in fresh:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in fresh:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def is_local(module: ModuleType) -> bool:
+    """Tell whether a module is the user's own file, which no worker could import.
+
+    Installed ones live below the interpreter's directories; this package counts as installed wherever it lies.
+    """
+    file = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "")
+    if not isinstance(file, str) or not file.endswith(".py") or name == "__main__" or not isinstance(name, str):
+        return False
+    if name.partition(".")[0] in {__package__, "cloudpickle"} or sys.modules.get(name) is not module:
+        return False
+    return not file.startswith(_installed())
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    paths = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, site.getusersitepackages()}
+    ours = {str(Path(path)) for path in paths if path}
+    return tuple(path.rstrip("/") + "/" for path in ours if path not in ("/", "/usr")) + ("/usr/lib/", "/usr/share/")
+
+
+def cloudpickle_archive() -> bytes:
+    """Return this interpreter's own cloudpickle as a zip archive to import from."""
+    import cloudpickle
+
+    folder = Path(cloudpickle.__file__).parent
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: a worker may lack zlib
+        for file in sorted(folder.glob("*.py")):
+            archive.writestr(zipfile.ZipInfo(f"cloudpickle/{file.name}"), file.read_bytes())
+    return buffer.getvalue()

@@ -1,0 +1,248 @@
+"""The server's life: one process for each database file, with the same port and certificate every time.
+
+Whoever needs a server takes the lock beside the database, opens the port, and starts a process that inherits both;
+workers may connect before it is up. The lock is held as long as the process lives, so a dead server is noticed by
+trying the lock. What the process does is in listener.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import PortInUse, ServerError
+from .storage import Storage
+
+LOOPBACK, EVERYWHERE = "127.0.0.1", ""
+STOP_SECONDS = 15.0
+
+
+class Server:
+    """The server of a database file: start() it, stop() it, or use it in a with statement.
+
+    port None is a free one, and the same from then on. password is kept from 0.2, so that two callers who disagree
+    learn of it; workers have a token for each request instead. Unless public, only this machine's own workers can
+    connect. Raises PortInUse or ServerError, both RuntimeErrors.
+    """
+
+    def __init__(
+        self,
+        port: int | None = None,
+        password: str | None = None,
+        dbfile: str | os.PathLike[str] = "./sheepdog.sqlite",
+        *,
+        public: bool = False,
+    ) -> None:
+        self.wanted = port
+        self.password = password
+        self.dbfile = os.path.abspath(dbfile)
+        self.public = public
+
+    @property
+    def port(self) -> int:
+        """The port that workers connect to."""
+        with Storage(self.dbfile) as storage:
+            return int(storage.get_setting("port"))
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self.pid is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None if there is none."""
+        lock = take_lock(self.dbfile)
+        if lock is not None:
+            os.close(lock)
+            return None
+        try:
+            return int(json.loads(lock_file(self.dbfile).read_text())["pid"])
+        except (ValueError, KeyError):
+            return 0  # it has not written it yet
+
+    def start(self) -> Server:
+        """Start the process, unless it runs already."""
+        with Storage(self.dbfile) as storage:
+            self._check_password(storage)
+            while True:
+                lock = take_lock(self.dbfile)
+                if lock is not None:
+                    try:
+                        self._spawn(storage, lock)
+                    finally:
+                        os.close(lock)
+                    return self
+                address = storage.get_setting("address")
+                if self.public and address == LOOPBACK:  # it must listen to others too, from now on
+                    self.stop()
+                    storage.set_settings(address=EVERYWHERE)
+                    continue
+                port = storage.get_setting("port")
+                if self.wanted not in (None, port):
+                    raise ServerError(
+                        f"the server of {self.dbfile} is running on port {port}, not {self.wanted}: "
+                        "leave the option port out, or wait until its requests have ended"
+                    )
+                return self
+
+    def stop(self) -> None:
+        """End the process. Its workers wait for the next one."""
+        started = time.monotonic()
+        asked = False
+        while (pid := self.pid) is not None:
+            late = time.monotonic() > started + STOP_SECONDS
+            if pid and (late or not asked):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+                asked = True
+            time.sleep(0.02)
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def claim(self, storage: Storage) -> socket.socket:
+        """Open the port, and store it with a certificate. The caller holds the lock."""
+        stored = storage.get_setting("port")
+        address = EVERYWHERE if self.public else storage.get_setting("address")
+        address = LOOPBACK if address is None else address
+        port = self.wanted or stored or 0
+        try:
+            listener = _listen(address, port)
+        except OSError as error:
+            if self.wanted is None and not storage.unfinished():  # nobody waits for the old one
+                listener = _listen(address, 0)
+            else:
+                raise PortInUse(
+                    f"port {port} of this machine is taken ({error.strerror}): choose another with the option port, "
+                    "leave it out for a free one, or end the program that listens there"
+                ) from error
+        settings = {"port": listener.getsockname()[1], "address": address}
+        if storage.get_setting("certificate") is None:
+            settings["certificate"], settings["key"] = make_certificate()
+        storage.set_settings(**settings)
+        return listener
+
+    def _spawn(self, storage: Storage, lock: int) -> None:
+        with self.claim(storage) as listener:
+            descriptors = (lock, listener.fileno())
+            package = str(Path(__file__).parent.parent)
+            path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+            command = [sys.executable, "-P", "-m", "sheepdog", "serve", self.dbfile, *map(str, descriptors)]
+            with open(log_file(self.dbfile), "ab", opener=_private) as log:
+                subprocess.run(  # sh starts it and goes away, so that the process is nobody's child to wait for
+                    ["/bin/sh", "-c", '"$@" &', "sh", *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=descriptors,
+                    start_new_session=True,
+                    env={**os.environ, "PYTHONPATH": path},
+                    check=True,
+                )
+
+    def _check_password(self, storage: Storage) -> None:
+        if self.password is None:
+            return
+        digest = hashlib.sha256(f"{self.dbfile}\0{self.password}".encode()).hexdigest()
+        stored = storage.get_setting("password")
+        if stored is None or not self.running:
+            storage.set_settings(password=digest)
+        elif stored != digest:
+            raise ServerError(f"the server of {self.dbfile} was started with another password")
+
+
+def get_server(
+    port: int | None = None, password: str | None = None, dbfile: str | os.PathLike[str] = "./sheepdog.sqlite"
+) -> Server:
+    """Start the server of a database file, or return the running one.
+
+    RuntimeError if it runs with another password or port, or if something else listens on that port.
+    """
+    return Server(port, password, dbfile).start()
+
+
+def lock_file(dbfile: str) -> Path:
+    """Return the file whose lock the server holds; it says which process that is."""
+    return Path(f"{dbfile}-server")
+
+
+def log_file(dbfile: str) -> Path:
+    """Return the file into which the server writes what it does."""
+    return Path(f"{dbfile}-server.log")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def take_lock(dbfile: str) -> int | None:
+    """Return a descriptor with the lock, or None if a server has it."""
+    descriptor = os.open(lock_file(dbfile), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    return descriptor
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    if address == EVERYWHERE and socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
+    return socket.create_server((address, port), backlog=1024)
+
+
+def make_certificate() -> tuple[str, str]:
+    """Return a self-signed certificate and its key, in PEM. Workers trust this one and no other."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sheepdog")])
+    now = datetime.datetime.now(datetime.UTC)
+    public = key.public_key()
+    usage = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign"), False
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=2))  # clocks of nodes may be behind
+        .not_valid_after(now + datetime.timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("sheepdog")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=True, key_cert_sign=True, encipher_only=False, decipher_only=False, **usage),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encryption = serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    return (
+        certificate.public_bytes(pem).decode(),
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption).decode(),
+    )

@@ -1,0 +1,321 @@
+"""What the server decides: a worker's call in, a reply out. No socket, no thread, no clock of its own.
+
+A call is answered from the store and the queues. The caller commits before it sends the reply, so what a worker is
+told has been stored is on the disk.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .client import IN_MEMORY, MAX_BATCH, PROTOCOL
+from .errors import RequestNotFound
+from .model import JobStatus, Outcome, Request, State, StoredBlob
+from .queue import Queue
+from .storage import MAX_VALUE, Storage
+
+log = logging.getLogger(__name__)
+
+SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
+ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
+UNREACHED = 60.0  # seconds that workers may run before their user hears that none has called
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A worker's call. verb is "join" or "exchange"; blobs are bytes, or files if they are large."""
+
+    request: int
+    verb: str
+    header: dict[str, Any]
+    blobs: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer: an HTTP status, and with 200 a header and blobs, else text."""
+
+    header: dict[str, Any]
+    blobs: list[bytes | StoredBlob] = field(default_factory=list)
+    status: int = 200
+    text: str = ""
+
+
+def heartbeat(lease: float) -> float:
+    """Return the seconds between two signs of life: several may be lost before a lease ends."""
+    return max(0.2, lease / 7.5)
+
+
+def refuse(status: int, text: str) -> Reply:
+    """Return a reply that says no."""
+    return Reply({}, [], status, text)
+
+
+@dataclass(slots=True)
+class WorkerSeen:
+    """What a worker said of itself, and the number of its latest call."""
+
+    host: str
+    element: str
+    call: int = 0
+
+
+class Herd:
+    """An unfinished request as the server sees it: its queue and its workers."""
+
+    def __init__(self, request: Request, queue: Queue, now: float) -> None:
+        self.request = request
+        self.queue = queue
+        self.since = now
+        self.leased = request.leased  # the highest index that was ever leased
+        self.workers: dict[str, WorkerSeen] = {}
+        self.elements: set[str] = set()  # of the array job, that have called
+        self.joined = False
+        self.refused: dict[str, str] = {}  # element -> why
+        self.listed = False  # the scheduler has named the job once
+        self.missed = 0  # how often in a row it has not
+
+
+class Service:
+    """The decisions. clock is monotonic, in seconds."""
+
+    def __init__(self, storage: Storage, clock: Callable[[], float]) -> None:
+        self.storage = storage
+        self.clock = clock
+        self.herds: dict[int, Herd] = {}
+        self.unstarted: dict[int, bool] = {}  # of ended requests: whether elements of the job never called
+
+    def token(self, request_id: int) -> str | None:
+        """Return the token of a request, None if there is no such request."""
+        try:
+            return self.storage.get_request(request_id).token
+        except RequestNotFound:
+            return None
+
+    def handle(self, call: Call) -> Reply:
+        """Answer a call whose token was right."""
+        worker = call.header.get("worker")
+        if not isinstance(worker, str) or not 0 < len(worker) <= 64:
+            return refuse(400, "worker must be a short text")
+        if call.verb == "join":
+            return self.join(call, worker)
+        return self.exchange(call, worker)
+
+    # --- the two calls
+
+    def join(self, call: Call, worker: str) -> Reply:
+        """Give a worker the function, if it can load it."""
+        herd = self.herd(call.request)
+        if herd is None:
+            return refuse(410, "the request has ended")
+        if call.header.get("protocol") != PROTOCOL:
+            return refuse(426, f"the worker speaks protocol {call.header.get('protocol')!r}; this server {PROTOCOL}")
+        seen = self.seen(herd, worker, call.header)
+        problem = mismatch(herd.request.form, call.header.get("python"), seen.host)
+        if problem:
+            self.refuse_worker(herd, worker, seen, problem)
+            return refuse(409, problem)
+        herd.joined = True
+        self.storage.set_note(call.request, "")
+        settings = {"heartbeat": heartbeat(herd.queue.lease), "max_value": MAX_VALUE}
+        return Reply(settings, self.storage.function_blobs(call.request))
+
+    def refuse_worker(self, herd: Herd, worker: str, seen: WorkerSeen, problem: str) -> None:
+        """Note a worker that cannot load the function; when none can, its tasks end with the reason."""
+        log.warning("request %d: %s", herd.request.id, problem)
+        herd.refused[seen.element or worker] = problem
+        herd.workers.pop(worker, None)
+        self.storage.set_note(herd.request.id, problem)
+        enough = min(ENOUGH_REFUSED, herd.request.workers or ENOUGH_REFUSED)
+        if not herd.joined and len(herd.refused) >= enough:
+            self.give_up(herd, problem)
+
+    def exchange(self, call: Call, worker: str) -> Reply:
+        """Store outcomes, renew leases, lease tasks."""
+        try:
+            outcomes, held, want, number = read_exchange(call)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            return refuse(400, f"not an exchange: {error}")
+        herd = self.herd(call.request)
+        if herd is None:
+            return Reply({"stop": True, "stored": 0, "tasks": []})
+        seen = self.seen(herd, worker, call.header)
+        if number <= seen.call:
+            return refuse(400, f"call {number} comes after call {seen.call}")
+        seen.call = number
+        herd.joined = True
+        try:
+            stored = self.storage.store_outcomes(call.request, outcomes) if outcomes else 0
+        except RequestNotFound as error:
+            return refuse(400, str(error))
+        now = self.clock()
+        queue = herd.queue
+        queue.settle(outcome.index for outcome in outcomes)
+        queue.hold(worker, held, now)
+        header: dict[str, Any] = {"stored": stored, "tasks": []}
+        if queue.empty:
+            self.retire(herd)
+            return Reply(dict(header, stop=True))
+        if not want:
+            return Reply(header)
+        blobs = self.lease(herd, worker, want, now, header)
+        if not blobs and self.is_surplus(queue, worker):
+            queue.drop(worker)
+            herd.workers.pop(worker, None)
+            return Reply(dict(header, stop=True))
+        if not blobs:
+            header["wait"] = 1.0
+        return Reply(header, blobs)
+
+    def lease(self, herd: Herd, worker: str, want: int, now: float, header: dict[str, Any]) -> list[Any]:
+        """Lease a fair share of the ready tasks; return their arguments, their names go into the header."""
+        queue = herd.queue
+        if queue.doubtful and len(queue.holders) >= (herd.request.workers or 1):  # all have been heard
+            queue.release_doubtful()
+        share = -(-queue.ready // (2 * max(1, len(queue.holders))))
+        taken = dict(queue.take(worker, max(1, min(want, share, MAX_BATCH)), now))
+        read = self.storage.read_tasks(herd.request.id, list(taken), IN_MEMORY)
+        header["tasks"] = [[index, taken[index]] for index, _ in read]
+        if read and read[-1][0] > herd.leased:
+            herd.leased = read[-1][0]
+            self.storage.set_leased(herd.request.id, herd.leased)
+        if len(read) < len(taken):  # they are large: the rest is for somebody else
+            queue.hold(worker, {index: taken[index] for index, _ in read}, now)
+        return [blob for _, blob in read]
+
+    @staticmethod
+    def is_surplus(queue: Queue, worker: str) -> bool:
+        """Tell whether a worker without work may go: others hold what is left, and there are spares."""
+        idle = sum(1 for name, holder in queue.holders.items() if not holder.held and name != worker)
+        return idle >= SPARES
+
+    # --- requests
+
+    def herd(self, request_id: int) -> Herd | None:
+        """Return an unfinished request, from the store if need be; None if it has ended."""
+        herd = self.herds.get(request_id)
+        if herd is None:
+            request = self.storage.get_request(request_id)
+            pending = self.storage.pending(request_id)
+            if not pending:
+                return None
+            lease = float(request.options.get("lease", 150.0))
+            herd = self.herds[request_id] = Herd(request, Queue(pending, lease, request.leased), self.clock())
+        elif not herd.request.job:
+            herd.request = self.storage.get_request(request_id)
+        return herd
+
+    def seen(self, herd: Herd, worker: str, header: dict[str, Any]) -> WorkerSeen:
+        """Return what is known of a worker."""
+        if worker not in herd.workers:
+            herd.elements.add(str(header.get("element", ""))[:255])
+            host, element = (str(header.get(key, ""))[:255] for key in ("host", "element"))
+            herd.workers[worker] = WorkerSeen(host, element)
+        return herd.workers[worker]
+
+    def retire(self, herd: Herd) -> None:
+        """Forget a request whose tasks have all ended."""
+        self.storage.set_note(herd.request.id, "")
+        self.herds.pop(herd.request.id, None)
+        self.unstarted[herd.request.id] = len(herd.elements) < herd.request.workers
+
+    def leftovers(self, request_id: int) -> bool:
+        """Tell whether elements of an ended request's job may still be waiting."""
+        return self.unstarted.pop(request_id, True)
+
+    def give_up(self, herd: Herd, reason: str) -> None:
+        """End all tasks of a request that have not ended, with this reason."""
+        count = self.storage.fail_pending(herd.request.id, reason)
+        log.warning("request %d: %d tasks ended: %s", herd.request.id, count, reason)
+        self.retire(herd)
+
+    # --- what time and the scheduler say
+
+    def tick(self) -> None:
+        """Take back the tasks of workers that have been silent for too long, or were not heard since a restart."""
+        now = self.clock()
+        for herd in list(self.herds.values()):
+            for worker in herd.queue.expire(now):
+                seen = herd.workers.pop(worker, None)
+                host = seen.host if seen else "?"
+                log.warning("request %d: no word from worker %s on %s: lost", herd.request.id, worker[:8], host)
+            if herd.queue.doubtful and now - herd.since > 1.5 * heartbeat(herd.queue.lease):
+                herd.queue.release_doubtful()
+
+    def renew_all(self) -> None:
+        """Renew every lease, after a time in which the server could not listen."""
+        for herd in self.herds.values():
+            herd.queue.renew_all(self.clock())
+
+    def heed(self, request_id: int, status: JobStatus) -> None:
+        """Compare what the scheduler says of a request's array job with what the workers say."""
+        herd = self.herd(request_id)
+        if herd is None:
+            return
+        for worker, seen in list(herd.workers.items()):
+            if herd.listed and seen.element and seen.element not in status.running and not status.pending:
+                count = herd.queue.drop(worker)
+                del herd.workers[worker]
+                if count:
+                    log.warning("request %d: worker %s on %s ended", request_id, worker[:8], seen.host)
+        if not status.gone:
+            herd.listed = True
+            herd.missed = 0
+        if status.broken and not status.running and not status.pending and not herd.workers:
+            self.give_up(herd, f"not run: {status.reason}")
+        elif status.broken:
+            self.storage.set_note(request_id, status.reason)
+        elif status.gone:
+            herd.missed += 1
+            if herd.missed >= (1 if herd.listed else 2) and not herd.workers:
+                why = next(iter(herd.refused.values()), "") or status.reason
+                self.give_up(herd, f"not run: the array job {herd.request.job or '?'} has ended; {why}".rstrip("; "))
+        elif status.running and not herd.joined and self.clock() - herd.since > UNREACHED:
+            urls = " or ".join(herd.request.options.get("urls", ()))
+            self.storage.set_note(
+                request_id,
+                f"{len(status.running)} workers run, but none has reached {urls}: is that name known there, "
+                "and the port open? (options localhost and port)",
+            )
+
+
+def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
+    """Return the outcomes, what the worker holds, how many tasks it wants, and the number of its call."""
+    header = call.header
+    entries, want, number = header["outcomes"], header["want"], header["call"]
+    if len(call.blobs) != 2 * len(entries):
+        raise ValueError(f"{len(entries)} outcomes need {2 * len(entries)} blobs, not {len(call.blobs)}")
+    if type(want) is not int or type(number) is not int or not 0 <= want <= 1 << 20 or number < 1:
+        raise ValueError("want and call must be numbers")
+    host = str(header.get("host", ""))[:255]
+    outcomes = []
+    for (index, attempt, kind, seconds), value, output in zip(
+        entries, call.blobs[::2], call.blobs[1::2], strict=True
+    ):
+        if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
+            raise ValueError("an outcome needs the numbers of its task and attempt")
+        outcomes.append(Outcome(index, State(kind), value, attempt, host, float(seconds), output))
+    held = {}
+    for index, attempt in header["holding"]:
+        if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
+            raise ValueError("holding must be pairs of a task and an attempt")
+        held[index] = attempt
+    return outcomes, held, want, number
+
+
+def mismatch(form: dict[str, Any], python: Any, host: str) -> str:
+    """Return why a worker's Python cannot load a function of this form, or an empty text."""
+    if not isinstance(python, dict):
+        return "the worker does not say what Python it runs"
+    if all(python.get(key) == form.get(key) for key in ("implementation", "magic")):
+        return ""
+    theirs = f"{python.get('implementation')} {python.get('version')} ({python.get('executable')})"
+    minor = ".".join(str(form.get("version")).split(".")[:2])
+    return (
+        f"the worker on {host} runs {theirs}, the function was made by {form.get('implementation')} "
+        f"{form.get('version')}: set the option `shell` to a Python {minor} there"
+    )

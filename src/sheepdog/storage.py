@@ -1,0 +1,530 @@
+"""The store: one SQLite file. Every SQL statement of the project is here.
+
+A task's row id is its request's id times 2**32 plus its index, so tasks and outcomes lie in order, and an outcome is
+unique because its id is: a repeated report changes nothing. An outcome is on the disk when the commit returns
+(synchronous=FULL). One process, the server, checkpoints the log; before SQLite 3.51.3 two at once could corrupt it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .client import CHUNK, IN_MEMORY, size_of
+from .errors import RequestNotFound, StorageError
+from .model import Outcome, Progress, Request, State, StoredBlob
+
+APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
+SPAN = 1 << 32  # task indices in a request
+MAX_VALUE = 950_000_000  # SQLite holds at most 1,000,000,000 bytes in a row
+
+MIGRATIONS = (
+    """
+    CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE request (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL DEFAULT '',
+        token TEXT NOT NULL,
+        form TEXT NOT NULL DEFAULT '{}',
+        options TEXT NOT NULL DEFAULT '{}',
+        function BLOB NOT NULL,
+        namespace BLOB NOT NULL,
+        tasks INTEGER NOT NULL DEFAULT 0,
+        done INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        leased INTEGER NOT NULL DEFAULT 0,
+        workers INTEGER NOT NULL DEFAULT 0,
+        job TEXT NOT NULL DEFAULT '',
+        directory TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT '',
+        created REAL NOT NULL,
+        submitted REAL,
+        ended REAL
+    );
+    CREATE INDEX unfinished ON request (id) WHERE done + failed < tasks;
+    CREATE TABLE task (id INTEGER PRIMARY KEY, args BLOB NOT NULL);
+    CREATE TABLE outcome (
+        id INTEGER PRIMARY KEY,
+        state INTEGER NOT NULL,
+        value NOT NULL,
+        attempt INTEGER NOT NULL,
+        host TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        output BLOB,
+        stored REAL NOT NULL
+    );
+    """,
+)
+"""One script a version of the schema, each taking the database from the version before."""
+
+
+class Storage:
+    """Requests, tasks and outcomes in one file. Use it in one thread; other threads and processes open their own.
+
+    Values are bytes and come back as they were. Task indices start at 1. A request or a task that does not exist is
+    a RequestNotFound, which is a ValueError.
+    """
+
+    def __init__(self, dbfile: str | os.PathLike[str]) -> None:
+        self.dbfile = os.path.abspath(dbfile)
+        self._opened: sqlite3.Connection | None = None
+
+    # --- the file
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection; opened, and the database made, when first needed."""
+        if self._opened is None:
+            self.initdb()
+            assert self._opened is not None
+        return self._opened
+
+    def initdb(self) -> None:
+        """Create the database, readable by its owner alone, or bring an older one up to date."""
+        if self._opened is not None:
+            return
+        connection = None
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.dbfile, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            connection = sqlite3.connect(self.dbfile, timeout=60, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._migrate(connection)
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                raise StorageError(f"{self.dbfile}: this file system cannot hold the database; choose a local dbfile")
+        except (OSError, sqlite3.Error) as error:
+            if connection:
+                connection.close()
+            raise StorageError(self._advice(error)) from error
+        except BaseException:
+            if connection:
+                connection.close()
+            raise
+        self._opened = connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        def pragma(name: str) -> int:
+            return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+        if pragma("user_version") == len(MIGRATIONS) and pragma("application_id") == APPLICATION_ID:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = pragma("user_version")
+            empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            if pragma("application_id") != APPLICATION_ID and not empty:
+                raise StorageError(
+                    f"{self.dbfile} is a database of another program (or of Sheepdog 0.2): choose another dbfile"
+                )
+            if version > len(MIGRATIONS):
+                raise StorageError(
+                    f"{self.dbfile} was made by a newer Sheepdog (schema {version}; this one knows up to "
+                    f"{len(MIGRATIONS)}): upgrade with `pip install --upgrade sheepdog`, or choose another dbfile"
+                )
+            for script in MIGRATIONS[version:]:
+                for statement in script.split(";"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _advice(self, error: Exception) -> str:
+        text = str(error)
+        if "not a database" in text:
+            return f"{self.dbfile} is not a database: choose another dbfile"
+        if "full" in text or getattr(error, "errno", None) == 28:
+            return f"{self.dbfile}: the disk is full; make room, or choose a dbfile elsewhere"
+        if "readonly" in text or "unable to open" in text or isinstance(error, OSError):
+            folder = os.path.dirname(self.dbfile)
+            return f"{self.dbfile} cannot be written ({text}): choose a dbfile in a directory that can, not {folder}"
+        return f"{self.dbfile}: {text}"
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> Storage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. What SQLite cannot do is a StorageError that says what to do; within another, this is part
+        of that one."""
+        if self.db.in_transaction:
+            yield
+            return
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            self.db.execute("COMMIT")
+        except BaseException as error:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise StorageError(self._advice(error)) from error
+            raise
+
+    def checkpoint_by_itself(self) -> None:
+        """From now on, move the log into the database as it grows. The server's business alone."""
+        self.db.execute("PRAGMA wal_autocheckpoint = 4000")
+
+    def version(self) -> int:
+        """Return a number that changes when another connection has committed something."""
+        return int(self.db.execute("PRAGMA data_version").fetchone()[0])
+
+    def get_setting(self, name: str) -> Any:
+        """Return a setting of this database, or None."""
+        row = self.db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def set_settings(self, **values: Any) -> None:
+        """Store settings of this database."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", values.items())
+
+    # --- requests
+
+    def new_request(
+        self,
+        serialised_function: bytes,
+        serialised_namespace: bytes,
+        args_list: Iterable[bytes],
+        *,
+        name: str = "",
+        form: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> int:
+        """Store a request with its tasks, one for each item of args_list, and return its id.
+
+        The items are drawn into a temporary file first: however long they take, the database is not locked meanwhile,
+        and if one fails nothing has been stored.
+        """
+        with tempfile.SpooledTemporaryFile(max_size=64 << 20) as spool:
+            count = 0
+            for args in args_list:
+                spool.write(len(args).to_bytes(8, "big"))
+                spool.write(args)
+                count += 1
+            if count >= SPAN:
+                raise ValueError(f"a request of {count} tasks is too large; split it")
+            spool.seek(0)
+            with self.transaction():
+                cursor = self.db.execute(
+                    "INSERT INTO request (token, function, namespace, tasks, name, form, options, created, ended)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        secrets.token_hex(32),
+                        serialised_function,
+                        serialised_namespace,
+                        count,
+                        name,
+                        json.dumps(form or {}),
+                        json.dumps(options or {}),
+                        time.time(),
+                        None if count else time.time(),
+                    ),
+                )
+                request_id = cursor.lastrowid
+                assert request_id is not None
+                first = request_id * SPAN + 1
+                self.db.executemany(
+                    "INSERT INTO task VALUES (?, ?)",
+                    (
+                        (row, spool.read(int.from_bytes(spool.read(8), "big")))
+                        for row in range(first, first + count)
+                    ),
+                )
+        return request_id
+
+    def remove_request(self, request_id: int) -> None:
+        """Remove a request and everything of it."""
+        with self.transaction():
+            for table in ("task", "outcome"):
+                self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
+            self.db.execute("DELETE FROM request WHERE id = ?", (request_id,))
+
+    def get_request(self, request_id: int) -> Request:
+        """Return a request without its function and tasks."""
+        row = self._one(
+            request_id,
+            "id, name, token, form, options, tasks, created, submitted, job, directory, workers, leased",
+        )
+        return Request(*row[:3], json.loads(row[3]), json.loads(row[4]), *row[5:])
+
+    def unfinished(self) -> list[int]:
+        """Return the ids of the requests with tasks that have not ended."""
+        return [row[0] for row in self.db.execute("SELECT id FROM request WHERE done + failed < tasks ORDER BY id")]
+
+    def set_submitted(self, request_id: int, job: str, directory: str, workers: int, urls: Sequence[str]) -> None:
+        """Note the array job of a request, and the addresses it calls."""
+        with self.transaction():
+            self.db.execute(
+                "UPDATE request SET job = ?, directory = ?, workers = ?, submitted = ?,"
+                " options = json_set(options, '$.urls', json(?)) WHERE id = ?",
+                (job, directory, workers, time.time(), json.dumps(list(urls)), request_id),
+            )
+
+    def set_leased(self, request_id: int, index: int) -> None:
+        """Note the highest index that was ever leased: a server that takes over knows that the rest is free."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET leased = ? WHERE id = ?", (index, request_id))
+
+    def set_note(self, request_id: int, note: str) -> None:
+        """Note what the user of a request should know while it runs."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET note = ? WHERE id = ? AND note != ?", (note, request_id, note))
+
+    def progress(self, request_id: int) -> Progress:
+        """Return how far a request is."""
+        return Progress(*self._one(request_id, "tasks, done, failed, note"))
+
+    def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:
+        """Return the serialised function and namespace."""
+        lengths = self._one(request_id, "length(function), length(namespace)")
+        columns = zip(("function", "namespace"), lengths, strict=True)
+        return [self._blob("request", column, request_id, length) for column, length in columns]
+
+    # --- tasks
+
+    def read_tasks(self, request_id: int, indexes: Sequence[int], limit: int) -> list[tuple[int, bytes | StoredBlob]]:
+        """Return the arguments of these tasks, in ascending order, until there are more bytes than the limit."""
+        found: list[tuple[int, bytes | StoredBlob]] = []
+        total = 0
+        for start, stop in _runs(sorted(indexes)):
+            rows = self.db.execute(
+                "SELECT id, length(args), CASE WHEN length(args) <= ? THEN args END FROM task"
+                " WHERE id BETWEEN ? AND ?",
+                (IN_MEMORY, request_id * SPAN + start, request_id * SPAN + stop),
+            )
+            for row, length, args in rows:
+                if found and total + length > limit:
+                    return found
+                total += length
+                found.append((row % SPAN, args if args is not None else StoredBlob("task", "args", row, length)))
+        return found
+
+    def pending(self, request_id: int) -> list[tuple[int, int]]:
+        """Return the tasks without an outcome, as ranges (first, last)."""
+        tasks = self.count_tasks(request_id)
+        gaps = []
+        expected = 1
+        for (row,) in self.db.execute("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", self._rows(request_id)):
+            index = row % SPAN
+            if index > expected:
+                gaps.append((expected, index - 1))
+            expected = index + 1
+        if expected <= tasks:
+            gaps.append((expected, tasks))
+        return gaps
+
+    def store_outcomes(self, request_id: int, outcomes: Iterable[Outcome]) -> int:
+        """Store outcomes; the first one of a task stays. Return how many were new."""
+        now = time.time()
+        base = request_id * SPAN
+        new = {State.DONE: 0, State.FAILED: 0}
+        with self.transaction():
+            tasks = self.count_tasks(request_id)
+            for state in State:
+                small = []
+                for outcome in outcomes:
+                    if outcome.state != state:
+                        continue
+                    if not 1 <= outcome.index <= tasks:
+                        raise RequestNotFound(f"request {request_id} has no task {outcome.index}, only 1 to {tasks}")
+                    if isinstance(outcome.value, (bytes, str)):
+                        small.append(_row(base, outcome, outcome.value, now))
+                    else:
+                        new[state] += self._store_large(base, outcome, now)
+                cursor = self.db.executemany("INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?)", small)
+                new[state] += max(0, cursor.rowcount)
+            self.db.execute(
+                "UPDATE request SET done = done + ?1, failed = failed + ?2,"
+                " ended = CASE WHEN done + failed + ?1 + ?2 >= tasks THEN ?3 END WHERE id = ?4",
+                (new[State.DONE], new[State.FAILED], now, request_id),
+            )
+        return sum(new.values())
+
+    def _store_large(self, base: int, outcome: Outcome, now: float) -> int:
+        length = size_of(outcome.value)
+        row = _row(base, outcome, length, now)
+        cursor = self.db.execute("INSERT OR IGNORE INTO outcome VALUES (?, ?, zeroblob(?), ?, ?, ?, ?, ?)", row)
+        if cursor.rowcount > 0:
+            outcome.value.seek(0)
+            with self.db.blobopen("outcome", "value", row[0]) as blob:
+                while chunk := outcome.value.read(CHUNK):
+                    blob.write(chunk)
+        return max(0, cursor.rowcount)
+
+    def fail_pending(self, request_id: int, error: str) -> int:
+        """End every task that has not ended with this error. Return how many there were."""
+        value = error.encode()
+        with self.transaction():
+            return sum(
+                self.store_outcomes(
+                    request_id,
+                    [Outcome(index, State.FAILED, value, attempt=0) for index in range(first, last + 1)],
+                )
+                for first, last in self.pending(request_id)
+            )
+
+    def results(self, request_id: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, serialised result) of the tasks that are done, in order."""
+        self.count_tasks(request_id)
+        rows = self.db.execute(
+            "SELECT id, value FROM outcome WHERE id BETWEEN ? AND ? AND state = 0", self._rows(request_id)
+        )
+        return ((row % SPAN, value) for row, value in rows)
+
+    def arguments(self, request_id: int) -> Iterator[bytes]:
+        """Yield the serialised arguments of every task, in order."""
+        self.count_tasks(request_id)
+        rows = self.db.execute("SELECT args FROM task WHERE id BETWEEN ? AND ?", self._rows(request_id))
+        return (args for (args,) in rows)
+
+    def errors(self, request_id: int) -> Iterator[tuple[bytes, Outcome]]:
+        """Yield (serialised arguments, outcome) of the tasks that failed, in order."""
+        self.count_tasks(request_id)
+        rows = self.db.execute(
+            "SELECT args, id, value, attempt, host, seconds, output FROM outcome JOIN task USING (id)"
+            " WHERE id BETWEEN ? AND ? AND state = 1",
+            self._rows(request_id),
+        )
+        return (
+            (args, Outcome(row % SPAN, State.FAILED, value, attempt, host, seconds, output or b""))
+            for args, row, value, attempt, host, seconds, output in rows
+        )
+
+    def chunks(self, blob: StoredBlob) -> Iterator[bytes]:
+        """Yield a large blob in pieces."""
+        with self.db.blobopen(blob.table, blob.column, blob.row, readonly=True) as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+    # --- the methods that Sheepdog 0.2 documents
+
+    def get_details(self, request_id: int, job_index: int) -> tuple[bytes, bytes, bytes]:
+        """Return (function, namespace, args) of a task, as they were given to new_request."""
+        function, namespace = self._one(request_id, "function, namespace")
+        row = self.db.execute("SELECT args FROM task WHERE id = ?", (self._row_id(request_id, job_index),)).fetchone()
+        return function, namespace, row[0]
+
+    def store_result(self, request_id: int, job_index: int, result: bytes) -> None:
+        """Store the result of a task, unless it has ended already."""
+        self._row_id(request_id, job_index)
+        self.store_outcomes(request_id, [Outcome(job_index, State.DONE, result)])
+
+    def store_error(self, request_id: int, job_index: int, error: bytes | str) -> None:
+        """Store the error of a task, unless it has ended already."""
+        self._row_id(request_id, job_index)
+        self.store_outcomes(request_id, [Outcome(job_index, State.FAILED, error)])
+
+    def count_results(self, request_id: int) -> int:
+        """Return how many tasks have a result."""
+        return self.progress(request_id).done
+
+    def count_errors(self, request_id: int) -> int:
+        """Return how many tasks ended with an error."""
+        return self.progress(request_id).failed
+
+    def count_results_and_errors(self, request_id: int) -> int:
+        """Return how many tasks have ended."""
+        progress = self.progress(request_id)
+        return progress.done + progress.failed
+
+    def count_tasks(self, request_id: int) -> int:
+        """Return how many tasks the request has."""
+        return int(self._one(request_id, "tasks")[0])
+
+    def get_results(self, request_id: int) -> list[tuple[bytes, bytes]]:
+        """Return [(args, result)] of the tasks that are done, in order and without gaps."""
+        return self._with_outcomes(request_id, "JOIN", State.DONE)
+
+    def get_tasks_with_results(self, request_id: int) -> list[tuple[bytes, bytes | None]]:
+        """Return [(args, result)] of all tasks, in order; result is None where there is none."""
+        return self._with_outcomes(request_id, "LEFT JOIN", State.DONE)
+
+    def get_errors(self, request_id: int) -> list[tuple[bytes, bytes | str]]:
+        """Return [(args, error)] of the tasks that failed, in order."""
+        return self._with_outcomes(request_id, "JOIN", State.FAILED)
+
+    def _with_outcomes(self, request_id: int, join: str, state: State) -> list[Any]:
+        self.count_tasks(request_id)
+        return self.db.execute(
+            f"SELECT task.args, outcome.value FROM task {join} outcome ON outcome.id = task.id AND state = ?"  # noqa: S608
+            " WHERE task.id BETWEEN ? AND ? ORDER BY task.id",
+            (state, *self._rows(request_id)),
+        ).fetchall()
+
+    # --- parts
+
+    def _one(self, request_id: int, columns: str) -> Any:
+        row = self.db.execute(f"SELECT {columns} FROM request WHERE id = ?", (request_id,)).fetchone()  # noqa: S608
+        if row is None:
+            raise RequestNotFound(f"there is no request {request_id!r} in {self.dbfile}")
+        return row
+
+    def _rows(self, request_id: int) -> tuple[int, int]:
+        return request_id * SPAN, request_id * SPAN + SPAN - 1
+
+    def _row_id(self, request_id: int, index: int) -> int:
+        tasks = self.count_tasks(request_id)
+        if not 1 <= index <= tasks:
+            raise RequestNotFound(f"request {request_id} has no task {index!r}; its tasks are 1 to {tasks}")
+        return request_id * SPAN + index
+
+    def _blob(self, table: str, column: str, row: int, length: int) -> bytes | StoredBlob:
+        if length > IN_MEMORY:
+            return StoredBlob(table, column, row, length)
+        value = self.db.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()  # noqa: S608
+        return bytes(value[0])
+
+
+def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:
+    return (
+        base + outcome.index,
+        int(outcome.state),
+        value,
+        outcome.attempt,
+        outcome.host,
+        outcome.seconds,
+        outcome.output or None,
+        now,
+    )
+
+
+def _runs(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield ascending numbers as ranges (first, last)."""
+    start = previous = None
+    for index in indexes:
+        if start is None or previous is None:
+            start = index
+        elif index != previous + 1:
+            yield start, previous
+            start = index
+        previous = index
+    if start is not None and previous is not None:
+        yield start, previous
+
+
+def remove_database(dbfile: str | os.PathLike[str]) -> None:
+    """Remove a database and the files beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{dbfile}{suffix}").unlink(missing_ok=True)

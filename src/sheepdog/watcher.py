@@ -1,0 +1,130 @@
+"""Asks the schedulers what became of the array jobs, and takes away what is left of those that are over.
+
+One question a head node and interval answers for all requests there. What follows from the answer is decided in
+service.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from .deployment import Host, make_host
+from .errors import SheepdogError
+from .model import Request
+from .schedulers import Scheduler, make_scheduler
+from .service import Service
+
+log = logging.getLogger(__name__)
+
+FIRST = 10.0  # seconds after the submission in which a job in error shows
+LONGEST = 600.0  # seconds between two tries to reach a head node that does not answer
+
+
+class Submitter(Protocol):
+    """What runs decisions in the service's thread."""
+
+    unfinished: list[int]
+
+    def submit(self, decide: Any) -> Future[Any]:
+        """Have a decision made."""
+
+
+class HeadNode:
+    """A host and a scheduler there, and when to ask next."""
+
+    def __init__(self, host: Host, scheduler: Scheduler) -> None:
+        self.host = host
+        self.scheduler = scheduler
+        self.next = 0.0
+        self.failures = 0
+
+
+class Watcher(threading.Thread):
+    """The thread that asks."""
+
+    def __init__(self, writer: Submitter) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self.writer = writer
+        self.nodes: dict[tuple[Any, ...], HeadNode] = {}
+        self.requests: dict[int, Request] = {}
+        self.calls = 0
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End the thread, without waiting for a host that does not answer."""
+        self._stop.set()
+        self.join(2.0)
+
+    def run(self) -> None:
+        """Ask, until stopped."""
+        while not self._stop.wait(0.5):
+            try:
+                self.look(time.monotonic())
+            except Exception:
+                log.exception("the watcher failed")
+
+    def look(self, now: float) -> None:
+        """Ask where it is time to."""
+        unfinished = set(self.writer.unfinished)
+        for request_id in unfinished - self.requests.keys():
+            request = self.writer.submit(lambda service, id=request_id: service.storage.get_request(id)).result()
+            if request.job:
+                self.requests[request_id] = request
+        for request_id in self.requests.keys() - unfinished:
+            self.clean_up(self.requests.pop(request_id))
+        groups: dict[tuple[Any, ...], list[Request]] = defaultdict(list)
+        for request in self.requests.values():
+            groups[head_key(request)].append(request)
+        for key, requests in groups.items():
+            if key not in self.nodes:
+                self.nodes[key] = head_node(requests[0])
+                self.nodes[key].next = now + min(FIRST, self.nodes[key].scheduler.interval)
+            if now >= self.nodes[key].next:
+                self.ask(self.nodes[key], requests)
+
+    def ask(self, node: HeadNode, requests: list[Request]) -> None:
+        """Put one question for all these requests."""
+        self.calls += 1
+        if node.scheduler.interval > 1:
+            log.info("status query %d, for %d requests on %s", self.calls, len(requests), node.host.name)
+        try:
+            answer = node.scheduler.status(node.host, [request.job for request in requests])
+        except SheepdogError as error:
+            node.failures += 1
+            node.next = time.monotonic() + min(LONGEST, node.scheduler.interval * 2**node.failures)
+            log.warning("%s", error)
+            return
+        node.failures = 0
+        node.next = time.monotonic() + node.scheduler.interval
+        for request in requests:
+            status = answer[request.job]
+            self.writer.submit(lambda service, id=request.id, status=status: service.heed(id, status)).result()
+
+    def clean_up(self, request: Request) -> None:
+        """Take away what is left: elements that never started, and the files of local workers."""
+        node = self.nodes.get(head_key(request)) or head_node(request)
+        try:
+            if self.writer.submit(lambda service: service.leftovers(request.id)).result():
+                node.scheduler.cancel(node.host, request.job)
+            if node.scheduler.name == "local" and request.directory:
+                node.host.run(["rm", "-rf", request.directory])
+        except SheepdogError as error:
+            log.warning("request %d: what is left of its job %s stays: %s", request.id, request.job, error)
+
+
+def head_key(request: Request) -> tuple[Any, ...]:
+    """Return what two requests on one head node have in common."""
+    keys = ("scheduler", "host", "ssh_port", "ssh_user", "ssh_keyfile")
+    return tuple(request.options.get(key) for key in keys)
+
+
+def head_node(request: Request) -> HeadNode:
+    """Return the head node of a request."""
+    scheduler, *ssh = head_key(request)
+    host = make_host(*ssh, interactive=False)
+    return HeadNode(host, make_scheduler(scheduler, request.options["poll_interval"]))
