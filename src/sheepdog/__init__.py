@@ -42,7 +42,7 @@ __all__ = ["Config", "Server", "SheepdogError", "Storage", "get_errors", "get_re
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: most of it is slow to import, and a worker host's time is short."""
+    """Import what is asked for when it is asked for, so that `import sheepdog` is quick."""
     if name in _HOMES:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     if name in _MODULES:

@@ -34,6 +34,14 @@ import traceback
 import types
 import uuid
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the worker's start must be quick
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, BinaryIO
+
+    Blob = Any  # bytes, or a binary file if it is large
+    Task = tuple[int, int, Blob]  # index, attempt, arguments
+
 PROTOCOL = 1  # of the exchange between worker and server
 PICKLE_PROTOCOL = 4  # 5 cannot be read by 3.6 and 3.7
 CHUNK = 1 << 20
@@ -45,26 +53,26 @@ MAX_CALL = 32 << 20  # outcomes sent in one call, unless a single one is larger
 MAX_BATCH = 1000
 BATCH_SECONDS = 0.5  # the work that a batch should hold
 STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
-NAP = 0.002  # between two looks at a child that has much to say
+NAP = 0.02  # at most, between two looks at a child that has much to say
 JOIN_PATIENCE = 600.0  # how long a worker that never reached the server tries
 
 RESULT, ERROR = 0, 1  # the kinds of outcome, on the wire
 OUTCOME = struct.Struct("!QIBdQI")  # index, attempt, kind, seconds, bytes of value, bytes of output
 TASK = struct.Struct("!QIQ")  # index, attempt, bytes of arguments
 
-Outcome = collections.namedtuple("Outcome", "index attempt kind seconds value output")
+Outcome = collections.namedtuple("Outcome", "task attempt kind seconds value output")
 
 
 # --- frames: a length, a JSON header, raw blobs
 
 
-def pack(header, lengths):
+def pack(header: "dict[str, Any]", lengths: "list[int]") -> bytes:
     """Return the first bytes of a frame; the blobs, of these lengths, follow it."""
     text = json.dumps(dict(header, blobs=lengths), separators=(",", ":")).encode()
     return struct.pack("!I", len(text)) + text
 
 
-def unpack(stream):
+def unpack(stream: "BinaryIO") -> "dict[str, Any]":
     """Read a frame's header from a binary stream; ValueError if it is none. header["blobs"] holds the lengths."""
     start = stream.read(4)
     if len(start) != 4:
@@ -87,7 +95,7 @@ def unpack(stream):
     return header
 
 
-def read_blob(stream, length):
+def read_blob(stream: "BinaryIO", length: int) -> "Blob":
     """Read a blob: bytes, or a temporary file if it is large."""
     if length <= IN_MEMORY:
         blob = stream.read(length)
@@ -105,12 +113,12 @@ def read_blob(stream, length):
     return spool
 
 
-def size_of(blob):
+def size_of(blob: "Blob") -> int:
     """Return the length of a blob, be it bytes or a file."""
     return len(blob) if isinstance(blob, bytes) else blob.seek(0, io.SEEK_END)
 
 
-def chunks_of(blob):
+def chunks_of(blob: "Blob") -> "Iterator[bytes]":
     """Yield a blob in pieces."""
     if isinstance(blob, bytes):
         yield blob
@@ -126,7 +134,7 @@ def chunks_of(blob):
 # --- values
 
 
-def dump(value):
+def dump(value: object) -> bytes:
     """Pickle a value; by value what the other side could not import.
 
     A pickle without the opcode STACK_GLOBAL names no class or function: plain data, which needs no cloudpickle.
@@ -139,10 +147,10 @@ def dump(value):
         pass
     import cloudpickle
 
-    return cloudpickle.dumps(value, PICKLE_PROTOCOL)
+    return bytes(cloudpickle.dumps(value, PICKLE_PROTOCOL))
 
 
-def describe_python():
+def describe_python() -> "dict[str, str]":
     """Return what decides whether bytecode can be exchanged."""
     return {
         "implementation": sys.implementation.name,
@@ -152,7 +160,7 @@ def describe_python():
     }
 
 
-def shorten(text, limit=MAX_TEXT):
+def shorten(text: str, limit: int = MAX_TEXT) -> str:
     """Cut the middle out of a long text."""
     if len(text) <= limit:
         return text
@@ -160,7 +168,7 @@ def shorten(text, limit=MAX_TEXT):
     return "%s\n... %d characters left out ...\n%s" % (text[:half], len(text) - 2 * half, text[-half:])
 
 
-def explain(error, skip=0):
+def explain(error: BaseException, skip: int = 0) -> bytes:
     """Return an exception as text: a one-line summary, then the traceback without its first frames."""
     name = type(error).__name__
     try:
@@ -181,7 +189,7 @@ def explain(error, skip=0):
 # --- the child
 
 
-def inject(function, namespace):
+def inject(function: object, namespace: "dict[str, Any]") -> None:
     """Make the names of a namespace global to a function and to the functions in it.
 
     Functions that were pickled by value have globals of their own; a module that was really imported stays as it is,
@@ -198,11 +206,11 @@ def inject(function, namespace):
             names.update(namespace)
 
 
-def global_names(value):
+def global_names(value: "Any") -> "dict[str, Any] | None":
     """Return the globals of whatever function a callable calls in the end, or None."""
-    seen = 0
-    while not isinstance(value, types.FunctionType) and seen < 100:
-        seen += 1
+    for _ in range(100):
+        if isinstance(value, types.FunctionType):
+            return value.__globals__
         if hasattr(value, "__func__"):  # a bound method
             value = value.__func__
         elif hasattr(value, "func"):  # functools.partial
@@ -210,23 +218,23 @@ def global_names(value):
         elif hasattr(value, "__wrapped__"):
             value = value.__wrapped__
         elif isinstance(value, type):
-            value = value.__init__
+            value = vars(value).get("__init__")
         elif isinstance(getattr(type(value), "__call__", None), types.FunctionType):
             value = type(value).__call__
         else:
             return None
-    return value.__globals__
+    return None
 
 
-def load_function(function, namespace):
+def load_function(function: bytes, namespace: bytes) -> "Callable[..., Any]":
     """Return the callable from its two pickles, which share one memo."""
     unpickler = pickle.Unpickler(io.BytesIO(function + namespace))
-    target = unpickler.load()
+    target = unpickler.load()  # type: Callable[..., Any]
     inject(target, unpickler.load() if namespace else {})
     return target
 
 
-def read_exactly(fd, length):
+def read_exactly(fd: int, length: int) -> bytes:
     """Read this many bytes from a pipe; EOFError if it ends first."""
     parts = []
     while length:
@@ -238,14 +246,17 @@ def read_exactly(fd, length):
     return b"".join(parts)
 
 
-def write_all(fd, data):
+def write_all(fd: int, data: "bytes | bytearray") -> None:
     """Write all of the data to a pipe."""
-    view = memoryview(data)
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    view = memoryview(data)[written:]
     while view:
         view = view[os.write(fd, view) :]
 
 
-def die_with_parent():
+def die_with_parent() -> None:
     """Ask the kernel to end this process when its parent ends. Elsewhere than on Linux, a closed pipe does it."""
     if sys.platform.startswith("linux"):
         try:
@@ -256,7 +267,7 @@ def die_with_parent():
             pass
 
 
-def limit_memory(limit):
+def limit_memory(limit: int) -> None:
     """Limit the address space of this process, in bytes."""
     import resource
 
@@ -269,36 +280,36 @@ def limit_memory(limit):
 class Capture(object):
     """What the task prints: both of its streams, into one file that the parent can read when the child is dead."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             self.file = tempfile.TemporaryFile(mode="ab+", buffering=0)
         except OSError:  # a full or missing temporary directory is no reason not to compute
             self.file = open(os.devnull, "ab+", buffering=0)
 
-    def redirect(self):
+    def redirect(self) -> None:
         """Send the streams of this process into the file."""
         os.dup2(self.file.fileno(), 1)
         os.dup2(self.file.fileno(), 2)
-        self.streams = [
-            open(fd, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) for fd in (1, 2)
-        ]
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self.streams
+        self.streams = [open(fd, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) for fd in (1, 2)]
+        sys.stdout, sys.stderr = self.streams
+        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
 
-    def take(self):
+    def take(self) -> bytes:
         """Return the end of what was printed, and empty the file."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 pass
-        if [sys.stdout, sys.stderr] != self.streams or any(stream.closed for stream in self.streams):
+        out, err = self.streams
+        if sys.stdout is not out or sys.stderr is not err or out.closed or err.closed:
             self.redirect()
         return self.end()
 
-    def end(self):
+    def end(self) -> bytes:
         """Return the end of the file, and empty it."""
         fd = self.file.fileno()
-        size = os.fstat(fd).st_size
+        size = os.lseek(fd, 0, os.SEEK_END)
         if not size:
             return b""
         self.file.seek(max(0, size - MAX_OUTPUT))
@@ -310,17 +321,17 @@ class Capture(object):
 class Target(object):
     """The function that the tasks call. Loaded at the first task, so that a failure is that task's outcome."""
 
-    def __init__(self, function, namespace):
-        self.blobs = (function, namespace)
-        self.function = None
+    def __init__(self, function: bytes, namespace: bytes) -> None:
+        self.blobs = [function, namespace]
+        self.function = None  # type: Callable[..., Any] | None
 
-    def __call__(self, arguments):
+    def __call__(self, arguments: bytes) -> "tuple[int, bytes]":
         """Return the kind and the value of the outcome."""
         try:
             if self.function is None:
                 try:
                     self.function = load_function(*self.blobs)
-                    self.blobs = ()
+                    self.blobs = []
                 except BaseException as error:
                     return ERROR, b"the function cannot be loaded here: " + explain(error, 2)
             try:
@@ -337,7 +348,9 @@ class Target(object):
             return ERROR, what.encode() + explain(error, 1)
 
 
-def run_child(pipes, capture, secret, function, namespace):
+def run_child(
+    pipes: "tuple[int, int, int]", capture: Capture, secret: "dict[str, Any]", function: bytes, namespace: bytes
+) -> None:
     """Run tasks until the pipe of tasks is closed."""
     tasks, tokens, outcomes = pipes
     os.setsid()
@@ -395,11 +408,13 @@ def run_child(pipes, capture, secret, function, namespace):
 class Child(object):
     """The process that runs the function, seen from the parent."""
 
-    def __init__(self, secret, function, namespace):
-        self.running = collections.OrderedDict()  # index -> attempt, blob; in the order of running
+    def __init__(self, secret: "dict[str, Any]", function: "Blob", namespace: "Blob") -> None:
+        # index -> attempt, arguments; in the order of running
+        self.running = collections.OrderedDict()  # type: collections.OrderedDict[int, tuple[int, Blob]]
         self.capture = Capture()
         self.buffer = bytearray()
-        self.large = None  # an outcome whose value is on its way into a file
+        # an outcome whose value is on its way into a file: that, the bytes that are missing, its head
+        self.large = None  # type: tuple[BinaryIO, int, Any] | None
         tasks, self.tasks = os.pipe()
         tokens, self.tokens = os.pipe()
         self.outcomes, outcomes = os.pipe()
@@ -424,7 +439,7 @@ class Child(object):
             os.close(fd)
         os.set_blocking(self.outcomes, False)
 
-    def give(self, tasks):
+    def give(self, tasks: "list[Task]") -> None:
         """Hand tasks, (index, attempt, blob), to a child that has none."""
         for index, attempt, blob in tasks:
             self.running[index] = (attempt, blob)
@@ -443,10 +458,10 @@ class Child(object):
         except BrokenPipeError:
             pass  # it is dead: collect() says so
 
-    def _send(self, data):
+    def _send(self, data: "bytes | bytearray") -> None:
         write_all(self.tasks, data)
 
-    def recall(self):
+    def recall(self) -> "list[Task]":
         """Take back the tasks that the child has not started; return them."""
         count = self._take_tokens()
         back = []
@@ -455,17 +470,17 @@ class Child(object):
             back.append((index, attempt, blob))
         return back
 
-    def _take_tokens(self):
+    def _take_tokens(self) -> int:
         try:
             return len(os.read(self.spare_tokens, 65536))
         except BlockingIOError:
             return 0
 
-    def collect(self, timeout):
+    def collect(self, timeout: float) -> "tuple[list[Outcome], bool]":
         """Wait for the child to say something. Return its outcomes, and whether it has ended."""
         if not select.select([self.outcomes], [], [], max(0.0, timeout))[0]:
             return [], False
-        found = []
+        found = []  # type: list[Outcome]
         while True:
             try:
                 data = os.read(self.outcomes, CHUNK)
@@ -477,7 +492,7 @@ class Child(object):
             if len(data) < CHUNK:
                 return found, False
 
-    def _parse(self, data):
+    def _parse(self, data: bytes) -> "Iterator[Outcome]":
         self.buffer += data
         while True:
             if self.large is not None:
@@ -488,7 +503,7 @@ class Child(object):
                 self.large = (spool, missing - len(part), head)
                 if missing > len(part) or len(self.buffer) < head[5]:
                     return
-                value = spool
+                value = spool  # type: Blob
             else:
                 if len(self.buffer) < OUTCOME.size:
                     return
@@ -507,7 +522,7 @@ class Child(object):
             self.running.pop(head[0], None)
             yield Outcome(head[0], head[1], head[2], head[3], value, output)
 
-    def autopsy(self):
+    def autopsy(self) -> "tuple[str, Outcome | None, list[Task]]":
         """Return how a dead child ended, the outcome of the task it died of, if any, and the tasks it left."""
         try:
             status = os.waitpid(self.pid, 0)[1]
@@ -530,13 +545,13 @@ class Child(object):
         self.close()
         return how, outcome, left
 
-    def close(self):
+    def close(self) -> None:
         """Close the pipes and the captured output."""
         for fd in (self.tasks, self.tokens, self.spare_tokens, self.outcomes):
             os.close(fd)
         self.capture.file.close()
 
-    def kill(self):
+    def kill(self) -> None:
         """End the child and what it started in its process group."""
         for target in (-self.pid, self.pid):
             try:
@@ -551,243 +566,96 @@ class Child(object):
 
 
 class Refused(Exception):
-    """The server will not have this worker: it ends."""
+    """The server will not have this worker, or has not answered for too long: it ends."""
 
 
 class Line(object):
-    """The connection to the server: one call at a time, kept alive. OSError or HTTPException if it fails."""
+    """The connection to the server: one call at a time, kept alive, tried again with growing pauses."""
 
-    def __init__(self, secret):
+    def __init__(self, secret: "dict[str, Any]", about: "dict[str, Any]") -> None:
         self.secret = secret
+        self.about = about
+        self.calls = 0
         self.turn = 0
-        self.connection = None
+        self.connection = None  # type: http.client.HTTPSConnection | None
+        self.failures = 0
+        self.last_answer = time.monotonic()
+        self.next_call = 0.0
         self.context = ssl.create_default_context(cadata=secret["certificate"])
         self.context.check_hostname = False  # the certificate itself is pinned
-        self.context.options |= ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
+        if hasattr(ssl, "TLSVersion"):
+            self.context.minimum_version = ssl.TLSVersion.TLSv1_2  # novm
+        else:  # 3.6
+            self.context.options |= ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
 
-    def call(self, verb, header, blobs=()):
-        """Send a frame and return the stream of the reply's body."""
+    def log(self, text: str) -> None:
+        """Write a line to the scheduler's output file."""
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), "worker %s: %s" % (self.about["worker"][:8], text), flush=True)
+
+    def join(self) -> "tuple[dict[str, Any], list[Blob]]":
+        """Say what this worker is; return the settings and the function. Keep trying."""
+        while True:
+            answer = self.call("join", {"protocol": PROTOCOL, "python": describe_python()}, (), JOIN_PATIENCE)
+            if answer is not None:
+                return answer
+            time.sleep(max(0.0, self.next_call - time.monotonic()))
+
+    def call(
+        self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]", patience: float
+    ) -> "tuple[dict[str, Any], list[Blob]] | None":
+        """Make a call; return the reply's header and blobs. None if it failed: try again from next_call on.
+
+        Refused if the server says no, or when nothing was heard of it for longer than patience.
+        """
+        self.calls += 1
+        try:
+            reply = self._send(verb, dict(header, call=self.calls, **self.about), blobs)
+            if reply.status != 200:
+                text = "%d: %s" % (reply.status, reply.read(4096).decode("utf-8", "replace"))
+                if reply.status < 500 and reply.status != 429:
+                    raise Refused("the server says " + text)
+                raise OSError("the server says " + text)
+            answer = unpack(reply)
+            found = [read_blob(reply, length) for length in answer["blobs"]]
+            reply.read()  # to its end, or the connection cannot be used again
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.hang_up()
+            self._wait_longer(error, patience)
+            return None
+        if self.failures:
+            self.log("the server answers again")
+        self.failures = 0
+        self.last_answer = time.monotonic()
+        return answer, found
+
+    def _send(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]") -> "http.client.HTTPResponse":
         lengths = [size_of(blob) for blob in blobs]
         head = pack(header, lengths)
         total = len(head) + sum(lengths)
         if total < CHUNK:
-            body = head + b"".join(blobs)
+            body = head + b"".join(blobs)  # type: Any
         else:
             body = (chunk for blob in [head] + list(blobs) for chunk in chunks_of(blob))
-        try:
-            if self.connection is None:
-                urls = self.secret["urls"]
-                host, port = urls[self.turn % len(urls)].rsplit("://", 1)[1].rsplit(":", 1)
-                self.connection = http.client.HTTPSConnection(
-                    host.strip("[]"), int(port), timeout=60, context=self.context
-                )
-            self.connection.request(
-                "POST",
-                "/requests/%d/%s" % (self.secret["request"], verb),
-                body,
-                {
-                    "Authorization": "Bearer " + self.secret["token"],
-                    "Content-Type": "application/x-sheepdog",
-                    "Content-Length": str(total),
-                },
-            )
-            reply = self.connection.getresponse()
-            if reply.status == 200:
-                return reply
-            text = reply.read(4096).decode("utf-8", "replace")
-            if reply.status < 500 and reply.status != 429:
-                raise Refused("%d: %s" % (reply.status, text))
-            raise OSError("the server says %d: %s" % (reply.status, text))
-        except (OSError, http.client.HTTPException, ValueError):
-            self.hang_up()
-            raise
+        if self.connection is None:
+            urls = self.secret["urls"]
+            host, port = urls[self.turn % len(urls)].split("://", 1)[1].rsplit(":", 1)
+            self.connection = http.client.HTTPSConnection(host.strip("[]"), int(port), timeout=60, context=self.context)
+        headers = {
+            "Authorization": "Bearer " + self.secret["token"],
+            "Content-Type": "application/x-sheepdog",
+            "Content-Length": str(total),
+        }
+        self.connection.request("POST", "/requests/%d/%s" % (self.secret["request"], verb), body, headers)
+        return self.connection.getresponse()
 
-    def hang_up(self):
+    def hang_up(self) -> None:
         """Close the connection; the next call opens another, to the next address if there are several."""
         self.turn += 1
         if self.connection is not None:
             self.connection.close()
             self.connection = None
 
-
-class Worker(object):
-    """The parent: keeps the child busy and the server informed."""
-
-    def __init__(self, directory, element):
-        with open(os.path.join(directory, "secret.json"), encoding="utf-8") as file:
-            self.secret = json.load(file)
-        self.secret["directory"] = directory
-        self.line = Line(self.secret)
-        self.id = uuid.uuid4().hex
-        self.about = {"worker": self.id, "host": socket.gethostname(), "pid": os.getpid(), "element": element}
-        self.calls = 0
-        self.child = None
-        self.outcomes = collections.deque()
-        self.settings = None
-        self.want = 1
-        self.failures = 0
-        self.spare_deaths = 0
-        self.last_answer = time.monotonic()
-        self.next_call = 0.0
-
-    def log(self, text):
-        """Write a line to the scheduler's output file."""
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), "worker %s: %s" % (self.id[:8], text), flush=True)
-
-    def run(self):
-        """Work until there is nothing left to do."""
-        python = sys.version.split()[0]
-        self.log("on %s, Python %s, request %d" % (self.about["host"], python, self.secret["request"]))
-        try:
-            self.join()
-            while self.step():
-                pass
-        finally:
-            if self.child is not None:
-                self.child.kill()
-        self.log("nothing left to do")
-
-    def step(self):
-        """Do one thing: listen to the child or talk to the server. Return False when told to stop."""
-        busy = self.child is not None and self.child.running
-        now = time.monotonic()
-        if busy:
-            limit = self.next_call
-            if len(self.child.running) > 1:
-                limit = min(limit, self.child.started + STUCK)
-            self.listen(limit - now)
-            now = time.monotonic()
-            busy = bool(self.child.running)
-            if busy and len(self.child.running) > 1 and now - self.child.started >= STUCK:
-                back = self.child.recall()
-                self.child.started = now
-                if back:
-                    self.log("gave %d tasks back: one takes long" % len(back))
-                    self.want = 1
-                    self.next_call = min(self.next_call, now) if not self.failures else self.next_call
-            if busy and now < self.next_call:
-                return True
-            if not busy and not self.failures:
-                self.next_call = now
-        if now < self.next_call:
-            time.sleep(self.next_call - now)
-        return self.exchange(0 if busy else self.want)
-
-    def listen(self, timeout):
-        """Take what the child has to say; replace it if it is dead."""
-        child = self.child
-        before = len(self.outcomes)
-        found, ended = child.collect(timeout)
-        self.outcomes.extend(found)
-        if ended:
-            how, outcome, left = child.autopsy()
-            self.child = None
-            self.log("the task's process " + how)
-            if outcome is None and left:
-                self.spare_deaths += 1
-                if self.spare_deaths >= 3:  # it dies before it takes a task: that must not go on for ever
-                    index, attempt, _ = left.pop(0)
-                    text = "the task's process %s before it could start the task" % how
-                    outcome = Outcome(index, attempt, ERROR, 0.0, text.encode(), b"")
-                    self.spare_deaths = 0
-            if outcome is not None:
-                self.outcomes.append(outcome)
-            self.child = Child(self.secret, *self.function)
-            if left:
-                self.child.give(left)
-        elif child.running and len(self.outcomes) - before >= 8:
-            time.sleep(NAP)  # it has much to say: let it, rather than wake for every word
-        if not self.child.running:
-            self.measure()
-        if self.outcomes and not self.failures:
-            self.next_call = min(self.next_call, time.monotonic() + STUCK)
-
-    def measure(self):
-        """Choose the next batch's size from how long the last one took."""
-        seconds = time.monotonic() - self.child.started
-        each = max(seconds / max(1, self.given), 1e-6)
-        self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / each)))
-
-    # --- talking
-
-    def join(self):
-        """Say what this worker is; get the function."""
-        header = dict(self.about, protocol=PROTOCOL, python=describe_python())
-        while True:
-            try:
-                reply = self.line.call("join", header)
-                self.settings = unpack(reply)
-                self.function = [read_blob(reply, length) for length in self.settings["blobs"]]
-                reply.read()
-                break
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                self.line.hang_up()
-                self.retry(error, JOIN_PATIENCE)
-                time.sleep(max(0.0, self.next_call - time.monotonic()))
-        self.answered()
-        self.secret["max_value"] = self.settings["max_value"]
-        self.child = Child(self.secret, *self.function)
-        self.next_call = 0.0
-
-    def exchange(self, want):
-        """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
-        sent, size = [], 0
-        for outcome in self.outcomes:
-            size += size_of(outcome.value)
-            if sent and (size > MAX_CALL or len(sent) >= 2 * MAX_BATCH):
-                want = 0
-                break
-            sent.append(outcome)
-        self.calls += 1
-        running = self.child.running if self.child is not None else {}
-        unsent = list(self.outcomes)[len(sent) :]
-        header = dict(
-            self.about,
-            call=self.calls,
-            want=want,
-            holding=[[index, attempt] for index, (attempt, _) in running.items()]
-            + [[outcome.index, outcome.attempt] for outcome in unsent],
-            outcomes=[[o.index, o.attempt, o.kind, round(o.seconds, 6)] for o in sent],
-        )
-        blobs = [blob for outcome in sent for blob in (outcome.value, outcome.output)]
-        try:
-            reply = self.line.call("exchange", header, blobs)
-            answer = unpack(reply)
-            tasks = [
-                (index, attempt, read_blob(reply, length))
-                for (index, attempt), length in zip(answer.get("tasks", ()), answer["blobs"])  # noqa: B905 (3.6)
-            ]
-            reply.read()
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.line.hang_up()
-            self.retry(error, self.secret["patience"])
-            return True
-        for _ in sent:
-            outcome = self.outcomes.popleft()
-            if not isinstance(outcome.value, bytes):
-                outcome.value.close()
-        self.answered()
-        if answer.get("stop"):
-            return False
-        if tasks:
-            self.given = len(tasks)
-            self.child.give(tasks)
-        if self.outcomes:
-            self.next_call = 0.0
-        elif not running and not tasks:
-            self.next_call = time.monotonic() + answer.get("wait", 1.0)
-        return True
-
-    def answered(self):
-        """Note that the server answered; the next call is a heartbeat."""
-        if self.failures:
-            self.log("the server answers again")
-        self.failures = 0
-        self.last_answer = time.monotonic()
-        self.next_call = self.last_answer + self.settings["heartbeat"] * random.uniform(0.8, 1.2)
-
-    def retry(self, error, patience):
-        """Choose when to call again after a failure; give up when patience is over."""
+    def _wait_longer(self, error: Exception, patience: float) -> None:
         self.failures += 1
         now = time.monotonic()
         if now - self.last_answer > patience:
@@ -797,16 +665,147 @@ class Worker(object):
         self.next_call = now + random.uniform(0.2, 1.0) * min(60.0, 0.25 * 2 ** min(self.failures, 8))
 
 
-def main():
-    """Run a worker; its exit status is 0 or 1, never one that means something to a scheduler."""
+class Worker(object):
+    """The parent: keeps the child busy and the server informed. Making one starts its child."""
+
+    def __init__(self, line: Line, settings: "dict[str, Any]", function: "list[Blob]") -> None:
+        self.line = line
+        self.secret = dict(line.secret, max_value=settings["max_value"])
+        self.heartbeat = settings["heartbeat"]
+        self.function = function
+        self.child = Child(self.secret, function[0], function[1])
+        self.outcomes = collections.deque()  # type: collections.deque[Outcome]
+        self.given = 0  # tasks of the present batch
+        self.want = 1  # tasks of the next
+        self.early_deaths = 0  # of children that had not started a task
+
+    def run(self) -> None:
+        """Work until there is nothing left to do."""
+        try:
+            while self.step():
+                pass
+        finally:
+            self.child.kill()
+
+    def step(self) -> bool:
+        """Listen to the child, or talk to the server. Return False when told to stop."""
+        line = self.line
+        if self.child.running:
+            self.listen()
+            if self.child.running:
+                if time.monotonic() < line.next_call:
+                    return True
+                return self.exchange(0)
+            self.choose_want()
+            if not line.failures:
+                line.next_call = 0.0
+        pause = line.next_call - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        return self.exchange(self.want)
+
+    def listen(self) -> None:
+        """Take what the child has to say, until it is time for a call; take back what it cannot start soon."""
+        child, line = self.child, self.line
+        limit = line.next_call
+        if len(child.running) > 1:
+            limit = min(limit, child.started + STUCK)
+        found, ended = child.collect(limit - time.monotonic())
+        self.outcomes.extend(found)
+        if ended:
+            self.replace_child()
+        elif len(found) >= 4 and child.running:  # it has much to say: let it, rather than wake for every word
+            each = (time.monotonic() - child.started) / (self.given - len(child.running) + 1)
+            time.sleep(min(NAP, each * len(child.running) / 2))
+        elif len(child.running) > 1 and time.monotonic() - child.started >= STUCK:
+            back = child.recall()
+            child.started = time.monotonic()
+            if back:
+                line.log("gives %d tasks back: one takes long" % len(back))
+                self.given -= len(back)
+                if not line.failures:
+                    line.next_call = 0.0
+        if found and not line.failures:
+            line.next_call = min(line.next_call, time.monotonic() + STUCK)
+
+    def replace_child(self) -> None:
+        """Report the task that the child died of, and let another go on with the rest."""
+        how, outcome, left = self.child.autopsy()
+        self.line.log("the task's process " + how)
+        if outcome is None and left:
+            self.early_deaths += 1
+            if self.early_deaths >= 3:  # that must not go on for ever
+                self.early_deaths = 0
+                index, attempt, _ = left.pop(0)
+                text = "the task's process %s before it could start the task" % how
+                outcome = Outcome(index, attempt, ERROR, 0.0, text.encode(), b"")
+        if outcome is not None:
+            self.outcomes.append(outcome)
+        self.child = Child(self.secret, self.function[0], self.function[1])
+        if left:
+            self.child.give(left)
+
+    def choose_want(self) -> None:
+        """Choose the next batch's size from how long the last one took."""
+        each = (time.monotonic() - self.child.started) / max(1, self.given)
+        self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / max(each, 1e-6))))
+
+    def exchange(self, want: int) -> bool:
+        """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
+        sent = []  # type: list[Outcome]
+        size = 0
+        for outcome in self.outcomes:
+            size += size_of(outcome.value)
+            if sent and (size > MAX_CALL or len(sent) >= 2 * MAX_BATCH):
+                want = 0  # first the rest of them
+                break
+            sent.append(outcome)
+        unsent = list(self.outcomes)[len(sent) :]
+        header = {
+            "want": want,
+            "holding": [[index, attempt] for index, (attempt, _) in self.child.running.items()]
+            + [[outcome.task, outcome.attempt] for outcome in unsent],
+            "outcomes": [[o.task, o.attempt, o.kind, round(o.seconds, 6)] for o in sent],
+        }
+        blobs = [blob for outcome in sent for blob in (outcome.value, outcome.output)]
+        answer = self.line.call("exchange", header, blobs, self.secret["patience"])
+        if answer is None:
+            return True
+        reply, arguments = answer
+        for _ in sent:
+            outcome = self.outcomes.popleft()
+            if not isinstance(outcome.value, bytes):
+                outcome.value.close()
+        if reply.get("stop"):
+            return False
+        now = time.monotonic()
+        self.line.next_call = now + self.heartbeat * random.uniform(0.8, 1.2)
+        if arguments:
+            self.given = len(arguments)
+            self.child.give([(index, attempt, blob) for (index, attempt), blob in zip(reply["tasks"], arguments)])
+        elif self.outcomes:
+            self.line.next_call = now
+        elif not self.child.running:
+            self.line.next_call = now + reply.get("wait", 1.0)
+        return True
+
+
+def main() -> None:
+    """Run a worker. It ends with 0 or 1, never with a status that means something to a scheduler."""
     os.umask(0o077)
     directory, element = sys.argv[1:]
-    worker = Worker(directory, element)
+    with open(os.path.join(directory, "secret.json"), encoding="utf-8") as file:
+        secret = dict(json.load(file), directory=directory)
+    host = socket.gethostname()
+    line = Line(secret, {"worker": uuid.uuid4().hex, "host": host, "pid": os.getpid(), "element": element})
+    line.log("on %s, Python %s, request %d" % (host, sys.version.split()[0], secret["request"]))
     try:
-        worker.run()
+        settings, function = line.join()
+        Worker(line, settings, function).run()
     except Refused as error:
-        worker.log("ends: %s" % error)
+        line.log("ends: %s" % error)
         sys.exit(1)
+    line.log("nothing left to do")
 
 
 if __name__ == "__main__":

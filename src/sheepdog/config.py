@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from sheepdog.errors import ConfigError
+from .errors import ConfigError
 
 TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
 """Set inside a task, for the user's function to read; they configure nothing."""

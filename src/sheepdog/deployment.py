@@ -12,9 +12,7 @@ import contextlib
 import fcntl
 import glob
 import hashlib
-import io
 import os
-import posixpath
 import re
 import shlex
 import signal
@@ -22,11 +20,11 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from sheepdog.errors import CommandFailed, ConfigError, HostError
+from .errors import CommandFailed, ConfigError, ConnectionLost, HostError
 
 IDLE = 600  # seconds after which a master that nobody uses ends
 LOGIN_TIMEOUT = 60.0
@@ -61,17 +59,6 @@ _ADVICE = [
     ("Permission denied", "check the user name and the keys (ssh-add -l){asking}, and {try_}"),
     ("Session open refused", "it allows too few sessions at once: try again with fewer"),
 ]
-
-# One line of text without "!", as csh wants. It reads three lines, then a tar archive: the directory, its parent (empty
-# if that is not ours to change) and the script. Files come into place by rename; the first line of output ends whatever
-# the user's rc files wrote. tar -m and -o: no owners, and no complaints about clocks.
-_UNPACK = (
-    'umask 077; cd "${HOME:-.}" && IFS= read -r d && IFS= read -r p && IFS= read -r s && '
-    'if [ -n "$p" ]; then mkdir -p "$p" && { [ -k "$p" ] || [ "$p" -ef . ] || chmod 700 "$p"; }; fi && '
-    'mkdir -p "$d" && chmod 700 "$d" && cd "$d" && n=.new.$$ && rm -rf $n && mkdir $n && '
-    "{ tar -xmof - -C $n && mv -f $n/* . && rmdir $n || { rm -rf $n; false; }; } && "
-    'echo && exec sh "./$s" </dev/null'
-)
 
 
 class Host(Protocol):
@@ -146,10 +133,11 @@ class SSHHost:
         if _not_begun(done):
             self._connect()
             done = self._session(command, input, timeout)
-        if done.returncode == SSH_FAILED and _NO_SESSION in _text(done.stderr):
+        if done.returncode == SSH_FAILED and _NO_SESSION in text_of(done.stderr):
             self._fail(f"{what} was not begun on {self.name}", done.stderr)
         if done.returncode == SSH_FAILED:
-            self._fail(f"the connection was lost while running {what} on {self.name}; it may have run", done.stderr)
+            text = f"the connection was lost while running {what} on {self.name}; it may have run"
+            raise ConnectionLost(f"{text}: {_end(text_of(done.stderr))}")
         return _output(done, what, self.name)
 
     def close(self) -> None:
@@ -261,40 +249,10 @@ class SSHHost:
         user = f"-l {shlex.quote(self.user)} " if self.user is not None else ""
         key = f"-i {shlex.quote(self.keyfile)} " if self.keyfile is not None else ""
         asking = "" if self.interactive else "; here ssh cannot ask for a password or passphrase"
-        words = _text(errors).partition(_NO_SESSION)[0]
+        words = text_of(errors).partition(_NO_SESSION)[0]
         advice = next((advice for sign, advice in _ADVICE if sign in words), "{try_}")
         advice = advice.format(try_=f"try: ssh {port}{user}{key}{shlex.quote(self.name)} true", asking=asking)
         raise HostError(f"{what}: {_end(words)} ({advice})")
-
-
-def upload_and_run(
-    host: Host, directory: str, files: Mapping[str, bytes], script: str, timeout: float = 300.0
-) -> bytes:
-    """Put files into a private directory, run one of them there with sh, and return its output, in one round trip.
-
-    directory is relative to the home directory, or absolute. It and its parent get the mode 0700, the files 0600.
-    The output begins with what the login shell's rc files wrote and an empty line: see marks. The contents travel
-    over standard input, so no process list shows them. Doing it again replaces the files.
-    """
-    path = posixpath.normpath(directory.removeprefix("~/"))
-    if not re.fullmatch(r"[^\n\0]+", path) or path in (".", "/"):
-        raise ValueError(f"not a directory to put files into: {directory!r}")
-    parent = posixpath.dirname(path)
-    header = [path, parent.rstrip("/"), script]
-    if not path.startswith("/"):
-        header[:2] = [f"./{path}", f"./{parent}" if parent else ""]
-    input = "".join(f"{line}\n" for line in header).encode() + _archive(files, script)
-    try:
-        return host.run(["sh", "-c", _UNPACK], input, timeout)
-    except CommandFailed as error:
-        what = f"putting {len(files)} files into {directory} and running {script}"
-        raise _failure(what, host.name, error.status, error.output, error.errors) from None
-
-
-def marks(output: bytes) -> dict[str, str]:
-    """Find the lines `sheepdog:KEY value` that a script printed, whatever else is in its output."""
-    lines = re.findall(r"^sheepdog:(\S+)(?: (.*?))?\r?$", _text(output), re.MULTILINE)
-    return dict(lines)
 
 
 def ssh_config(name: str, included: Sequence[str], port: int | None, user: str | None, keyfiles: Sequence[str]) -> str:
@@ -315,23 +273,6 @@ def _quoted(key: str, value: str) -> str:
     if re.search(r'[\n\r\0"]', value):
         raise ConfigError(f"{key}: {value!r} has characters that ssh's configuration cannot hold")
     return f'"{value}"'
-
-
-def _archive(files: Mapping[str, bytes], script: str) -> bytes:
-    import tarfile  # slow to import, and only some need it
-
-    if script not in files:
-        raise ValueError(f"the script {script!r} is not among the files")
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in sorted(files, key=lambda name: name == script):  # last: if it came, everything came
-            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,98}", name):
-                raise ValueError(f"not a file name to upload: {name!r}")
-            member = tarfile.TarInfo(name)
-            member.size = len(files[name])
-            member.mode = 0o600
-            tar.addfile(member, io.BytesIO(files[name]))
-    return archive.getvalue()
 
 
 def _control_directory() -> Path:
@@ -400,18 +341,18 @@ def _execute(
 def _output(done: subprocess.CompletedProcess[bytes], what: str, host: str) -> bytes:
     if done.returncode != 0:
         status = done.returncode if done.returncode > 0 else 128 - done.returncode  # a signal, as shells say it
-        raise _failure(what, host, status, done.stdout, done.stderr)
+        raise command_failed(what, host, status, done.stdout, done.stderr)
     return done.stdout
 
 
-def _failure(what: str, host: str, status: int, output: bytes, errors: bytes) -> CommandFailed:
-    words = _end(_text(errors))
+def command_failed(what: str, host: str, status: int, output: bytes, errors: bytes) -> CommandFailed:
+    words = _end(text_of(errors))
     return CommandFailed(f"{what} on {host} failed with status {status}: {words}", status, output, errors)
 
 
 def _not_begun(done: subprocess.CompletedProcess[bytes]) -> bool:
     """Is there no master? If it was there and broke off (mux_client...: ...), the command may have run."""
-    words = _text(done.stderr)
+    words = text_of(done.stderr)
     return done.returncode == SSH_FAILED and _NO_SESSION in words and "mux_client" not in words
 
 
@@ -420,7 +361,7 @@ def _short(command: Sequence[str]) -> str:
     return f"`{text}`" if len(text) <= 120 else f"`{text[:110]}...`"
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
     return data.decode(errors="replace")
 
 

@@ -85,8 +85,7 @@ def get_errors(request_id: int, dbfile: str | os.PathLike[str]) -> list[tuple[An
     """
     with Storage(dbfile) as storage:
         return [
-            (deserialise_arguments(args), describe(request_id, outcome))
-            for args, outcome in storage.errors(request_id)
+            (deserialise_arguments(args), describe(request_id, outcome)) for args, outcome in storage.errors(request_id)
         ]
 
 
@@ -96,7 +95,7 @@ def describe(request_id: int, outcome: Outcome) -> str:
     summary, _, rest = text.partition("\n")
     where = f", on {outcome.host}, after {outcome.seconds:.2f} s" if outcome.host else ", never run"
     attempt = f", attempt {outcome.attempt}" if outcome.host else ""
-    lines = [summary, f"(task {outcome.index} of request {request_id}{attempt}{where})"]
+    lines = [summary, f"(task {outcome.task} of request {request_id}{attempt}{where})"]
     if rest.strip():
         lines.append(rest.rstrip())
     if outcome.output:

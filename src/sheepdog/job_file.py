@@ -73,7 +73,7 @@ def worker_files() -> dict[str, bytes]:
     return {"client.py": client, "cloudpickle.zip": cloudpickle_archive()}
 
 
-def submit_script(job: Job, submit: str, find: str) -> bytes:
+def submit_script(submit: str, find: str) -> bytes:
     """Return a script that submits the job once, however often it is run.
 
     submit is a shell command that prints the job's id; find is one that prints the id of a job of this name, if there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .client import ERROR, RESULT
 
@@ -26,11 +26,13 @@ class StoredBlob:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a task ended: value is the serialised result, or the error as text in UTF-8. seconds is its run time."""
+class Outcome(NamedTuple):
+    """How a task ended.
 
-    index: int
+    task is its index; value the serialised result, or the error as text in UTF-8; seconds its run time.
+    """
+
+    task: int
     state: State
     value: Any  # bytes, or a binary file if it is large
     attempt: int = 1

@@ -87,13 +87,15 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
                 call = ((), item)
             else:
                 raise ArgumentsError(
-                    f"item {index} of args is {_brief(item)}, a {type(item).__name__}; each item must be a tuple or a list "
-                    "of positional arguments, or a dict of keyword arguments. For one argument x, write (x,)"
+                    f"item {index} of args is {_brief(item)}, a {type(item).__name__}; each item must be a tuple or "
+                    "a list of positional arguments, or a dict of keyword arguments. For one argument x, write (x,)"
                 )
             try:
                 yield dump(call)
             except Exception as error:
-                raise SerialisationError(f"item {index} of args, {_brief(item)}, cannot be serialised: {error}") from error
+                raise SerialisationError(
+                    f"item {index} of args, {_brief(item)}, cannot be serialised: {error}"
+                ) from error
 
 
 def deserialise_arguments(data: bytes) -> Any:

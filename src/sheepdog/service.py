@@ -6,7 +6,6 @@ told has been stored is on the disk.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from .storage import MAX_VALUE, Storage
 
 log = logging.getLogger(__name__)
 
+STATES = {int(state): state for state in State}
 SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
 UNREACHED = 60.0  # seconds that workers may run before their user hears that none has called
@@ -154,7 +154,7 @@ class Service:
             return refuse(400, str(error))
         now = self.clock()
         queue = herd.queue
-        queue.settle(outcome.index for outcome in outcomes)
+        queue.settle(outcome.task for outcome in outcomes)
         queue.hold(worker, held, now)
         header: dict[str, Any] = {"stored": stored, "tasks": []}
         if queue.empty:
@@ -293,12 +293,10 @@ def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
         raise ValueError("want and call must be numbers")
     host = str(header.get("host", ""))[:255]
     outcomes = []
-    for (index, attempt, kind, seconds), value, output in zip(
-        entries, call.blobs[::2], call.blobs[1::2], strict=True
-    ):
+    for (index, attempt, kind, seconds), value, output in zip(entries, call.blobs[::2], call.blobs[1::2], strict=True):
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
             raise ValueError("an outcome needs the numbers of its task and attempt")
-        outcomes.append(Outcome(index, State(kind), value, attempt, host, float(seconds), output))
+        outcomes.append(Outcome(index, STATES[kind], value, attempt, host, float(seconds), output))
     held = {}
     for index, attempt in header["holding"]:
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:

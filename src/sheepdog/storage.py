@@ -15,6 +15,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -247,10 +248,7 @@ class Storage:
                 first = request_id * SPAN + 1
                 self.db.executemany(
                     "INSERT INTO task VALUES (?, ?)",
-                    (
-                        (row, spool.read(int.from_bytes(spool.read(8), "big")))
-                        for row in range(first, first + count)
-                    ),
+                    ((row, spool.read(int.from_bytes(spool.read(8), "big"))) for row in range(first, first + count)),
                 )
         return request_id
 
@@ -263,11 +261,9 @@ class Storage:
 
     def get_request(self, request_id: int) -> Request:
         """Return a request without its function and tasks."""
-        row = self._one(
-            request_id,
-            "id, name, token, form, options, tasks, created, submitted, job, directory, workers, leased",
-        )
-        return Request(*row[:3], json.loads(row[3]), json.loads(row[4]), *row[5:])
+        names = [field.name for field in fields(Request)]
+        row = dict(zip(names, self._one(request_id, ", ".join(names)), strict=True))
+        return Request(**{**row, "form": json.loads(row["form"]), "options": json.loads(row["options"])})
 
     def unfinished(self) -> list[int]:
         """Return the ids of the requests with tasks that have not ended."""
@@ -310,8 +306,7 @@ class Storage:
         total = 0
         for start, stop in _runs(sorted(indexes)):
             rows = self.db.execute(
-                "SELECT id, length(args), CASE WHEN length(args) <= ? THEN args END FROM task"
-                " WHERE id BETWEEN ? AND ?",
+                "SELECT id, length(args), CASE WHEN length(args) <= ? THEN args END FROM task WHERE id BETWEEN ? AND ?",
                 (IN_MEMORY, request_id * SPAN + start, request_id * SPAN + stop),
             )
             for row, length, args in rows:
@@ -342,17 +337,15 @@ class Storage:
         new = {State.DONE: 0, State.FAILED: 0}
         with self.transaction():
             tasks = self.count_tasks(request_id)
-            for state in State:
-                small = []
-                for outcome in outcomes:
-                    if outcome.state != state:
-                        continue
-                    if not 1 <= outcome.index <= tasks:
-                        raise RequestNotFound(f"request {request_id} has no task {outcome.index}, only 1 to {tasks}")
-                    if isinstance(outcome.value, (bytes, str)):
-                        small.append(_row(base, outcome, outcome.value, now))
-                    else:
-                        new[state] += self._store_large(base, outcome, now)
+            rows: dict[State, list[tuple[Any, ...]]] = {state: [] for state in State}
+            for outcome in outcomes:
+                if not 1 <= outcome.task <= tasks:
+                    raise RequestNotFound(f"request {request_id} has no task {outcome.task}, only 1 to {tasks}")
+                if isinstance(outcome.value, (bytes, str)):
+                    rows[outcome.state].append(_row(base, outcome, outcome.value, now))
+                else:
+                    new[outcome.state] += self._store_large(base, outcome, now)
+            for state, small in rows.items():
                 cursor = self.db.executemany("INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?)", small)
                 new[state] += max(0, cursor.rowcount)
             self.db.execute(
@@ -499,7 +492,7 @@ class Storage:
 
 def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:
     return (
-        base + outcome.index,
+        base + outcome.task,
         int(outcome.state),
         value,
         outcome.attempt,

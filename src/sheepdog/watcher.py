@@ -17,7 +17,6 @@ from .deployment import Host, make_host
 from .errors import SheepdogError
 from .model import Request
 from .schedulers import Scheduler, make_scheduler
-from .service import Service
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +124,6 @@ def head_key(request: Request) -> tuple[Any, ...]:
 
 def head_node(request: Request) -> HeadNode:
     """Return the head node of a request."""
-    scheduler, *ssh = head_key(request)
-    host = make_host(*ssh, interactive=False)
+    scheduler, name, port, user, keyfile = head_key(request)
+    host = make_host(name, port, user, keyfile, interactive=False)
     return HeadNode(host, make_scheduler(scheduler, request.options["poll_interval"]))

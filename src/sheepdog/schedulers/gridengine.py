@@ -8,10 +8,11 @@ import shlex
 from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 
-from ..deployment import Host, marks, upload_and_run
+from ..deployment import Host
 from ..errors import CommandFailed, SchedulerError
 from ..job_file import Job, job_file, submit_script
 from ..model import JobStatus
+from ..upload import marks, upload_and_run
 
 NOT_FOUND = 127
 BUSY = 25  # qsub: too many jobs of this user, try again later
@@ -32,7 +33,7 @@ class GridEngineScheduler:
         find = f"qstat -j {name} 2>/dev/null | sed -n 's/^job_number: *//p' | head -n 1"
         return {
             job.file: job_file(job, "#$", "SGE_TASK_ID").encode(),
-            "submit.sh": submit_script(job, f"qsub -terse {job.file}", find),
+            "submit.sh": submit_script(f"qsub -terse {job.file}", find),
         }
 
     def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..deployment import Host, marks, upload_and_run
+from ..deployment import Host
 from ..errors import CommandFailed, SchedulerError
 from ..job_file import Job, local_script
 from ..model import JobStatus
+from ..upload import marks, upload_and_run
 
 
 class LocalScheduler:
