@@ -412,6 +412,7 @@ class Child(object):
         # index -> attempt, arguments; in the order of running
         self.running = collections.OrderedDict()  # type: collections.OrderedDict[int, tuple[int, Blob]]
         self.capture = Capture()
+        self.started = time.monotonic()  # of the batch
         self.buffer = bytearray()
         # an outcome whose value is on its way into a file: that, the bytes that are missing, its head
         self.large = None  # type: tuple[BinaryIO, int, Any] | None

@@ -33,9 +33,7 @@ SUBMISSIONS = 3  # tries, when the connection breaks
 RESTARTS = 3  # of a server that dies at once, before its user hears of it
 
 
-def dispatch(
-    f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mapping[str, Any] | None
-) -> int:
+def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mapping[str, Any] | None) -> int:
     """Make a request of a function and its arguments, submit it, and return its id.
 
     If anything fails before the array job is submitted, nothing is left behind.
@@ -118,9 +116,7 @@ def options_of(config: Config, name: str, directory: str, python: str, workers: 
     yield f"-t 1-{workers}"
 
 
-def wait(
-    request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None]
-) -> Progress:
+def wait(request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None]) -> Progress:
     """Wait until every task of a request has ended; show how far it is, whenever that has changed.
 
     A server that has died is started again.

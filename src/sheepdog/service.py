@@ -57,11 +57,22 @@ def refuse(status: int, text: str) -> Reply:
 
 @dataclass(slots=True)
 class WorkerSeen:
-    """What a worker said of itself, and the number of its latest call."""
+    """What a worker said of itself, when it was first heard, and the number of its latest call."""
 
     host: str
     element: str
+    since: float
     call: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a request ended, for whoever clears up after it."""
+
+    unstarted: bool
+    """Elements of its array job never called: they may be waiting still."""
+    given_up: bool
+    """Its workers ended before its tasks: what they said is of interest."""
 
 
 class Herd:
@@ -87,7 +98,7 @@ class Service:
         self.storage = storage
         self.clock = clock
         self.herds: dict[int, Herd] = {}
-        self.unstarted: dict[int, bool] = {}  # of ended requests: whether elements of the job never called
+        self.ended: list[tuple[int, Ended]] = []  # requests, until somebody asks
 
     def token(self, request_id: int) -> str | None:
         """Return the token of a request, None if there is no such request."""
@@ -214,24 +225,26 @@ class Service:
         if worker not in herd.workers:
             herd.elements.add(str(header.get("element", ""))[:255])
             host, element = (str(header.get(key, ""))[:255] for key in ("host", "element"))
-            herd.workers[worker] = WorkerSeen(host, element)
+            herd.workers[worker] = WorkerSeen(host, element, self.clock())
         return herd.workers[worker]
 
-    def retire(self, herd: Herd) -> None:
+    def retire(self, herd: Herd, given_up: bool = False) -> None:
         """Forget a request whose tasks have all ended."""
         self.storage.set_note(herd.request.id, "")
         self.herds.pop(herd.request.id, None)
-        self.unstarted[herd.request.id] = len(herd.elements) < herd.request.workers
+        self.ended.append((herd.request.id, Ended(len(herd.elements) < herd.request.workers, given_up)))
 
-    def leftovers(self, request_id: int) -> bool:
-        """Tell whether elements of an ended request's job may still be waiting."""
-        return self.unstarted.pop(request_id, True)
+    def take_ended(self) -> list[tuple[Request, Ended]]:
+        """Return the requests that have ended since the last time, once their submission has been noted."""
+        found = [(self.storage.get_request(request_id), how) for request_id, how in self.ended]
+        self.ended = [(request.id, how) for request, how in found if not request.job]
+        return [(request, how) for request, how in found if request.job]
 
     def give_up(self, herd: Herd, reason: str) -> None:
         """End all tasks of a request that have not ended, with this reason."""
         count = self.storage.fail_pending(herd.request.id, reason)
         log.warning("request %d: %d tasks ended: %s", herd.request.id, count, reason)
-        self.retire(herd)
+        self.retire(herd, given_up=True)
 
     # --- what time and the scheduler say
 
@@ -251,29 +264,35 @@ class Service:
         for herd in self.herds.values():
             herd.queue.renew_all(self.clock())
 
-    def heed(self, request_id: int, status: JobStatus) -> None:
-        """Compare what the scheduler says of a request's array job with what the workers say."""
+    def heed(self, request_id: int, status: JobStatus, asked: float) -> None:
+        """Compare what the scheduler says of a request's array job with what the workers say.
+
+        asked is when the question was put: of workers that came later the answer knows nothing.
+        """
         herd = self.herd(request_id)
         if herd is None:
             return
+        herd.missed = herd.missed + 1 if status.gone else 0
+        herd.listed = herd.listed or not status.gone
+        if not herd.listed and herd.missed < 2:
+            return  # it may have been submitted just now
         for worker, seen in list(herd.workers.items()):
-            if herd.listed and seen.element and seen.element not in status.running and not status.pending:
-                count = herd.queue.drop(worker)
+            if seen.element not in status.running and seen.since < asked:
+                log.info("request %d: worker %s on %s has ended", request_id, worker[:8], seen.host)
+                herd.queue.drop(worker)
                 del herd.workers[worker]
-                if count:
-                    log.warning("request %d: worker %s on %s ended", request_id, worker[:8], seen.host)
-        if not status.gone:
-            herd.listed = True
-            herd.missed = 0
-        if status.broken and not status.running and not status.pending and not herd.workers:
+        if status.broken and not (status.running or status.pending or herd.workers):
             self.give_up(herd, f"not run: {status.reason}")
         elif status.broken:
             self.storage.set_note(request_id, status.reason)
-        elif status.gone:
-            herd.missed += 1
-            if herd.missed >= (1 if herd.listed else 2) and not herd.workers:
-                why = next(iter(herd.refused.values()), "") or status.reason
-                self.give_up(herd, f"not run: the array job {herd.request.job or '?'} has ended; {why}".rstrip("; "))
+        elif status.gone and not herd.workers:
+            why = next(iter(herd.refused.values()), "") or status.reason
+            place = f"{herd.request.options.get('host') or 'this machine'}:{herd.request.directory}"
+            self.give_up(
+                herd,
+                f"not run: the array job {herd.request.job} has ended before its tasks: {why}. "
+                f"What its workers said is in {place}",
+            )
         elif status.running and not herd.joined and self.clock() - herd.since > UNREACHED:
             urls = " or ".join(herd.request.options.get("urls", ()))
             self.storage.set_note(

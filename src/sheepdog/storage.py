@@ -55,12 +55,12 @@ MIGRATIONS = (
     CREATE TABLE outcome (
         id INTEGER PRIMARY KEY,
         state INTEGER NOT NULL,
-        value NOT NULL,
         attempt INTEGER NOT NULL,
         host TEXT NOT NULL,
         seconds REAL NOT NULL,
         output BLOB,
-        stored REAL NOT NULL
+        stored REAL NOT NULL,
+        value NOT NULL  -- last, or SQLite would build a large one in memory
     );
     """,
 )
@@ -358,7 +358,7 @@ class Storage:
     def _store_large(self, base: int, outcome: Outcome, now: float) -> int:
         length = size_of(outcome.value)
         row = _row(base, outcome, length, now)
-        cursor = self.db.execute("INSERT OR IGNORE INTO outcome VALUES (?, ?, zeroblob(?), ?, ?, ?, ?, ?)", row)
+        cursor = self.db.execute("INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, zeroblob(?))", row)
         if cursor.rowcount > 0:
             outcome.value.seek(0)
             with self.db.blobopen("outcome", "value", row[0]) as blob:
@@ -494,12 +494,12 @@ def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]
     return (
         base + outcome.task,
         int(outcome.state),
-        value,
         outcome.attempt,
         outcome.host,
         outcome.seconds,
         outcome.output or None,
         now,
+        value,
     )
 
 

@@ -7,16 +7,19 @@ service.py.
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import time
 from collections import defaultdict
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Protocol
 
 from .deployment import Host, make_host
-from .errors import SheepdogError
+from .errors import HostError, SheepdogError
 from .model import Request
 from .schedulers import Scheduler, make_scheduler
+from .service import Ended
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +55,16 @@ class Watcher(threading.Thread):
         self.nodes: dict[tuple[Any, ...], HeadNode] = {}
         self.requests: dict[int, Request] = {}
         self.calls = 0
-        self._stop = threading.Event()
+        self._over = threading.Event()
 
     def stop(self) -> None:
         """End the thread, without waiting for a host that does not answer."""
-        self._stop.set()
+        self._over.set()
         self.join(2.0)
 
     def run(self) -> None:
         """Ask, until stopped."""
-        while not self._stop.wait(0.5):
+        while not self._over.wait(0.5):
             try:
                 self.look(time.monotonic())
             except Exception:
@@ -74,8 +77,10 @@ class Watcher(threading.Thread):
             request = self.writer.submit(lambda service, id=request_id: service.storage.get_request(id)).result()
             if request.job:
                 self.requests[request_id] = request
+        for request, how in self.writer.submit(lambda service: service.take_ended()).result():
+            self.clean_up(request, how)
         for request_id in self.requests.keys() - unfinished:
-            self.clean_up(self.requests.pop(request_id))
+            del self.requests[request_id]
         groups: dict[tuple[Any, ...], list[Request]] = defaultdict(list)
         for request in self.requests.values():
             groups[head_key(request)].append(request)
@@ -91,6 +96,7 @@ class Watcher(threading.Thread):
         self.calls += 1
         if node.scheduler.interval > 1:
             log.info("status query %d, for %d requests on %s", self.calls, len(requests), node.host.name)
+        asked = time.monotonic()
         try:
             answer = node.scheduler.status(node.host, [request.job for request in requests])
         except SheepdogError as error:
@@ -102,18 +108,31 @@ class Watcher(threading.Thread):
         node.next = time.monotonic() + node.scheduler.interval
         for request in requests:
             status = answer[request.job]
-            self.writer.submit(lambda service, id=request.id, status=status: service.heed(id, status)).result()
+            if status.gone:
+                words = last_words(node.host, request.directory)
+                status = replace(status, reason="; ".join(filter(None, (status.reason, words))))
+            self.writer.submit(lambda service, id=request.id, status=status: service.heed(id, status, asked)).result()
 
-    def clean_up(self, request: Request) -> None:
+    def clean_up(self, request: Request, how: Ended) -> None:
         """Take away what is left: elements that never started, and the files of local workers."""
         node = self.nodes.get(head_key(request)) or head_node(request)
         try:
-            if self.writer.submit(lambda service: service.leftovers(request.id)).result():
+            if how.unstarted:
                 node.scheduler.cancel(node.host, request.job)
-            if node.scheduler.name == "local" and request.directory:
+            if node.scheduler.name == "local" and not how.given_up:
                 node.host.run(["rm", "-rf", request.directory])
         except SheepdogError as error:
             log.warning("request %d: what is left of its job %s stays: %s", request.id, request.job, error)
+
+
+def last_words(host: Host, directory: str) -> str:
+    """Return the last line that a worker wrote into the scheduler's output files, for a job that ended too early."""
+    script = f"cd {shlex.quote(directory)} && cat *.e*[0-9] *.o*[0-9] worker.*.log 2>/dev/null | grep . | tail -n 1"
+    try:
+        line = host.run(["sh", "-c", script]).decode(errors="replace").strip()
+    except HostError:
+        return ""
+    return f"the last line of its output is: {line[-500:]}" if line else ""
 
 
 def head_key(request: Request) -> tuple[Any, ...]:
