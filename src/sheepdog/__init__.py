@@ -29,12 +29,20 @@ _HOMES = {
 }
 _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisation", "server", "storage")
 
-__all__ = ["Config", "Server", "SheepdogError", "Storage", "get_errors", "get_results", "map", "map_async"] + [
+__all__ = [
+    "Config",
+    "Server",
+    "SheepdogError",
+    "Storage",
     "client",
     "config",
     "deployment",
     "errors",
+    "get_errors",
+    "get_results",
     "job_file",
+    "map",
+    "map_async",
     "serialisation",
     "server",
     "storage",

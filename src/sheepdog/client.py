@@ -15,7 +15,7 @@ the element is the name of this copy within its array job.
 """
 
 import collections
-import http.client
+import fcntl
 import importlib.util
 import io
 import json
@@ -25,7 +25,6 @@ import random
 import select
 import signal
 import socket
-import ssl
 import struct
 import sys
 import tempfile
@@ -37,6 +36,7 @@ import uuid
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the worker's start must be quick
     from collections.abc import Callable, Iterator, Sequence
+    from http.client import HTTPResponse, HTTPSConnection  # noqa: F401 (named in a comment)
     from typing import Any, BinaryIO
 
     Blob = Any  # bytes, or a binary file if it is large
@@ -54,7 +54,8 @@ MAX_BATCH = 1000
 BATCH_SECONDS = 0.5  # the work that a batch should hold
 STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
 NAP = 0.02  # at most, between two looks at a child that has much to say
-JOIN_PATIENCE = 600.0  # how long a worker that never reached the server tries
+AHEAD = 50  # tasks in a batch from which on the next is fetched while it runs
+JOIN_PATIENCE = 600.0  # how long a worker that has nothing to deliver looks for the server
 
 RESULT, ERROR = 0, 1  # the kinds of outcome, on the wire
 OUTCOME = struct.Struct("!QIBdQI")  # index, attempt, kind, seconds, bytes of value, bytes of output
@@ -234,18 +235,6 @@ def load_function(function: bytes, namespace: bytes) -> "Callable[..., Any]":
     return target
 
 
-def read_exactly(fd: int, length: int) -> bytes:
-    """Read this many bytes from a pipe; EOFError if it ends first."""
-    parts = []
-    while length:
-        part = os.read(fd, min(length, CHUNK))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
-
-
 def write_all(fd: int, data: "bytes | bytearray") -> None:
     """Write all of the data to a pipe."""
     written = os.write(fd, data)
@@ -282,9 +271,11 @@ class Capture(object):
 
     def __init__(self) -> None:
         try:
-            self.file = tempfile.TemporaryFile(mode="ab+", buffering=0)
+            self.file = tempfile.TemporaryFile(buffering=0)
         except OSError:  # a full or missing temporary directory is no reason not to compute
-            self.file = open(os.devnull, "ab+", buffering=0)
+            self.file = open(os.devnull, "wb+", buffering=0)
+        flags = fcntl.fcntl(self.file, fcntl.F_GETFL)
+        fcntl.fcntl(self.file, fcntl.F_SETFL, flags | os.O_APPEND)  # it is cut down while others write
 
     def redirect(self) -> None:
         """Send the streams of this process into the file."""
@@ -324,21 +315,24 @@ class Target(object):
     def __init__(self, function: bytes, namespace: bytes) -> None:
         self.blobs = [function, namespace]
         self.function = None  # type: Callable[..., Any] | None
+        self.clock = 0.0  # when the task began, the loading of the function left out
 
     def __call__(self, arguments: bytes) -> "tuple[int, bytes]":
         """Return the kind and the value of the outcome."""
+        self.clock = time.perf_counter()
         try:
             if self.function is None:
                 try:
                     self.function = load_function(*self.blobs)
                     self.blobs = []
+                    self.clock = time.perf_counter()
                 except BaseException as error:
                     return ERROR, b"the function cannot be loaded here: " + explain(error, 2)
             try:
                 args, kwargs = pickle.loads(arguments)
             except BaseException as error:
                 return ERROR, b"the arguments cannot be loaded here: " + explain(error, 1)
-            result = self.function(*args, **kwargs)
+            result = self.function(*(args or ()), **kwargs)
         except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
             return ERROR, explain(error, 1)
         try:
@@ -366,15 +360,15 @@ def run_child(
     os.environ["SHEEPDOG_REQUEST_ID"] = str(secret["request"])
     target = Target(function, namespace)
     last_attempt = None
+    stream = open(tasks, "rb", CHUNK)
     while True:
-        try:
-            (count,) = struct.unpack("!I", read_exactly(tasks, 4))
-        except EOFError:
+        start = stream.read(4)
+        if len(start) < 4:
             os._exit(0)
         batch = []  # read as a whole: the parent must not wait for a task to end
-        for _ in range(count):
-            index, attempt, length = TASK.unpack(read_exactly(tasks, TASK.size))
-            batch.append((index, attempt, read_exactly(tasks, length)))
+        for _ in range(struct.unpack("!I", start)[0]):
+            index, attempt, length = TASK.unpack(stream.read(TASK.size))
+            batch.append((index, attempt, stream.read(length)))
         batch.reverse()
         while batch:
             index, attempt, arguments = batch.pop()
@@ -386,9 +380,8 @@ def run_child(
             if attempt != last_attempt:
                 os.environ["SHEEPDOG_ATTEMPT"] = str(attempt)
                 last_attempt = attempt
-            clock = time.perf_counter()
             kind, value = target(arguments)
-            seconds = time.perf_counter() - clock
+            seconds = time.perf_counter() - target.clock
             if len(value) > secret["max_value"]:
                 text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
                 kind, value = ERROR, (text % (len(value), secret["max_value"])).encode()
@@ -424,13 +417,13 @@ class Child(object):
         self.pid = os.fork()
         if self.pid == 0:
             try:
+                blobs = [b"".join(chunks_of(blob)) for blob in (function, namespace)]
                 for fd in range(3, 1024):
                     if fd not in (tasks, tokens, outcomes, self.capture.file.fileno()):
                         try:
                             os.close(fd)
                         except OSError:
                             pass
-                blobs = [b"".join(chunks_of(blob)) for blob in (function, namespace)]
                 run_child((tasks, tokens, outcomes), self.capture, secret, *blobs)
             except BaseException:
                 traceback.print_exc()
@@ -578,10 +571,13 @@ class Line(object):
         self.about = about
         self.calls = 0
         self.turn = 0
-        self.connection = None  # type: http.client.HTTPSConnection | None
+        self.connection = None  # type: HTTPSConnection | None
+        self.heartbeat = 20.0
         self.failures = 0
         self.last_answer = time.monotonic()
         self.next_call = 0.0
+        import ssl  # not at the top: the host, which imports this file too, has no use for it
+
         self.context = ssl.create_default_context(cadata=secret["certificate"])
         self.context.check_hostname = False  # the certificate itself is pinned
         if hasattr(ssl, "TLSVersion"):
@@ -598,6 +594,7 @@ class Line(object):
         while True:
             answer = self.call("join", {"protocol": PROTOCOL, "python": describe_python()}, (), JOIN_PATIENCE)
             if answer is not None:
+                self.heartbeat = answer[0]["heartbeat"]
                 return answer
             time.sleep(max(0.0, self.next_call - time.monotonic()))
 
@@ -608,6 +605,8 @@ class Line(object):
 
         Refused if the server says no, or when nothing was heard of it for longer than patience.
         """
+        from http.client import HTTPException
+
         self.calls += 1
         try:
             reply = self._send(verb, dict(header, call=self.calls, **self.about), blobs)
@@ -619,7 +618,7 @@ class Line(object):
             answer = unpack(reply)
             found = [read_blob(reply, length) for length in answer["blobs"]]
             reply.read()  # to its end, or the connection cannot be used again
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             self.hang_up()
             self._wait_longer(error, patience)
             return None
@@ -629,7 +628,9 @@ class Line(object):
         self.last_answer = time.monotonic()
         return answer, found
 
-    def _send(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]") -> "http.client.HTTPResponse":
+    def _send(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]") -> "HTTPResponse":
+        from http.client import HTTPSConnection
+
         lengths = [size_of(blob) for blob in blobs]
         head = pack(header, lengths)
         total = len(head) + sum(lengths)
@@ -640,7 +641,7 @@ class Line(object):
         if self.connection is None:
             urls = self.secret["urls"]
             host, port = urls[self.turn % len(urls)].split("://", 1)[1].rsplit(":", 1)
-            self.connection = http.client.HTTPSConnection(host.strip("[]"), int(port), timeout=60, context=self.context)
+            self.connection = HTTPSConnection(host.strip("[]"), int(port), timeout=60, context=self.context)
         headers = {
             "Authorization": "Bearer " + self.secret["token"],
             "Content-Type": "application/x-sheepdog",
@@ -663,7 +664,8 @@ class Line(object):
             raise Refused("no answer from the server for %d s; the last error was: %s" % (patience, error))
         if self.failures in (1, 10, 100) or self.failures % 1000 == 0:
             self.log("cannot reach %s (%s); trying on" % (" ".join(self.secret["urls"]), error))
-        self.next_call = now + random.uniform(0.2, 1.0) * min(60.0, 0.25 * 2 ** min(self.failures, 8))
+        # Even the longest pause is shorter than a lease, so that the next server hears of what this worker holds.
+        self.next_call = now + random.uniform(0.2, 1.0) * min(3 * self.heartbeat, 0.25 * 2 ** min(self.failures, 9))
 
 
 class Worker(object):
@@ -672,12 +674,14 @@ class Worker(object):
     def __init__(self, line: Line, settings: "dict[str, Any]", function: "list[Blob]") -> None:
         self.line = line
         self.secret = dict(line.secret, max_value=settings["max_value"])
-        self.heartbeat = settings["heartbeat"]
         self.function = function
         self.child = Child(self.secret, function[0], function[1])
         self.outcomes = collections.deque()  # type: collections.deque[Outcome]
-        self.given = 0  # tasks of the present batch
-        self.want = 1  # tasks of the next
+        self.fetched = []  # type: list[Task]
+        self.ended = 0  # tasks of the present batch
+        self.spent = 0.0  # seconds on these
+        self.want = 1  # tasks of the next batch
+        self.ahead = False  # fetch that while the present one runs
         self.early_deaths = 0  # of children that had not started a task
 
     def run(self) -> None:
@@ -692,42 +696,58 @@ class Worker(object):
         """Listen to the child, or talk to the server. Return False when told to stop."""
         line = self.line
         if self.child.running:
+            if self.ahead and not line.failures:
+                self.ahead = False
+                return self.exchange(self.want)  # so that the child need not wait for its next batch
             self.listen()
             if self.child.running:
-                if time.monotonic() < line.next_call:
-                    return True
-                return self.exchange(0)
-            self.choose_want()
-            if not line.failures:
-                line.next_call = 0.0
+                return self.exchange(0) if time.monotonic() >= line.next_call else True
+        if self.ended:
+            each = max(self.spent / self.ended, 1e-6)
+            self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / each)))
+        if self.fetched:
+            fetched, self.fetched = self.fetched, []
+            self.give(fetched)
+            return True
+        if self.outcomes and not line.failures:
+            line.next_call = 0.0
         pause = line.next_call - time.monotonic()
         if pause > 0:
             time.sleep(pause)
         return self.exchange(self.want)
 
+    def give(self, tasks: "list[Task]") -> None:
+        """Hand the child a batch."""
+        self.ended, self.spent = 0, 0.0
+        self.ahead = len(tasks) >= AHEAD
+        self.child.give(tasks)
+
     def listen(self) -> None:
         """Take what the child has to say, until it is time for a call; take back what it cannot start soon."""
         child, line = self.child, self.line
+        waiting = len(child.running) - 1 + len(self.fetched)
         limit = line.next_call
-        if len(child.running) > 1:
+        if waiting:
             limit = min(limit, child.started + STUCK)
         found, ended = child.collect(limit - time.monotonic())
         self.outcomes.extend(found)
+        self.ended += len(found)
+        self.spent += sum(outcome.seconds for outcome in found)
+        now = time.monotonic()
         if ended:
             self.replace_child()
         elif len(found) >= 4 and child.running:  # it has much to say: let it, rather than wake for every word
-            each = (time.monotonic() - child.started) / (self.given - len(child.running) + 1)
-            time.sleep(min(NAP, each * len(child.running) / 2))
-        elif len(child.running) > 1 and time.monotonic() - child.started >= STUCK:
-            back = child.recall()
-            child.started = time.monotonic()
+            time.sleep(min(NAP, (now - child.started) / self.ended * len(child.running) / 2))
+        elif waiting and child.running and now - child.started >= STUCK:
+            child.started = now
+            back = child.recall() + self.fetched
             if back:
                 line.log("gives %d tasks back: one takes long" % len(back))
-                self.given -= len(back)
+                self.fetched = []
                 if not line.failures:
-                    line.next_call = 0.0
+                    line.next_call = now
         if found and not line.failures:
-            line.next_call = min(line.next_call, time.monotonic() + STUCK)
+            line.next_call = min(line.next_call, now + STUCK)
 
     def replace_child(self) -> None:
         """Report the task that the child died of, and let another go on with the rest."""
@@ -744,12 +764,7 @@ class Worker(object):
             self.outcomes.append(outcome)
         self.child = Child(self.secret, self.function[0], self.function[1])
         if left:
-            self.child.give(left)
-
-    def choose_want(self) -> None:
-        """Choose the next batch's size from how long the last one took."""
-        each = (time.monotonic() - self.child.started) / max(1, self.given)
-        self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / max(each, 1e-6))))
+            self.give(left)
 
     def exchange(self, want: int) -> bool:
         """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
@@ -765,11 +780,14 @@ class Worker(object):
         header = {
             "want": want,
             "holding": [[index, attempt] for index, (attempt, _) in self.child.running.items()]
+            + [[index, attempt] for index, attempt, _ in self.fetched]
             + [[outcome.task, outcome.attempt] for outcome in unsent],
             "outcomes": [[o.task, o.attempt, o.kind, round(o.seconds, 6)] for o in sent],
         }
         blobs = [blob for outcome in sent for blob in (outcome.value, outcome.output)]
-        answer = self.line.call("exchange", header, blobs, self.secret["patience"])
+        has_something = self.outcomes or self.child.running
+        patience = self.secret["patience"] if has_something else min(self.secret["patience"], JOIN_PATIENCE)
+        answer = self.line.call("exchange", header, blobs, patience)
         if answer is None:
             return True
         reply, arguments = answer
@@ -780,10 +798,12 @@ class Worker(object):
         if reply.get("stop"):
             return False
         now = time.monotonic()
-        self.line.next_call = now + self.heartbeat * random.uniform(0.8, 1.2)
-        if arguments:
-            self.given = len(arguments)
-            self.child.give([(index, attempt, blob) for (index, attempt), blob in zip(reply["tasks"], arguments)])
+        self.line.next_call = now + self.line.heartbeat * random.uniform(0.8, 1.2)
+        tasks = [(index, attempt, blob) for (index, attempt), blob in zip(reply["tasks"], arguments)]
+        if tasks and self.child.running:
+            self.fetched = tasks
+        elif tasks:
+            self.give(tasks)
         elif self.outcomes:
             self.line.next_call = now
         elif not self.child.running:

@@ -75,7 +75,7 @@ def submit(storage: Storage, request_id: int, config: Config, scheduler_name: st
     python = config.python(scheduler_name)
     address = "127.0.0.1" if here else config.localhost or socket.getfqdn()
     urls = [f"https://{f'[{address}]' if ':' in address else address}:{storage.get_setting('port')}"]
-    job = Job(request_id, name, directory, python, workers, tuple(options_of(config, name, directory, python, workers)))
+    job = Job(request_id, name, directory, python, workers, tuple(options_of(config, name, directory, workers)))
     scheduler = make_scheduler(scheduler_name, config.poll_interval, os.getcwd() if here else "")
     content = secret(
         request_id,
@@ -99,7 +99,7 @@ def submit(storage: Storage, request_id: int, config: Config, scheduler_name: st
     log.info("request %d: array job %s, %d workers, %d tasks", request_id, job_id, workers, request.tasks)
 
 
-def options_of(config: Config, name: str, directory: str, python: str, workers: int) -> Iterator[str]:
+def options_of(config: Config, name: str, directory: str, workers: int) -> Iterator[str]:
     """Yield the directives of a Grid Engine job file: the user's first, then ours."""
     yield from config.ge_opts
     home = "" if config.ssh_dir.startswith("/") else "$HOME/"
@@ -111,7 +111,7 @@ def options_of(config: Config, name: str, directory: str, python: str, workers: 
         yield f"-e {home}{directory}/"
     if config.memory_bytes is not None:
         yield f"-l {config.memory_resource}={config.memory_bytes}"
-    yield f"-S {python.split()[0]}"
+    yield "-S /bin/sh"
     yield f"-N {name}"
     yield f"-t 1-{workers}"
 

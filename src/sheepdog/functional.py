@@ -10,6 +10,7 @@ from typing import Any
 
 from .config import Config, make_config
 from .dispatch import dispatch, wait
+from .errors import StorageError
 from .model import Outcome, Progress
 from .serialisation import deserialise, deserialise_arguments
 from .storage import Storage
@@ -25,9 +26,9 @@ def map(
     """Run f with each of args on the cluster, wait, and return the results in the order of args.
 
     Each item of args is a tuple or a list of positional arguments, or a dict of keyword arguments. config is a dict
-    of options, the name of a profile, or None for this machine's own processes. ns holds names that f needs beside
-    its own globals; they win over those. Where a task failed its result is None, and if verbose a line on standard
-    error says so.
+    of options, the name of a profile, or None for the defaults: without a host, the Grid Engine of this machine if it
+    has one, else its own processes. ns holds names that f needs beside its own globals; they win over those. Where a
+    task failed its result is None, and if verbose a line on standard error says so. Interrupted, the request goes on.
 
     Raises TypeError for what cannot be serialised, ValueError for a wrong configuration, and other SheepdogErrors
     for a host, a scheduler or a database file that cannot be used; then nothing is left behind.
@@ -35,7 +36,12 @@ def map(
     settings = make_config(config)
     request_id = dispatch(f, args, settings, ns)
     dbfile = os.path.expanduser(settings.dbfile)
-    progress = wait(request_id, dbfile, _ticker(1.0) if verbose and sys.stderr.isatty() else _notes(verbose))
+    try:
+        progress = wait(request_id, dbfile, _ticker(1.0) if verbose and sys.stderr.isatty() else _notes(verbose))
+    except KeyboardInterrupt:
+        if verbose:
+            _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {settings.dbfile!r})")
+        raise
     results: list[Any] = [None] * progress.tasks
     with Storage(dbfile) as storage:
         for index, data in storage.results(request_id):
@@ -67,6 +73,7 @@ def get_results(
     If block, wait until every task has ended; if verbose too, say each second on standard error how many have.
     Raises ValueError if there is no such request.
     """
+    _require(dbfile)
     if block:
         wait(request_id, dbfile, _ticker(1.0) if verbose else _notes(False))
     with Storage(dbfile) as storage:
@@ -83,10 +90,18 @@ def get_errors(request_id: int, dbfile: str | os.PathLike[str]) -> list[tuple[An
     An error is text. Its first line says what happened; then come the task, the attempt, the host, the remote
     traceback and the end of the task's own output. Raises ValueError if there is no such request.
     """
+    _require(dbfile)
     with Storage(dbfile) as storage:
         return [
             (deserialise_arguments(args), describe(request_id, outcome)) for args, outcome in storage.errors(request_id)
         ]
+
+
+def _require(dbfile: str | os.PathLike[str]) -> None:
+    if not os.path.exists(dbfile):
+        raise StorageError(
+            f"there is no database {os.fspath(dbfile)!r}: give the dbfile that the request was made with"
+        )
 
 
 def describe(request_id: int, outcome: Outcome) -> str:

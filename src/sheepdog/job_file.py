@@ -2,7 +2,7 @@
 
 What a job needs lies in one private directory on the host, named after the job:
 
-    sheepdog_012.py    the job file: the scheduler's options, then a few lines that start the worker
+    sheepdog_012.sh    the job file: the scheduler's options, then the command that starts the worker
     client.py          the worker
     cloudpickle.zip    what the worker needs to load the function
     secret.json        the server's address and certificate, and the request's token. Nowhere else: Grid Engine shows
@@ -37,27 +37,23 @@ class Job:
     @property
     def file(self) -> str:
         """The name of the job file."""
-        return f"sheepdog_{self.request:03d}.py"
+        return f"sheepdog_{self.request:03d}.sh"
 
 
-def job_file(job: Job, prefix: str, element_variable: str) -> str:
-    """Return the job file: options behind the scheduler's prefix, then the start of the worker.
+def job_file(job: Job, prefix: str, element: str) -> str:
+    """Return the job file: the options behind the scheduler's prefix, then the start of the worker.
 
-    element_variable is the environment variable in which the scheduler names the element of the array.
+    element is the environment variable in which the scheduler names the element of the array. A shell starts the
+    worker's Python, for queues differ in how they start any other interpreter: some ignore the first line of the
+    file, some the option -S, and some start a Python so that it does not find its own library.
     """
-    options = "\n".join(f"{prefix} {option}" for option in job.options)
-    return f"""#!{job.python}
-{options}
-#
-# Request {job.request} of Sheepdog: one of {job.workers} workers. It asks the server for tasks until there are none.
-
-import os
-import runpy
-import sys
-
-here = os.path.join(os.path.expanduser("~"), {job.directory!r})
-sys.argv = ["client.py", here, os.environ.get({element_variable!r}, "1")]
-runpy.run_path(os.path.join(here, "client.py"), run_name="__main__")
+    options = "".join(f"{prefix} {option}\n" for option in job.options)
+    home = "" if job.directory.startswith("/") else "$HOME/"
+    return f"""#!/bin/sh
+{options}#
+# Request {job.request} of Sheepdog: one of {job.workers} workers. Each asks the server for tasks until there are none.
+here="{home}{job.directory}"
+exec {job.python} "$here/client.py" "$here" "${element}"
 """
 
 
@@ -99,7 +95,7 @@ if [ ! -s job_id ]; then
   fi
   mv job_id.new job_id
 fi
-echo "sheepdog:job $(cat job_id)"
+echo "sheepdog:job $(tail -n 1 job_id)"
 echo "sheepdog:directory $here"
 """.encode()
 

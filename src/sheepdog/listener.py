@@ -13,7 +13,6 @@ import asyncio
 import hmac
 import io
 import itertools
-import json
 import logging
 import os
 import queue
@@ -38,7 +37,7 @@ from starlette.routing import Route
 from .client import IN_MEMORY, MAX_HEADER, pack, unpack
 from .errors import ServerError, StorageError
 from .model import StoredBlob
-from .server import Server, take_lock
+from .server import Server, sign, take_lock
 from .service import Call, Reply, Service, refuse
 from .storage import MAX_VALUE, Storage
 from .watcher import Watcher
@@ -264,10 +263,10 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
             raise ServerError(f"the server of {dbfile} is running already, as process {Server(dbfile=dbfile).pid}")
         with Storage(dbfile) as storage:
             listener = Server(dbfile=dbfile).claim(storage)
+        sign(lock, os.getpid())
     else:
         listener = socket.socket(fileno=inherited)
     sys.setswitchinterval(0.0005)  # the loop and the writer pass every call to and fro
-    os.write(lock, json.dumps({"pid": os.getpid()}).encode())
     log.info("serving %s on port %d as process %d", dbfile, listener.getsockname()[1], os.getpid())
     told = asyncio.run(_run(dbfile, listener))
     log.info("ended by a signal" if told else "nothing left to do")

@@ -78,13 +78,16 @@ def name_of(f: Callable[..., Any]) -> str:
 
 
 def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
-    """Yield each item of args as bytes: the pickle of a tuple of positional and a dict of keyword arguments."""
+    """Yield each item of args as bytes: the pickle of a tuple of positional and a dict of keyword arguments.
+
+    Where the item was a dict, there is None for the tuple.
+    """
     with local_modules_by_value():
         for index, item in enumerate(args):
             if isinstance(item, (tuple, list)):
-                call: tuple[Any, Any] = (tuple(item), {})
+                call: tuple[tuple[Any, ...] | None, dict[str, Any]] = (tuple(item), {})
             elif isinstance(item, dict) and all(isinstance(key, str) for key in item):
-                call = ((), item)
+                call = (None, item)
             else:
                 raise ArgumentsError(
                     f"item {index} of args is {_brief(item)}, a {type(item).__name__}; each item must be a tuple or "
@@ -101,7 +104,7 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
 def deserialise_arguments(data: bytes) -> Any:
     """Return an item of args: a tuple, or a dict if it was one."""
     args, kwargs = pickle.loads(data)
-    return kwargs if kwargs else args
+    return kwargs if args is None else args
 
 
 def _brief(item: Any) -> str:

@@ -61,14 +61,15 @@ class Server:
     @property
     def pid(self) -> int | None:
         """The process id, None if there is none."""
-        lock = take_lock(self.dbfile)
-        if lock is not None:
-            os.close(lock)
-            return None
-        try:
-            return int(json.loads(lock_file(self.dbfile).read_text())["pid"])
-        except (ValueError, KeyError):
-            return 0  # it has not written it yet
+        while True:
+            lock = take_lock(self.dbfile)
+            if lock is not None:
+                os.close(lock)
+                return None
+            text = lock_file(self.dbfile).read_text()
+            if text:  # or somebody is just starting it
+                return int(json.loads(text)["pid"])
+            time.sleep(0.005)
 
     def start(self) -> Server:
         """Start the process, unless it runs already."""
@@ -82,6 +83,8 @@ class Server:
                     finally:
                         os.close(lock)
                     return self
+                if self.pid is None:
+                    continue  # somebody was only looking
                 address = storage.get_setting("address")
                 if self.public and address == LOOPBACK:  # it must listen to others too, from now on
                     self.stop()
@@ -101,7 +104,7 @@ class Server:
         asked = False
         while (pid := self.pid) is not None:
             late = time.monotonic() > started + STOP_SECONDS
-            if pid and (late or not asked):
+            if late or not asked:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
                 asked = True
@@ -142,16 +145,15 @@ class Server:
             path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
             command = [sys.executable, "-P", "-m", "sheepdog", "serve", self.dbfile, *map(str, descriptors)]
             with open(log_file(self.dbfile), "ab", opener=_private) as log:
-                subprocess.run(  # sh starts it and goes away, so that the process is nobody's child to wait for
-                    ["/bin/sh", "-c", '"$@" &', "sh", *command],
+                pid = subprocess.check_output(  # sh goes away: the process is nobody's child to wait for
+                    ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command],
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
                     stderr=log,
                     pass_fds=descriptors,
                     start_new_session=True,
                     env={**os.environ, "PYTHONPATH": path},
-                    check=True,
                 )
+            sign(lock, int(pid))
 
     def _check_password(self, storage: Storage) -> None:
         if self.password is None:
@@ -198,6 +200,11 @@ def take_lock(dbfile: str) -> int | None:
         return None
     os.ftruncate(descriptor, 0)
     return descriptor
+
+
+def sign(lock: int, pid: int) -> None:
+    """Write into the lock's file whose it is."""
+    os.write(lock, json.dumps({"pid": pid}).encode())
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -174,7 +174,7 @@ class Service:
         if not want:
             return Reply(header)
         blobs = self.lease(herd, worker, want, now, header)
-        if not blobs and self.is_surplus(queue, worker):
+        if not blobs and not held and self.is_surplus(queue, worker):
             queue.drop(worker)
             herd.workers.pop(worker, None)
             return Reply(dict(header, stop=True))
@@ -188,6 +188,7 @@ class Service:
         if queue.doubtful and len(queue.holders) >= (herd.request.workers or 1):  # all have been heard
             queue.release_doubtful()
         share = -(-queue.ready // (2 * max(1, len(queue.holders))))
+        share = max(share, want // 50)  # a hundredth of a second's work is not worth a call of its own
         taken = dict(queue.take(worker, max(1, min(want, share, MAX_BATCH)), now))
         read = self.storage.read_tasks(herd.request.id, list(taken), IN_MEMORY)
         header["tasks"] = [[index, taken[index]] for index, _ in read]
@@ -256,7 +257,7 @@ class Service:
                 seen = herd.workers.pop(worker, None)
                 host = seen.host if seen else "?"
                 log.warning("request %d: no word from worker %s on %s: lost", herd.request.id, worker[:8], host)
-            if herd.queue.doubtful and now - herd.since > 1.5 * heartbeat(herd.queue.lease):
+            if herd.queue.doubtful and now - herd.since > herd.queue.lease:
                 herd.queue.release_doubtful()
 
     def renew_all(self) -> None:
@@ -281,10 +282,12 @@ class Service:
                 log.info("request %d: worker %s on %s has ended", request_id, worker[:8], seen.host)
                 herd.queue.drop(worker)
                 del herd.workers[worker]
+        if status.running <= {seen.element for seen in herd.workers.values()}:  # all have been heard
+            herd.queue.release_doubtful()
         if status.broken and not (status.running or status.pending or herd.workers):
             self.give_up(herd, f"not run: {status.reason}")
         elif status.broken:
-            self.storage.set_note(request_id, status.reason)
+            self.storage.set_note(request_id, f"some workers cannot start: {status.reason}; the others go on")
         elif status.gone and not herd.workers:
             why = next(iter(herd.refused.values()), "") or status.reason
             place = f"{herd.request.options.get('host') or 'this machine'}:{herd.request.directory}"

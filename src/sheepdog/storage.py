@@ -27,6 +27,11 @@ APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
 SPAN = 1 << 32  # task indices in a request
 MAX_VALUE = 950_000_000  # SQLite holds at most 1,000,000,000 bytes in a row
 
+INSERT_OUTCOME = (
+    "INSERT INTO outcome (id, state, attempt, host, seconds, output, stored, value) VALUES (?, ?, ?, ?, ?, ?, ?,"
+)
+UNLESS_THERE = "ON CONFLICT (id) DO NOTHING"
+
 MIGRATIONS = (
     """
     CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -346,7 +351,7 @@ class Storage:
                 else:
                     new[outcome.state] += self._store_large(base, outcome, now)
             for state, small in rows.items():
-                cursor = self.db.executemany("INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?)", small)
+                cursor = self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
                 new[state] += max(0, cursor.rowcount)
             self.db.execute(
                 "UPDATE request SET done = done + ?1, failed = failed + ?2,"
@@ -358,7 +363,7 @@ class Storage:
     def _store_large(self, base: int, outcome: Outcome, now: float) -> int:
         length = size_of(outcome.value)
         row = _row(base, outcome, length, now)
-        cursor = self.db.execute("INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, zeroblob(?))", row)
+        cursor = self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
         if cursor.rowcount > 0:
             outcome.value.seek(0)
             with self.db.blobopen("outcome", "value", row[0]) as blob:

@@ -58,9 +58,11 @@ class Watcher(threading.Thread):
         self._over = threading.Event()
 
     def stop(self) -> None:
-        """End the thread, without waiting for a host that does not answer."""
+        """End the thread, without waiting for a host that does not answer; clear up once more."""
         self._over.set()
         self.join(2.0)
+        if not self.is_alive():
+            self.clear_up()
 
     def run(self) -> None:
         """Ask, until stopped."""
@@ -77,8 +79,7 @@ class Watcher(threading.Thread):
             request = self.writer.submit(lambda service, id=request_id: service.storage.get_request(id)).result()
             if request.job:
                 self.requests[request_id] = request
-        for request, how in self.writer.submit(lambda service: service.take_ended()).result():
-            self.clean_up(request, how)
+        self.clear_up()
         for request_id in self.requests.keys() - unfinished:
             del self.requests[request_id]
         groups: dict[tuple[Any, ...], list[Request]] = defaultdict(list)
@@ -113,13 +114,19 @@ class Watcher(threading.Thread):
                 status = replace(status, reason="; ".join(filter(None, (status.reason, words))))
             self.writer.submit(lambda service, id=request.id, status=status: service.heed(id, status, asked)).result()
 
-    def clean_up(self, request: Request, how: Ended) -> None:
-        """Take away what is left: elements that never started, and the files of local workers."""
+    def clear_up(self) -> None:
+        """Take away what is left of the requests that have ended since the last time."""
+        for request, how in self.writer.submit(lambda service: service.take_ended()).result():
+            self.remove(request, how)
+
+    def remove(self, request: Request, how: Ended) -> None:
+        """Take away elements that never started; of local workers, the processes and the files."""
         node = self.nodes.get(head_key(request)) or head_node(request)
         try:
-            if how.unstarted:
+            local = node.scheduler.name == "local"
+            if how.unstarted or local:
                 node.scheduler.cancel(node.host, request.job)
-            if node.scheduler.name == "local" and not how.given_up:
+            if local and not how.given_up:
                 node.host.run(["rm", "-rf", request.directory])
         except SheepdogError as error:
             log.warning("request %d: what is left of its job %s stays: %s", request.id, request.job, error)

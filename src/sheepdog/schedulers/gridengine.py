@@ -75,7 +75,7 @@ class GridEngineScheduler:
         except (CommandFailed, SchedulerError) as error:
             reasons = [str(error)]
         why = "; ".join(reasons) or "no reason given"
-        return f"the array job {job} is in error (Eqw): {why}. Mend that and `qmod -cj {job}`, or delete it"
+        return f"the array job {job} is in error (Eqw): {why}"
 
     def _why_gone(self, host: Host, job: str) -> str:
         """Accounting only improves the message: it comes late, and sites hide it."""

@@ -45,7 +45,7 @@ class LocalScheduler:
     def _alive(host: Host, pids: list[str]) -> set[str]:
         """Return those that are workers still: a number may belong to another process by now."""
         alive = set()
-        for line in host.run(["sh", "-c", f"ps -o pid=,stat=,args= -p {','.join(pids)} || true"]).splitlines():
+        for line in host.run(["sh", "-c", f"ps -ww -o pid=,stat=,args= -p {','.join(pids)} || true"]).splitlines():
             pid, stat, args = [*line.decode(errors="replace").split(None, 2), "", ""][:3]
             if not stat.startswith("Z") and "client.py" in args:
                 alive.add(pid)

@@ -1,0 +1,32 @@
+"""A small cluster on this machine, for tests: real sshd, real Grid Engine, hosts made of Linux namespaces.
+
+    outside 10.99.0.2 ---- 10.99.0.1 head 10.88.0.1 ---+--- node1 10.88.0.2
+    sheepdog runs here     sshd, sge_qmaster, qsub     +--- node2 10.88.0.3
+                                                            sge_execd, 4 slots each
+
+Outside and the nodes reach each other by way of head. Every host knows every name.
+
+On head and the nodes live two users: `sheep`, whose account `ssh head` from outside opens, and `other`, a
+stranger. They share /home, and have /tmp, /run, /root and /opt of their own. /opt/python/bin/python3 is the
+Python that runs the tests; /usr/bin/python3 is Debian's.
+
+Outside has the file system of this machine, so the tests' own virtual environment works there. Its user is root,
+whose home is `Cluster.home`; your own ~/.ssh is neither read nor written.
+
+All files are in one directory under /tmp. Hosts and directory go when the cluster is taken down, or when the
+process that brought it up ends, however it ends. Two clusters do not see each other.
+
+By hand, as root on Debian, from the root of the repository:
+
+    python -m tests.cluster up                      until Ctrl-C or `down`; prints the directory
+    python -m tests.cluster on outside ssh head     from another terminal
+    python -m tests.cluster on sheep@head qstat -f
+    python -m tests.cluster down
+"""
+
+from .cluster import Cluster
+from .hosts import HostFailed, Program
+from .packages import unavailable
+from .wait import until
+
+__all__ = ["Cluster", "HostFailed", "Program", "unavailable", "until"]

@@ -1,0 +1,304 @@
+"""Grid Engine: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sheepdog.deployment import LocalHost
+from sheepdog.errors import HostError, SchedulerError
+from sheepdog.job_file import Job
+from sheepdog.model import JobStatus
+from sheepdog.schedulers.gridengine import (
+    GridEngineScheduler,
+    expand,
+    parse_qacct,
+    parse_qstat,
+    parse_qsub,
+    parse_reasons,
+)
+
+CAPTURED = Path(__file__).parent / "captured" / "gridengine"
+WAITS = JobStatus(pending=True)
+EIGHT = frozenset("12345678")
+
+
+def running(*elements: str, pending: bool = False) -> JobStatus:
+    return JobStatus(pending, frozenset(elements))
+
+
+# The parsers
+
+QSTAT = {
+    "empty": {},
+    "running": {"5": running("1")},
+    "suspended": {"5": running("1")},
+    "running-array": {"1": JobStatus(True, EIGHT)},
+    "pending-array": {"1": JobStatus(True, EIGHT), "2": WAITS},
+    "held": {"1": JobStatus(True, EIGHT), "2": WAITS, "3": WAITS, "4": WAITS},
+    "being-deleted": {"1": running("5", "7", "8"), "3": WAITS, "4": WAITS},
+    "eqw": {"33": JobStatus(broken=True)},
+    "eqw-array": {"35": JobStatus(broken=True)},
+}
+REASONS = {
+    "eqw-no-directory": ["error: can't chdir to /nonexistent: No such file or directory"],
+    "eqw-no-output": ['can\'t stat() "/root/x" as stdout_path: Permission denied'],
+    "eqw-array-exit-100": ["exit_status of job start = 100", "exit_status of job start = 100"],
+    "binary-no-shell-posix_compliant": ["execvlp(/nonexistent/python3, "],
+    "binary-no-shell-unix_behavior": ["execvlp(/nonexistent/python3, "],
+    "no-interpreter-unix_behavior": ['job_scripts/26") failed: No such file or directory'],
+    "no-shell-but-interpreter-posix_compliant": ['unable to find shell "/nonexistent/python3"'],
+    "no-shell-posix_compliant": ['unable to find shell "/nonexistent/python3"'],
+    "held": [],
+    "known-and-unknown": [],
+    "pending-array": [],
+    "running-array": [],
+    "running": [],
+    "two-unknown": [],
+    "unknown": [],
+}
+LIMIT = "exit status 137, failed 37 : qmaster enforced h_rt, h_cpu, or h_vmem limit"
+QACCT = {
+    "ok": ["exit status 0"],
+    "task": ["exit status 3"],
+    "array-exit-3": ["exit status 3", "exit status 3"],
+    "killed": ["exit status 137, failed 100 : assumedly after job"],
+    "h_rt": [LIMIT],
+    "h_vmem": [LIMIT],
+    "binary-no-such-posix_compliant": ["exit status 127"],
+    "binary-no-such-unix_behavior": ["exit status 127"],
+    "env-no-interpreter-posix_compliant": ["exit status 2"],
+    "env-no-interpreter-unix_behavior": ["exit status 127"],
+    "no-interpreter-posix_compliant": ["exit status 2"],
+    "no-shell-but-interpreter-unix_behavior": ["exit status 0"],
+    "no-shell-unix_behavior": ["exit status 2"],
+    "no-accounting-yet": [],
+    "no-accounting-yet.stderr": [],
+    "not-found": [],
+    "task-not-found": [],
+}
+QSUB = {"terse-array": "1", "terse-after-warning": "8"}
+
+
+@pytest.mark.parametrize("name", QSTAT)
+def test_the_jobs_of_a_user(name: str) -> None:
+    assert parse_qstat((CAPTURED / f"qstat-u-{name}.xml").read_bytes()) == QSTAT[name]
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_why_a_job_is_in_error(name: str) -> None:
+    reasons = parse_reasons((CAPTURED / f"qstat-j-{name}.xml").read_bytes())
+    assert len(reasons) == len(REASONS[name])
+    assert all(words in reason for words, reason in zip(REASONS[name], reasons, strict=True))
+
+
+@pytest.mark.parametrize("name", QACCT)
+def test_how_the_elements_of_a_job_ended(name: str) -> None:
+    assert parse_qacct((CAPTURED / f"qacct-j-{name}.txt").read_bytes()) == QACCT[name]
+
+
+@pytest.mark.parametrize("name", QSUB)
+def test_the_number_of_a_job(name: str) -> None:
+    assert parse_qsub((CAPTURED / f"qsub-{name}.txt").read_text()) == QSUB[name]
+
+
+@pytest.mark.parametrize(
+    "file", [*CAPTURED.glob("qsub-refused-*"), CAPTURED / "qsub-no-master.txt"], ids=lambda f: f.stem
+)
+def test_a_refusal_is_no_number(file: Path) -> None:
+    with pytest.raises(SchedulerError, match="not the number of a job"):
+        parse_qsub(file.read_text())
+
+
+@pytest.mark.parametrize("parse", [parse_qstat, parse_reasons])
+@pytest.mark.parametrize("name", ["qstat-u-no-master.txt", "qstat-j-unknown.txt"])
+def test_what_is_not_xml_is_quoted(parse: Callable[[bytes], object], name: str) -> None:
+    with pytest.raises(SchedulerError, match=r"did not print XML .*(Connection refused|do not exist)"):
+        parse((CAPTURED / name).read_bytes())
+    with pytest.raises(SchedulerError, match="did not print XML"):
+        parse(b"")
+
+
+def test_every_captured_file_has_its_test() -> None:
+    tested = {f"qstat-u-{name}.xml" for name in QSTAT} | {f"qstat-j-{name}.xml" for name in REASONS}
+    tested |= {f"qacct-j-{name}.txt" for name in QACCT} | {f"qsub-{name}.txt" for name in QSUB}
+    tested |= {"qstat-u-no-master.txt", "qstat-j-unknown.txt", "qsub-no-master.txt", "README.md"}
+    others = {file.name for file in CAPTURED.iterdir()} - tested
+    assert {name for name in others if not name.startswith(("qsub-refused-", "qdel-"))} == set()
+
+
+def test_what_a_login_shell_said_first_is_no_part_of_the_answer() -> None:
+    xml = (CAPTURED / "qstat-u-running.xml").read_bytes()
+    assert parse_qstat(b"Welcome to <head>\nQuota: 5 %\n" + xml) == QSTAT["running"]
+
+
+@pytest.mark.parametrize(
+    ("text", "elements"),
+    [
+        ("1", ["1"]),
+        ("9-12:1", ["9", "10", "11", "12"]),
+        ("1-9:4", ["1", "5", "9"]),
+        ("3,5,8-9:1", ["3", "5", "8", "9"]),
+        (" 7 , 8 ", ["7", "8"]),
+        ("2-3", ["2", "3"]),
+        ("undefined", []),
+        ("", []),
+        ("5-4:1", []),
+        ("1-3:0", ["1", "2", "3"]),
+    ],
+)
+def test_the_notation_of_elements(text: str, elements: list[str]) -> None:
+    assert list(expand(text)) == elements
+
+
+# The verbs
+
+
+TOOLS = ["sh", "cat", "chmod", "echo", "head", "id", "mkdir", "mv", "rm", "rmdir", "sed", "sleep", "tail", "tar"]
+
+
+class Head:
+    """A head node: programs on the PATH, which note that they were run, and print what was captured."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bin = directory / "bin"
+        self.home = directory / "home"
+        self.log = directory / "log"
+        for made in (self.bin, self.home):
+            made.mkdir()
+        for tool in TOOLS:  # nothing else: this machine may have a Grid Engine of its own
+            (self.bin / tool).symlink_to(str(shutil.which(tool)))
+        monkeypatch.setenv("PATH", str(self.bin))
+        monkeypatch.setenv("HOME", str(self.home))
+        self.host = LocalHost()
+        self.scheduler = GridEngineScheduler()
+
+    def program(self, name: str, captured: str, status: int = 0, stream: int = 1) -> None:
+        file = self.bin / name
+        file.write_text(
+            f"#!/bin/sh\necho {name} \"$@\" >>'{self.log}'\ncat '{CAPTURED / captured}' >&{stream}\nexit {status}\n"
+        )
+        file.chmod(0o755)
+
+    @property
+    def ran(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def submit(self) -> tuple[str, str]:
+        job = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3, ("-t 1-3",))
+        return self.scheduler.submit(self.host, job, {**self.scheduler.files(job), "secret.json": b"secret"})
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
+    return Head(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", QSUB)
+def test_submit(head: Head, name: str) -> None:
+    head.program("qsub", f"qsub-{name}.txt")
+    there = head.home / ".sheepdog/herd_012_ab"
+    for _ in range(2):  # the second is for a connection that broke
+        assert head.submit() == (QSUB[name], str(there))
+    [line] = head.ran
+    file = there / line.split()[-1]
+    assert line.startswith("qsub -terse sheepdog_012.")
+    assert "#$ -t 1-3\n" in file.read_text()
+    assert there.stat().st_mode & 0o777 == 0o700
+    assert (there / "secret.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_job_that_was_submitted_before_the_connection_broke_is_found_by_its_name(head: Head) -> None:
+    head.program("qsub", "qsub-terse-array.txt")
+    qstat = head.bin / "qstat"
+    qstat.write_text("#!/bin/sh\n[ \"$*\" = '-j herd_012_ab' ] && echo 'job_number:                 4711'\n")
+    qstat.chmod(0o755)
+    (head.home / ".sheepdog/herd_012_ab/attempted").mkdir(parents=True)
+    assert head.submit()[0] == "4711"
+    assert head.ran == []
+
+
+@pytest.mark.parametrize(
+    ("captured", "status", "words"),
+    [
+        ("qsub-refused-unknown-queue.txt", 1, 'requests unknown queue "none.q"'),
+        ("qsub-refused-too-many-jobs.txt", 25, "(try again later): Unable to run job: job rejected: only 2 jobs"),
+        ("qsub-refused-bad-option.txt", 2, 'invalid option argument "-nosuch"'),
+        ("qsub-no-master.txt", 1, "Connection refused"),
+    ],
+)
+def test_a_refusal_is_quoted_and_leaves_nothing(head: Head, captured: str, status: int, words: str) -> None:
+    head.program("qsub", captured, status, stream=2)
+    with pytest.raises(SchedulerError) as caught:
+        head.submit()
+    assert "qsub on this machine refused the job" in str(caught.value)
+    assert words in str(caught.value)
+    assert list(head.home.glob(".sheepdog/*")) == []
+
+
+def test_without_qsub_the_user_learns_where_to_look(head: Head) -> None:
+    with pytest.raises(SchedulerError, match=r"there is no qsub on this machine: .*PATH"):
+        head.submit()
+    assert list(head.home.glob(".sheepdog/*")) == []
+
+
+def test_one_question_tells_of_all_jobs(head: Head) -> None:
+    head.program("qstat", "qstat-u-held.xml")
+    assert head.scheduler.status(head.host, ["1", "3"]) == {"1": QSTAT["held"]["1"], "3": WAITS}
+    assert len(head.ran) == 1
+
+
+def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
+    head.program("qstat", "qstat-u-empty.xml")
+    head.program("qacct", "qacct-j-array-exit-3.txt")
+    [(job, status)] = head.scheduler.status(head.host, ["7"]).items()
+    assert (job, status.gone, status.reason) == ("7", True, "2 workers ended with exit status 3")
+    for captured in ("qacct-j-not-found.txt", "qacct-j-no-accounting-yet.txt"):
+        head.program("qacct", captured, 1)
+        assert "accounting does not know it" in head.scheduler.status(head.host, ["7"])["7"].reason
+    (head.bin / "qacct").unlink()
+    assert head.scheduler.status(head.host, ["7"])["7"].gone
+
+
+def broken_head(head: Head, jobs: int) -> None:
+    """Have qstat list so many jobs in error, and answer of each why."""
+    entry = (CAPTURED / "qstat-u-eqw.xml").read_text()
+    start, end = entry.index("<job_list"), entry.index("</job_list>") + len("</job_list>")
+    listed = "".join(entry[start:end].replace(">33<", f">{number}<") for number in range(1, jobs + 1))
+    (head.bin / "listed.xml").write_text(entry[:start] + listed + entry[end:])
+    qstat = head.bin / "qstat"
+    why = CAPTURED / "qstat-j-eqw-no-directory.xml"
+    qstat.write_text(
+        f"#!/bin/sh\necho qstat \"$@\" >>'{head.log}'\n"
+        f"case \"$*\" in *-j*) cat '{why}';; *) cat '{head.bin}/listed.xml';; esac\n"
+    )
+    qstat.chmod(0o755)
+
+
+def test_a_job_in_error_has_a_reason(head: Head) -> None:
+    broken_head(head, 1)
+    status = head.scheduler.status(head.host, ["1"])["1"]
+    assert status.broken
+    assert "(Eqw): " in status.reason
+    assert "can't chdir to /nonexistent" in status.reason
+
+
+def test_however_many_jobs_are_in_error_the_scheduler_is_asked_politely(head: Head) -> None:
+    broken_head(head, 6)
+    status = head.scheduler.status(head.host, [str(number) for number in range(1, 7)])
+    assert all(each.broken for each in status.values())
+    assert len(head.ran) <= 2
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error_not_an_end(head: Head) -> None:
+    head.program("qstat", "qstat-u-no-master.txt", 1, stream=2)
+    with pytest.raises(HostError, match="Connection refused"):
+        head.scheduler.status(head.host, ["7"])
+
+
+@pytest.mark.parametrize(("captured", "status"), [("qdel-running-array.txt", 0), ("qdel-unknown.txt", 1)])
+def test_cancel(head: Head, captured: str, status: int) -> None:
+    head.program("qdel", captured, status)
+    head.scheduler.cancel(head.host, "4711")
+    assert head.ran == ["qdel 4711"]

@@ -1,0 +1,561 @@
+"""The main road on this machine: the public functions, with real worker processes, server and store."""
+
+import enum
+import functools
+import operator
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import sheepdog
+from sheepdog.errors import (
+    ArgumentsError,
+    ConfigError,
+    HostError,
+    PortInUse,
+    RequestNotFound,
+    SchedulerError,
+    SerialisationError,
+    StorageError,
+)
+from sheepdog.storage import Storage
+
+DB = "./sheepdog.sqlite"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home and a working directory of the test's own; whatever serves there is stopped."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for lock in tmp_path.glob("*-server"):
+        sheepdog.Server(dbfile=str(lock).removesuffix("-server")).stop()
+    for pid in parents_of(tmp_path):  # of requests that the test did not let end
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not workers_of(tmp_path), "the workers have ended")
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"in {seconds} s not seen: {what}"
+        time.sleep(0.01)
+
+
+def workers_of(place: Path) -> list[int]:
+    """The workers' processes: parents, and children of theirs."""
+    found = subprocess.run(["pgrep", "-f", f"client.py {place}/home/"], capture_output=True, text=True).stdout
+    return [int(pid) for pid in found.split()]
+
+
+def parents_of(place: Path) -> list[int]:
+    pids = workers_of(place)
+    return [pid for pid in pids if int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) not in pids]
+
+
+def errors(request_id: int, dbfile: str = DB) -> list[str]:
+    return [error for _, error in sheepdog.get_errors(request_id, dbfile)]
+
+
+# --- what is promised of map
+
+
+def test_the_readme_s_first_line() -> None:
+    code = "import sheepdog; print(sheepdog.map(lambda a, b: a + b, [(1, 1), (1, 2), (2, 2)]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[2, 3, 4]\n", "")
+
+
+def test_each_form_of_arguments() -> None:
+    def f(a: int, b: int = 2, *rest: int, c: int = 3) -> tuple[object, ...]:
+        return a, b, rest, c
+
+    args = (
+        {"a": 1} if i == 0 else (1, 5) if i == 1 else [1, 2, 3, 4] if i == 2 else {"a": 0, "c": 9} for i in range(4)
+    )
+    assert sheepdog.map(f, args) == [(1, 2, (), 3), (1, 5, (), 3), (1, 2, (3, 4), 3), (0, 2, (), 9)]
+
+
+def test_everything_can_be_named() -> None:
+    results = sheepdog.map(f=lambda x: x + y, args=[(1,)], config={"workers": 1}, ns={"y": 2}, verbose=False)  # type: ignore[name-defined] # noqa: F821
+    assert results == [3]
+    request_id = sheepdog.map_async(f=abs, args=[(-1,)], config=None, ns=None)
+    assert sheepdog.get_results(request_id=request_id, dbfile=DB, block=True, verbose=False) == [((-1,), 1)]
+    assert sheepdog.get_errors(request_id=request_id, dbfile=DB) == []
+
+
+def test_no_arguments_at_all() -> None:
+    assert sheepdog.map(abs, []) == []
+    request_id = sheepdog.map_async(abs, iter(()))
+    assert sheepdog.get_results(request_id, DB) == []
+    assert sheepdog.get_errors(request_id, DB) == []
+
+
+def test_order_and_none_for_failures(capfd: pytest.CaptureFixture[str]) -> None:
+    assert sheepdog.map(lambda x: 1 / x, [(1,), (0,), (2,), (0,)]) == [1.0, None, 0.5, None]
+    said = capfd.readouterr().err
+    assert said == "sheepdog: 2 of 4 tasks failed; their errors are in sheepdog.get_errors(1, './sheepdog.sqlite')\n"
+    assert eval(said.partition("are in ")[2], {"sheepdog": sheepdog}) == sheepdog.get_errors(1, DB)
+
+
+def test_quiet_when_not_verbose(capfd: pytest.CaptureFixture[str]) -> None:
+    assert sheepdog.map(lambda: 1 / 0, [()], verbose=False) == [None]
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_tells_the_whole_story() -> None:
+    def f(x: int) -> float:
+        print("working on", x)
+        os.write(2, b"and to the descriptor\n")
+        return g(x)
+
+    def g(x: int) -> float:
+        return 1 / x
+
+    sheepdog.map(f, [(1,), (0,)], verbose=False)
+    [(args, error)] = sheepdog.get_errors(1, DB)
+    assert args == (0,)
+    summary, where, *rest = error.splitlines()
+    assert summary == "ZeroDivisionError: division by zero"
+    assert re.fullmatch(rf"\(task 2 of request 1, attempt 1, on {os.uname().nodename}, after \d+\.\d\d s\)", where)
+    assert "return 1 / x" in error
+    assert rest[0] == "Traceback (most recent call last):"
+    assert rest[-3:] == ["The end of its output:", "and to the descriptor", "working on 0"] or rest[-2:] == [
+        "working on 0",
+        "and to the descriptor",
+    ]
+    assert "client.py" not in error  # our own frames are of no interest
+
+
+def test_results_while_it_runs(place: Path) -> None:
+    def f(name: str) -> str:
+        import pathlib
+        import time
+
+        while not pathlib.Path(name).exists():
+            time.sleep(0.01)
+        return name
+
+    names = [str(place / str(i)) for i in range(2)]
+    Path(names[0]).touch()
+    request_id = sheepdog.map_async(f, [(name,) for name in names], {"workers": 2})
+    until(lambda: sheepdog.get_results(request_id, DB, block=False)[0][1], "the first result")
+    assert sheepdog.get_results(request_id, DB, block=False) == [((names[0],), names[0]), ((names[1],), None)]
+    Path(names[1]).touch()
+    assert sheepdog.get_results(request_id, DB) == [((name,), name) for name in names]
+
+
+def test_progress_is_shown_each_second(capfd: pytest.CaptureFixture[str]) -> None:
+    request_id = sheepdog.map_async(lambda x: __import__("time").sleep(x) or 1 / (x - 1.5), [(0,), (1.5,)])
+    sheepdog.get_results(request_id, DB, verbose=True)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "sheepdog: 1/2 results, 0 errors"
+    assert lines[-1] == "sheepdog: 2/2 results, 1 errors"
+
+
+def test_environment_of_a_task(place: Path) -> None:
+    def f() -> list[str | None]:
+        import os
+
+        names = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
+        return [*map(os.environ.get, names), os.getcwd()]
+
+    assert sheepdog.map(f, [(), ()]) == [["1", str(i), "1", str(place)] for i in (1, 2)]
+
+
+# --- functions of every kind
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Scaler:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __call__(self, x: int) -> int:
+        return self.factor * x
+
+    scale = __call__
+
+
+constant = 12
+
+
+def helper(x: int) -> int:
+    return x + constant
+
+
+def of_this_module(x: int) -> int:
+    return helper(x) if x < 100 else of_this_module(x // 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "result"),
+    [
+        (lambda x: x + constant, 1, 13),
+        (of_this_module, 1, 13),
+        (of_this_module, 150, 87),
+        (functools.partial(operator.mul, 6), 7, 42),
+        (functools.partial(functools.partial(of_this_module)), 1, 13),
+        (Scaler(2), 3, 6),
+        (Scaler(2).scale, 3, 6),
+        (Scaler(4), 1, 4),
+        (lambda c: c is Colour.RED and Colour.RED, Colour.RED, Colour.RED),
+        (lambda n, f=helper: f(n), 1, 13),
+        ((lambda y: lambda x: x * y)(7), 6, 42),
+        (len, "abc", 3),
+    ],
+)
+def test_kinds_of_function(function: Callable[..., object], args: object, result: object) -> None:
+    [found] = sheepdog.map(function, [(args,)])
+    assert found == result
+    assert type(found) is type(result)
+
+
+def test_functions_of_a_script() -> None:
+    Path("local_module.py").write_text(
+        "import local_helper\nfactor = 2\ndef double(x): return local_helper.times(x, factor)\n"
+    )
+    Path("local_helper.py").write_text("def times(x, y): return x * y\n")
+    Path("script.py").write_text(
+        "import sheepdog, local_module\n"
+        "class Point:\n"
+        "    def __init__(self, x): self.x = x\n"
+        "def f(p, n=3): return Point(local_module.double(p.x) + g(n))\n"
+        "def g(n): return 1 if n == 0 else n * g(n - 1)\n"
+        "points = sheepdog.map(f, [(Point(1),), (Point(2),)])\n"
+        "print([type(p) is Point and p.x for p in points])\n"
+        "print(sheepdog.map(local_module.double, [(21,)]))\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[8, 10]\n[42]\n", "")
+
+
+def test_the_namespace_wins_and_is_shared() -> None:
+    def f(a: int, b: int) -> int:
+        return a + g(b) + constant  # type: ignore[name-defined]
+
+    def g(x: int) -> int:
+        return h(x) * 2  # type: ignore[name-defined] # noqa: F821
+
+    namespace = {"constant": 1, "g": g, "h": lambda x: x + constant}
+    assert sheepdog.map(f, [(1, 2), (2, 3)], None, namespace) == [1 + 6 + 1, 2 + 8 + 1]
+
+
+def test_import_made_global_inside_the_function() -> None:
+    Path("script.py").write_text(
+        "import sheepdog\n"
+        "def f(a, b):\n"
+        "    global np\n"
+        "    import numpy as np\n"
+        "    return g(a, b)\n"
+        "def g(a, b):\n"
+        "    return np.array((a, b)) ** 2\n"
+        "print([list(map(int, r)) for r in sheepdog.map(f, [(1, 2), (3, 4)], None, {'g': g})])\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[[1, 4], [9, 16]]\n", "")
+
+
+# --- tasks that misbehave
+
+
+def kill_myself() -> None:
+    print("last words", flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@pytest.mark.parametrize(
+    ("function", "summary"),
+    [
+        (lambda: sys.exit(99), "SystemExit: 99"),
+        (lambda: (_ for _ in ()).throw(KeyboardInterrupt), "KeyboardInterrupt"),
+        (lambda: os._exit(0), "the task's process exited with status 0 before the function returned"),
+        (kill_myself, "the task's process was killed by signal 11 (SIGSEGV) before the function returned"),
+        (lambda: threading.Lock(), "the result, a lock, cannot be serialised: TypeError: cannot pickle '_thread.lock'"),
+        (lambda: bytearray(4 << 30), "MemoryError"),
+    ],
+)
+def test_the_next_task_is_run_all_the_same(function: Callable[..., object], summary: str) -> None:
+    def f(x: int) -> int:
+        if x == 1:
+            return function()  # type: ignore[return-value]
+        return x
+
+    assert sheepdog.map(f, [(i,) for i in range(4)], {"workers": 1, "memory": "2G"}, verbose=False) == [0, None, 2, 3]
+    [error] = errors(1)
+    assert error.splitlines()[0].startswith(summary)
+    assert ("last words" in error) == (function is kill_myself)
+
+
+def test_a_slow_task_does_not_hold_quick_ones_back() -> None:
+    """A batch is handed out by the time the tasks took so far; what waits behind a slow one goes to another worker."""
+
+    def f(i: int, slow: int) -> tuple[float, int]:
+        import os
+        import time
+
+        if i == slow:
+            time.sleep(4)
+        return time.time(), os.getpid()
+
+    results = sheepdog.map(f, [(i, 500) for i in range(2000)], {"workers": 2})
+    slow_end = results[500][0]
+    assert sum(end > slow_end for end, _ in results) < 200
+    assert len({pid for _, pid in results}) == 2
+
+
+def test_large_arguments_and_results() -> None:
+    blob = os.urandom(1 << 20) * 12
+    assert sheepdog.map(lambda data: data[::-1], [(blob,), (blob[5:],)]) == [blob[::-1], blob[5:][::-1]]
+    assert sheepdog.map(lambda: len(blob), [()]) == [len(blob)]  # it travels in the function
+
+
+def test_a_result_of_200_megabytes_leaves_the_server_small() -> None:
+    [result] = sheepdog.map(lambda n: b"x" * n, [(200_000_000,)])
+    assert len(result) == 200_000_000
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{sheepdog.Server(dbfile=DB).pid}/status").read_text())
+    assert peak is not None
+    assert int(peak[1]) < 150_000
+
+
+# --- wrong input: the culprit is named, and nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "namespace", "kind", "words"),
+    [
+        (abs, [(1,), 3], None, ArgumentsError, ["item 1 of args is 3", "int"]),
+        (abs, ["word"], None, ArgumentsError, ["item 0 of args is 'word'", "(x,)"]),
+        (abs, [(1,), (threading.Lock(),)], None, SerialisationError, ["item 1 of args", "_thread.lock"]),
+        (3, [(1,)], None, SerialisationError, ["f is 3"]),
+        (lambda lock=threading.Lock(): 1, [()], None, SerialisationError, ["<lambda>", "_thread.lock"]),  # type: ignore[misc]
+        (abs, [(1,)], {"a": 1, "b": threading.Lock()}, SerialisationError, ["ns['b']", "_thread.lock"]),
+        (abs, [(1,)], {"not a name": 1}, SerialisationError, ["'not a name'"]),
+        (abs, None, None, TypeError, ["NoneType"]),
+    ],
+)
+def test_what_cannot_travel(
+    function: Callable[..., object], args: list[object], namespace: dict[str, object], kind: type, words: list[str]
+) -> None:
+    with pytest.raises(kind) as caught:
+        sheepdog.map(function, args, None, namespace)
+    assert all(word in str(caught.value) for word in words)
+    assert nothing_left()
+
+
+def nothing_left() -> bool:
+    with Storage(DB) as storage:
+        requests = storage.db.execute("SELECT count(*) FROM request").fetchone()[0]
+        tasks = storage.db.execute("SELECT count(*) FROM task").fetchone()[0]
+    return requests == tasks == 0 and not list(Path("home").glob(".sheepdog/*"))
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "words"),
+    [
+        ({"hots": "fear"}, ConfigError, ["hots", "host"]),
+        ({"shell": "/nonexistent/python"}, SchedulerError, ["/nonexistent/python", "not found", "shell"]),
+        ({"host": "no-such-host.invalid"}, HostError, ["no-such-host.invalid", "ssh"]),
+    ],
+)
+def test_wrong_configuration(config: dict[str, object], kind: type, words: list[str]) -> None:
+    with pytest.raises(kind) as caught:
+        sheepdog.map(abs, [(1,)], config)
+    assert all(word in str(caught.value) for word in words)
+    assert nothing_left()
+
+
+def test_port_in_use() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"port {port} .*option port"):
+            sheepdog.map(abs, [(1,)], {"port": port})
+    assert nothing_left()
+    assert sheepdog.map(abs, [(-1,)], {"port": port}) == [1]
+    assert sheepdog.Server(dbfile=DB).port == port
+
+
+@pytest.mark.parametrize(
+    ("dbfile", "words"),
+    [("/nonexistent/x.sqlite", "cannot be written"), ("/proc/x.sqlite", "cannot be written"), (__file__, "database")],
+)
+def test_database_that_cannot_be_used(dbfile: str, words: str) -> None:
+    with pytest.raises(StorageError, match=words) as caught:
+        sheepdog.map(abs, [(1,)], {"dbfile": dbfile})
+    assert dbfile in str(caught.value)
+
+
+def test_full_disk(place: Path) -> None:
+    """On a file system of 1 MiB, in a mount namespace of its own."""
+    script = place / "full.py"
+    script.write_text(
+        "import sheepdog\n"
+        "try: sheepdog.map(len, [(bytes(3_000_000),)], {'dbfile': 'small/x.sqlite'})\n"
+        "except sheepdog.errors.StorageError as error: print(error)\n"
+    )
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    Path("small").mkdir()
+    command = 'mount -t tmpfs -o size=1m tmpfs small && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, "sh", sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert "small/x.sqlite" in done.stdout
+    assert "the disk is full" in done.stdout
+
+
+def test_unknown_request() -> None:
+    sheepdog.map(abs, [(1,)])
+    for call in (sheepdog.get_results, sheepdog.get_errors):
+        with pytest.raises(RequestNotFound, match="no request 7"):
+            call(7, DB)
+
+
+def test_another_python() -> None:
+    other = next(
+        (path for path in sorted(Path("/").glob("root/.pyenv/versions/3.*/bin/python")) if "/3.11" not in str(path)),
+        None,
+    )
+    if other is None:
+        pytest.skip("there is no Python of another version on this machine")
+    assert sheepdog.map(abs, [(1,)], {"shell": str(other)}, verbose=False) == [None]
+    [error] = errors(1)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for word in (other.parts[-3], version, "`shell`", str(other)):
+        assert word in error
+
+
+def test_worker_program_that_fails() -> None:
+    assert sheepdog.map(abs, [(1,)], {"shell": "/usr/bin/env no-such-python"}, verbose=False) == [None]
+    [error] = errors(1)
+    assert "has ended before its tasks" in error.splitlines()[0]
+    assert "no-such-python" in error
+    directory = re.search(r"this machine:(\S+)", error)
+    assert directory is not None
+    assert "no-such-python" in (Path(directory[1]) / "worker.1.log").read_text()
+
+
+# --- kill -9
+
+
+def sleepy(i: int, mark: str) -> int:
+    import pathlib
+    import time
+
+    time.sleep(0.002)
+    with pathlib.Path(mark).open("a") as file:
+        file.write(f"{i}\n")
+    return i * i
+
+
+def start_5000(place: Path) -> int:
+    args = [(i, str(place / "ran")) for i in range(5000)]
+    request_id = sheepdog.map_async(sleepy, args, {"workers": 2, "lease": 2})
+    with Storage(DB) as storage:
+        until(lambda: storage.progress(request_id).done > 300, "300 results")
+    return request_id
+
+
+def check_5000(request_id: int, place: Path, extra: int) -> None:
+    """Every task has its own result, and hardly any ran twice: the most that two workers can hold."""
+    results = [result for _, result in sheepdog.get_results(request_id, DB)]
+    assert errors(request_id) == []
+    assert results == [i * i for i in range(5000)]
+    runs = (place / "ran").read_text().split()
+    assert set(runs) == {str(i) for i in range(5000)}
+    assert len(runs) <= 5000 + extra
+
+
+def test_kill_the_server(place: Path) -> None:
+    request_id = start_5000(place)
+    server = sheepdog.Server(dbfile=DB)
+    port, pid = server.port, server.pid
+    for _ in range(3):
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not server.running, "the server is dead")
+        before = sheepdog.get_results(request_id, DB, block=False)
+        server.start()  # as any call that needs it does
+        assert server.port == port
+        with Storage(DB) as storage:
+            done = sum(result is not None for _, result in before)
+            until(lambda: storage.progress(request_id).done > done, "results go on")  # noqa: B023
+        pid = server.pid
+    check_5000(request_id, place, extra=0)
+
+
+def test_kill_the_server_and_wait(place: Path) -> None:
+    request_id = start_5000(place)
+    pid = sheepdog.Server(dbfile=DB).pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    check_5000(request_id, place, extra=0)
+
+
+def test_kill_a_worker(place: Path) -> None:
+    request_id = start_5000(place)
+    os.kill(parents_of(place)[0], signal.SIGKILL)
+    check_5000(request_id, place, extra=1000)
+
+
+def test_kill_a_task_s_process(place: Path) -> None:
+    """That is the outcome of the task, and of it alone."""
+    request_id = start_5000(place)
+    child = next(iter(set(workers_of(place)) - set(parents_of(place))))
+    os.kill(child, signal.SIGKILL)
+    results = [result for _, result in sheepdog.get_results(request_id, DB)]
+    missing = [i for i, result in enumerate(results) if result is None]
+    assert [result for result in results if result is not None] == [i * i for i in range(5000) if i not in missing]
+    assert len(missing) <= 1
+    assert all("killed by signal 9 (SIGKILL)" in error for error in errors(request_id))
+
+
+def test_kill_every_worker(place: Path) -> None:
+    """Then nobody is left to run the tasks, and each says so."""
+    request_id = start_5000(place)
+    for pid in parents_of(place):
+        os.kill(pid, signal.SIGKILL)
+    results = sheepdog.get_results(request_id, DB)
+    missing = sum(result is None for _, result in results)
+    assert missing == len(errors(request_id)) > 0
+    assert all("has ended before its tasks" in error for error in errors(request_id))
+
+
+def test_kill_the_client(place: Path) -> None:
+    """The request goes on without it; anybody can fetch the results."""
+    code = (
+        "import sys, sheepdog\nsys.path.insert(0, sys.argv[1])\nfrom tests.test_map import sleepy\n"
+        "sheepdog.map(sleepy, [(i, sys.argv[2]) for i in range(5000)], {'workers': 2})"
+    )
+    root = str(Path(__file__).parent.parent)
+    client = subprocess.Popen([sys.executable, "-c", code, root, str(place / "ran")])
+    until(lambda: Path(DB).exists() and (place / "ran").exists(), "it runs")
+    client.kill()
+    client.wait()
+    check_5000(1, place, extra=0)
+
+
+def test_the_server_goes_when_there_is_nothing_left_to_do(place: Path) -> None:
+    assert sheepdog.map(abs, [(-1,)]) == [1]
+    until(lambda: not sheepdog.Server(dbfile=DB).running, "the server has gone", 40)
+    assert sheepdog.map(abs, [(-2,)]) == [2]
+    assert not list(Path("home/.sheepdog").glob("sheepdog_001*"))

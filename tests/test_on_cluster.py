@@ -1,0 +1,395 @@
+"""The main road on a real Grid Engine, reached over a real SSH from a host outside of it."""
+
+import json
+import re
+import shutil
+import sys
+import sysconfig
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cluster import Cluster, HostFailed, Program, until
+
+ROOT = Path(__file__).parent.parent
+PYTHON = "/opt/python/bin/python3"  # on head and the nodes: the version that runs the tests
+
+PREFACE = f"""
+import json, logging, os, subprocess, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+logging.basicConfig(level=logging.INFO)
+import sheepdog
+from sheepdog.storage import Storage
+DB = "./sheepdog.sqlite"
+C = {{"host": "head", "shell": {PYTHON!r}, "poll_interval": 1}}
+def errors(request_id=1): return [error for _, error in sheepdog.get_errors(request_id, DB)]
+def show(value): print("shown:" + json.dumps(value), flush=True)
+def f(a, b): return a + b
+def nap(i, seconds, mark):
+    import time
+    time.sleep(seconds)
+    with open(mark, "a") as file: file.write(f"{{i}}\\n")
+    return i * i
+"""
+
+
+class User:
+    """Somebody at the outside host, with a directory of their own there."""
+
+    def __init__(self, cluster: Cluster, place: Path) -> None:
+        self.cluster = cluster
+        self.place = place
+
+    def command(self, code: str) -> list[str]:
+        return [sys.executable, "-c", PREFACE + textwrap.dedent(code)]
+
+    def run(self, code: str, timeout: float = 120) -> Any:
+        """Run Python code, and return what it shows last."""
+        done = self.cluster.on("outside", self.command(code), cwd=str(self.place), timeout=timeout)
+        shown = re.findall(r"^shown:(.*)$", done.stdout, re.MULTILINE)
+        self.said = done.stderr
+        return json.loads(shown[-1]) if shown else None
+
+    def start(self, code: str) -> Program:
+        return self.cluster.popen("outside", self.command(code), cwd=str(self.place))
+
+    def sh(self, host: str, script: str, user: str = "sheep") -> str:
+        return self.cluster.on(host, ["sh", "-c", script], user=user, check=False).stdout
+
+    def queue(self) -> str:
+        return self.sh("head", "qstat -u '*'")
+
+
+@pytest.fixture
+def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
+    user = User(cluster, tmp_path)
+    yield user
+    for lock in tmp_path.glob("*-server"):
+        dbfile = str(lock).removesuffix("-server")
+        user.run(f"sheepdog.Server(dbfile={dbfile!r}).stop()")
+    user.sh("head", "qdel -u sheep")
+    until(lambda: not user.queue(), "the queue is empty")
+    shutil.rmtree(cluster.home_of("sheep") / ".sheepdog", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def other_cluster(cluster_possible: None) -> Iterator[Cluster]:
+    """A site with the other kind of queue. Its hosts have Sheepdog, and a Python of another version if there is one."""
+    prefixes = Path(sys.base_prefix).parent.glob("3.*")
+    others = (path for path in prefixes if not path.name.startswith(f"3.{sys.version_info.minor}."))
+    pythons = {f"python{path.name}": path for path in others}
+    library = {"sheepdog": ROOT / "src", "site-packages": Path(sysconfig.get_path("purelib"))}
+    with Cluster(shell_start_mode="posix_compliant", pythons={**library, **pythons}) as cluster:
+        yield cluster
+
+
+# --- the main job
+
+
+def test_the_main_job(user: User) -> None:
+    code = """
+        constant = 12
+        def g(x): return x * 2
+        def h(a, b): return a + g(b) + constant
+        opts = {**C, "ge_opts": ["-l h=node1", "-l h_rt=600,h_vmem=2G"]}
+        first = sheepdog.map(f, [(1, 1), (1, 2), (2, 2)], C)
+        second = sheepdog.map(h, [(1, 2), (2, 3), (3, 4)], opts, {"g": g, "constant": 12})
+        hosts = sheepdog.map(lambda: __import__("socket").gethostname(), [()] * 5, opts)
+        show([first, second, hosts])
+    """
+    assert user.run(code) == [[2, 3, 4], [17, 20, 23], ["node1"] * 5]
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="Debian's Python is 3.11")
+def test_with_the_cluster_s_own_python(user: User) -> None:
+    assert user.run("show(sheepdog.map(f, [(1, 1)], {'host': 'head'}))") == [2]
+    assert "scheduler: gridengine (the host head is given)" in user.said
+
+
+def test_ten_thousand_tasks(user: User) -> None:
+    """On eight slots they are one array job, both nodes work, and nothing is left in the queue."""
+    code = """
+        host = lambda i: (i, __import__("socket").gethostname())
+        results = sheepdog.map(host, ((i,) for i in range(10000)), C)
+        show([[i for i, _ in results] == list(range(10000)), sorted({name for _, name in results})])
+    """
+    assert user.run(code) == [True, ["node1", "node2"]]
+    until(lambda: not user.queue(), "the elements that are not needed are deleted")
+
+
+def test_environment_of_a_task(user: User) -> None:
+    """The scheduler's variables stay, ours come on top; the working directory is ssh_dir."""
+    code = """
+        names = ("JOB_ID", "SGE_TASK_ID", "SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
+        show(sheepdog.map(lambda: [*map(os.environ.get, names), os.getcwd()], [()], {**C, "name": "lamb"}))
+    """
+    [[job, *rest]] = user.run(code)
+    assert job.isdigit()
+    assert rest == ["1", "1", "1", "1", "/home/sheep/.sheepdog"]
+    [directory] = (user.cluster.home_of("sheep") / ".sheepdog").iterdir()
+    assert directory.name.startswith("lamb_001_")
+    assert f"{directory.name}.o{job}.1" in [path.name for path in directory.iterdir()]
+
+
+@pytest.mark.parametrize("options", [{"memory": "300M"}, {"ge_opts": ["-l h_vmem=300M"]}])
+def test_memory(user: User, options: dict[str, object]) -> None:
+    code = f"show([sheepdog.map(lambda n: len(bytearray(n)), [(10,), (500 << 20,)], {{**C, **{options!r}}}), errors()])"
+    results, [error] = user.run(code)
+    assert results == [10, None]
+    assert error.startswith("MemoryError\n(task 2 of request 1, attempt 1, on node")
+
+
+def test_memory_by_the_name_of_the_site(user: User) -> None:
+    """The scheduler's own words show that the request was made by that name."""
+    with pytest.raises(HostFailed, match='unknown resource "mem_here"'):
+        user.run("sheepdog.map(f, [(1, 1)], {**C, 'memory': '1G', 'memory_resource': 'mem_here'})")
+
+
+def test_the_other_kind_of_queue(other_cluster: Cluster, tmp_path: Path) -> None:
+    user = User(other_cluster, tmp_path)
+    assert user.run("show(sheepdog.map(f, [(1, 1), (1, 2)], C)); sheepdog.Server(dbfile=DB).stop()") == [2, 3]
+
+
+def test_on_the_head_node_itself(other_cluster: Cluster) -> None:
+    """Where qsub is at hand, no host need be given. The library is installed there for once."""
+    code = PREFACE + "del C['host']; C['localhost'] = 'head'; show(sheepdog.map(f, [(1, 1), (1, 2)], C))"
+    code += "; sheepdog.Server(dbfile=DB).stop()"
+    env = {"SGE_ROOT": "/var/lib/gridengine", "PYTHONPATH": "/opt/sheepdog:/opt/site-packages"}
+    done = other_cluster.on("head", [PYTHON, "-c", code], user="sheep", env=env)
+    assert done.stdout == "shown:[2, 3]\n"
+    assert "scheduler: gridengine (qsub is on PATH and SGE_ROOT is set)" in done.stderr
+
+
+def test_another_python(other_cluster: Cluster, tmp_path: Path) -> None:
+    name = next((name for name in other_cluster.pythons if name.startswith("python3")), "")
+    if not name:
+        pytest.skip("there is no Python of another version on this machine")
+    user = User(other_cluster, tmp_path)
+    code = f"""
+        C["shell"] = "/opt/{name}/bin/python3"
+        show([sheepdog.map(f, [(1, 1), (1, 2)], C), errors()])
+        sheepdog.Server(dbfile=DB).stop()
+    """
+    results, texts = user.run(code)
+    assert results == [None, None]
+    for word in (
+        name.removeprefix("python"),
+        f"{sys.version_info.major}.{sys.version_info.minor}",
+        "`shell`",
+        f"/opt/{name}/bin/python3",
+    ):
+        assert all(word in text for text in texts)
+
+
+# --- what is refused, or goes wrong over there
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"ge_opts": ["-l nosuch=1"]}, ["SchedulerError", "qsub on head refused", 'unknown resource "nosuch"']),
+        ({"ssh_user": "other", "host": "10.99.0.1"}, ["HostError", "10.99.0.1"]),
+        ({"host": "nowhere.invalid"}, ["HostError", "nowhere.invalid", "resolve"]),
+        ({"host": "node1"}, ["HostError", "node1", "refused"]),
+        ({"ssh_port": 1, "host": "outside"}, ["HostError", "outside", "refused"]),
+    ],
+)
+def test_what_cannot_be_submitted(user: User, config: dict[str, object], words: list[str]) -> None:
+    """The error has the words of whoever refused; no request and no file is left."""
+    with pytest.raises(HostFailed) as caught:
+        user.run(f"sheepdog.map(f, [(1, 1)], {{**C, **{config!r}}})")
+    assert all(word in str(caught.value) for word in words)
+    assert user.run("show(Storage(DB).db.execute('SELECT count(*) FROM request').fetchone()[0])") == 0
+    assert not list(user.cluster.home_of("sheep").glob(".sheepdog/*"))
+    assert user.queue() == ""
+
+
+def test_refused_login(user: User) -> None:
+    """The key is sheep's, not other's."""
+    config = user.cluster.home / ".ssh" / "config"
+    before = config.read_text()
+    config.write_text(before.replace("User sheep", "User other"))
+    try:
+        with pytest.raises(HostFailed, match=r"HostError: cannot log in to head: .*Permission denied"):
+            user.run("sheepdog.map(f, [(1, 1)], {**C, 'ssh_dir': '.sheepdog2'})")
+    finally:
+        config.write_text(before)
+
+
+def test_no_qsub(user: User) -> None:
+    home = user.cluster.home_of("sheep")
+    tools = "sh tar mkdir chmod cat mv rm rmdir sed head tail sleep id"
+    user.sh("head", f"mkdir -p ~/few; for tool in {tools}; do ln -sf $(command -v $tool) ~/few/; done")
+    (home / ".bashrc").write_text("PATH=$HOME/few\n")
+    try:
+        with pytest.raises(HostFailed, match="SchedulerError: there is no qsub on head"):
+            user.run("sheepdog.map(f, [(1, 1)], C)")
+    finally:
+        (home / ".bashrc").unlink()
+    assert not list(home.glob(".sheepdog/*"))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"shell": "/nonexistent/python"}, ["has ended before its tasks", "/nonexistent/python", "not found"]),
+        ({"shell": "/usr/bin/env nopython"}, ["has ended before its tasks", "nopython", "exit status 127"]),
+        ({"ge_opts": ["-wd /nonexistent"]}, ["(Eqw)", "can't chdir to /nonexistent"]),
+        ({"ge_opts": ["-o /nonexistent/"]}, ["(Eqw)", "/nonexistent"]),
+    ],
+)
+def test_workers_that_cannot_start(user: User, config: dict[str, object], words: list[str]) -> None:
+    """Every task ends, and its error says why; the job is taken away."""
+    code = f"show([sheepdog.map(f, [(1, 1), (2, 2)], {{**C, **{config!r}}}), errors()])"
+    results, texts = user.run(code)
+    assert results == [None, None]
+    for text in texts:
+        assert text.startswith("not run: the array job ")
+        assert all(word in text for word in words)
+    until(lambda: not user.queue(), "the job is gone")
+
+
+def test_deleted_by_hand(user: User) -> None:
+    code = """
+        request_id = sheepdog.map_async(nap, [(i, 300, "/dev/null") for i in range(12)], C)
+        while "node2" not in subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout: pass
+        subprocess.run(["ssh", "head", "qdel", Storage(DB).get_request(request_id).job], capture_output=True)
+        show([sheepdog.get_results(request_id, DB), errors()])
+    """
+    results, texts = user.run(code)
+    assert [result for _, result in results] == [None] * 12
+    assert all("has ended before its tasks" in text for text in texts)
+    assert all("failed 100" in text or "does not know it yet" in text for text in texts)
+
+
+def test_submitted_once_however_often_it_is_tried(user: User) -> None:
+    """When the answer was lost, the job is found by the file with its number, or by its unique name."""
+    code = """
+        from sheepdog.deployment import SSHHost
+        from sheepdog.job_file import Job
+        from sheepdog.schedulers.gridengine import GridEngineScheduler
+        scheduler, host = GridEngineScheduler(), SSHHost("head")
+        job = Job(1, "lamb_001_abcd", ".sheepdog/lamb_001_abcd", "/bin/true", 3, ("-N lamb_001_abcd", "-t 1-3", "-h"))
+        files = scheduler.files(job)
+        ids = [scheduler.submit(host, job, files)]
+        ids.append(scheduler.submit(host, job, files))
+        host.run(["rm", ".sheepdog/lamb_001_abcd/job_id"])
+        ids.append(scheduler.submit(host, job, files))
+        show(ids)
+    """
+    first, *more = user.run(code)
+    assert first[1] == "/home/sheep/.sheepdog/lamb_001_abcd"
+    assert more == [first, first]
+    assert len(user.sh("head", "qstat -u sheep | grep hqw").splitlines()) == 1
+
+
+# --- kill -9
+
+MANY = "request_id = sheepdog.map_async(nap, [(i, 0.005, '/home/sheep/ran') for i in range(5000)], {**C, 'lease': 4})"
+
+
+@pytest.fixture
+def many(user: User) -> Iterator[User]:
+    """5,000 tasks, of which some hundreds have ended; each leaves a line in a file when it is run."""
+    ran = user.cluster.home_of("sheep") / "ran"
+    user.run(MANY)
+    until(lambda: ran.exists() and len(ran.read_text().split()) > 500, "500 tasks have run")
+    yield user
+    ran.unlink()
+
+
+def check_many(user: User, extra: int) -> None:
+    code = "show([[result for _, result in sheepdog.get_results(1, DB)] == [i * i for i in range(5000)], errors()])"
+    assert user.run(code) == [True, []]
+    runs = (user.cluster.home_of("sheep") / "ran").read_text().split()
+    assert set(runs) == {str(i) for i in range(5000)}
+    assert len(runs) <= 5000 + extra
+
+
+def test_kill_the_server(many: User) -> None:
+    for _ in range(2):
+        many.run("os.kill(sheepdog.Server(dbfile=DB).pid, 9); time.sleep(0.5); sheepdog.Server(dbfile=DB).start()")
+    check_many(many, extra=0)
+
+
+def test_kill_the_client(user: User) -> None:
+    ran = user.cluster.home_of("sheep") / "ran"
+    client = user.start(MANY + "\nsheepdog.get_results(request_id, DB)")
+    until(lambda: ran.exists() and len(ran.read_text().split()) > 500, "500 tasks have run")
+    client.kill()
+    client.wait()
+    check_many(user, extra=0)
+    ran.unlink()
+
+
+def test_kill_a_worker(many: User) -> None:
+    """Its tasks go to the others."""
+    many.sh("node1", "kill -9 $(pgrep -o -u sheep -f client.py)")
+    check_many(many, extra=1000)
+
+
+# --- a stranger on the cluster
+
+
+def test_a_stranger_finds_nothing(user: User) -> None:
+    """As another user: files, the spooled job script, qstat -j, process lists and environments."""
+    user.run("sheepdog.map_async(nap, [(i, 60, '/dev/null') for i in range(8)], C)")
+    until(lambda: len(user.sh("head", "qstat -u sheep -s r | grep ' r '").splitlines()) == 8, "eight workers run")
+    content = json.loads(next((user.cluster.home_of("sheep") / ".sheepdog").glob("*/secret.json")).read_text())
+    needles = [content["token"], content["certificate"].splitlines()[3]]
+
+    find = "find /home/sheep/.sheepdog/ -readable 2>/dev/null; ls -d /home/sheep/.sheepdog/* 2>/dev/null"
+    assert user.sh("head", find, "other") == ""
+    for host in ("head", "node1", "node2"):
+        look = (
+            "{ cd /var/spool/gridengine/execd; cat */job_scripts/* */active_jobs/*/*; "
+            "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; ps -ef e; qstat -j '*'; qstat -xml -j '*'; "
+            "find /tmp /var/spool/gridengine /home /run -readable -type f -exec cat {} +; } 2>/dev/null "
+            "| tr -cd '[:print:]'"
+        )
+        seen = user.sh(host, look, "other")
+        assert ("client.py" if host != "head" else "sshd") in seen  # it did look
+        assert not [needle for needle in needles if needle in seen]
+    script = user.sh("node1", "cat /var/spool/gridengine/execd/*/job_scripts/*", "other")
+    assert "#$ -t 1-8" in script  # Grid Engine shows it to everybody
+
+
+def test_a_stranger_is_refused(user: User) -> None:
+    """Calls without the token, with another request's, or with one of the wrong length."""
+    nap = "sheepdog.map_async(nap, [(i, 60, '/dev/null') for i in range(2)], C)"
+    user.run(f"{nap}; {nap}")
+    with_tokens = "show([[r.token, *r.options['urls']] for r in (Storage(DB).get_request(i) for i in (1, 2))])"
+    [token, url], [other_token, _] = user.run(with_tokens)
+    host, port = url.removeprefix("https://").split(":")
+    code = """
+import http.client, json, ssl, struct, sys
+host, port, *tokens = sys.argv[1:]
+def call(path, headers):
+    line = http.client.HTTPSConnection(host, int(port), timeout=20, context=ssl._create_unverified_context())
+    text = json.dumps({"worker": "x", "call": 1, "want": 1, "holding": [], "outcomes": [], "blobs": []}).encode()
+    line.request("POST", path, struct.pack("!I", len(text)) + text, headers)
+    return line.getresponse().status
+found = [call("/requests/1/exchange", {"Authorization": "Bearer " + token}) for token in tokens]
+found.append(call("/requests/1/exchange", {}))
+found.append(call("/requests/99/join", {"Authorization": "Bearer " + tokens[0]}))
+found.append(call("/requests/1/exchange", {"Authorization": "Bearer " + tokens[-1], "Origin": "http://example.com"}))
+print(found)
+"""
+    tokens = [other_token, "", token[:-1], token + "0", token.upper() + "x", token]
+    command = [PYTHON, "-c", code, host, port, *tokens]
+    statuses = json.loads(user.cluster.on("node2", command, user="other").stdout)
+    assert statuses == [401] * 5 + [200] + [401, 401, 403]
+
+
+def test_nothing_but_a_bare_python_is_needed_there(user: User) -> None:
+    """No site-packages, no environment, no user's files on the path."""
+    code = f"""
+        bare = lambda: ["site" in sys.modules, "cloudpickle" in sys.modules, *sys.flags[7:9]]
+        show(sheepdog.map(bare, [()], {{**C, "shell": "{PYTHON} -I -S"}}))
+    """
+    [[site, cloudpickle, *flags]] = user.run(code)
+    assert (site, cloudpickle) == (False, True)
+    assert 1 in flags

@@ -1,0 +1,193 @@
+"""What the project promises about itself: which way imports go, what the docs name, what the README and CI run."""
+
+import ast
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import sheepdog
+from sheepdog.config import Config
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src/sheepdog"
+HEAVY = {"cloudpickle", "cryptography", "sqlite3", "starlette", "uvicorn"}
+
+FILES = sorted(str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py"))
+
+
+def layers() -> list[str]:
+    """The files of the package in the order of ARCHITECTURE.md: the front door first, the worker last."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    return re.findall(r"^\| `([\w/.]+\.py)` \|", text, re.MULTILINE)
+
+
+def imports(file: str) -> Iterator[tuple[str, int]]:
+    """The files of the package that a file imports, and where; `from . import x` may name a file or a room's name."""
+    package = ["sheepdog", *Path(file).parent.parts]
+    for node in ast.walk(ast.parse((SOURCE / file).read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            inner = [f"{module}.{alias.name}" for alias in node.names if file_of(f"{module}.{alias.name}")]
+            names = inner or [module]
+        for name in names:
+            found = file_of(name)
+            if found:
+                yield found, node.lineno  # type: ignore[attr-defined]
+
+
+def file_of(module: str) -> str | None:
+    """The file of a module of ours."""
+    first, *parts = module.split(".")
+    if first != "sheepdog":
+        return None
+    path = "/".join(parts)
+    choices = [f"{path}.py", f"{path}/__init__.py".removeprefix("/")]
+    return next((choice for choice in choices if choice in FILES), None)
+
+
+def test_the_code_map_is_complete() -> None:
+    assert sorted(layers()) == FILES, "ARCHITECTURE.md's code map must name every file of src/sheepdog, once"
+
+
+def test_imports_are_seen() -> None:
+    """Lest the next test passes because it sees none."""
+    assert {"client.py", "errors.py"} <= {found for found, _ in imports("serialisation.py")}
+    assert "deployment.py" in dict(imports("schedulers/local.py"))
+    assert {"config.py", "functional.py"} <= dict(imports("__init__.py")).keys()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_go_down_only(file: str) -> None:
+    order = layers()
+    assert file in order, "it is not in the code map of ARCHITECTURE.md"
+    upward = [
+        f"{file}:{line} imports {found}" for found, line in imports(file) if order.index(found) <= order.index(file)
+    ]
+    assert not upward, "they are above it in the code map of ARCHITECTURE.md"
+
+
+def test_the_worker_needs_the_standard_library_only() -> None:
+    """But for cloudpickle, which travels beside it, and is imported in functions only."""
+    tree = ast.parse((SOURCE / "client.py").read_text())
+    assert not list(imports("client.py"))
+    foreign = {
+        name.partition(".")[0]: node.col_offset
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "."])
+        if name.partition(".")[0] not in sys.stdlib_module_names
+    }
+    assert set(foreign) <= {"cloudpickle"}
+    assert all(foreign.values()), "cloudpickle must not be imported at the top"
+
+
+def test_the_worker_is_python_3_6() -> None:
+    path = SOURCE / "client.py"
+    ast.parse(path.read_text(), feature_version=(3, 6))
+    options = ["--quiet", "--no-tips", "--violations", "--target=3.6-", str(path)]
+    vermin = [sys.executable, "-c", "import vermin; vermin.main()", *options]
+    done = subprocess.run(vermin, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_import_is_light() -> None:
+    code = "import sys, sheepdog; dir(sheepdog); print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "sheepdog" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("name", sheepdog.__all__)
+def test_public_names_are_documented(name: str) -> None:
+    assert list(undocumented(name, getattr(sheepdog, name))) == []
+
+
+def undocumented(name: str, value: object) -> Iterator[str]:
+    """A public name without a docstring, and those in it: in a class its methods, in a module its classes."""
+    if not (getattr(value, "__doc__", None) or "").strip():
+        yield name
+    if isinstance(value, ModuleType):
+        for inner, member in vars(value).items():
+            if inspect.isclass(member) and member.__module__ == value.__name__ and not inner.startswith("_"):
+                yield from undocumented(f"{name}.{inner}", member)
+    elif inspect.isclass(value):
+        for inner, member in vars(value).items():
+            public = not inner.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
+            if public and not inspect.getdoc(member) and not inherited(inner):
+                yield f"{name}.{inner}"
+
+
+def inherited(method: str) -> bool:
+    """Whether the protocol of hosts says what a method does."""
+    return hasattr(sheepdog.deployment.Host, method)
+
+
+def test_the_docs_have_every_key_and_its_default() -> None:
+    text = (ROOT / "docs/configuration.rst").read_text()
+    rows = re.findall(r"^   \* - ``(\w+)``\n     - (.+)\n     - (.+)", text, re.MULTILINE)
+    fields = dataclasses.fields(Config)
+    assert [key for key, _, _ in rows] == [field.name for field in fields]
+    for (key, default, _), field in zip(rows, fields, strict=True):
+        if field.default:
+            assert default == f"``{field.default}``", key
+        else:
+            assert default.strip(), key
+
+
+def test_the_docs_name_every_refused_option() -> None:
+    from sheepdog.config import _REFUSED
+
+    for page in ("configuration", "coming-from-0.2"):
+        text = (ROOT / f"docs/{page}.rst").read_text()
+        assert [option for option in _REFUSED if f"``{option}``" not in text] == []
+
+
+def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
+    done = subprocess.run([*build, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "reference.html").read_text()
+    for name in ("map", "map_async", "get_results", "get_errors", "Config", "Server", "Storage"):
+        assert f'id="sheepdog.{name}"' in page
+
+
+def commands() -> list[str]:
+    """The commands of the README's section on setting up."""
+    section = re.search(r"^## Set up\n(.*?)^## ", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert section
+    blocks = re.findall(r"^```sh\n(.*?)^```", section[1], re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_sets_up_with_two_commands() -> None:
+    run, test = commands()
+    assert ".venv/bin/pip install . &&" in run
+    assert "pytest" in test
+    assert "CLUSTER_INSTALL=1" in test
+
+
+def test_ci_runs_the_readmes_test_command_last() -> None:
+    script = ROOT / ".ci/run"
+    assert script.read_text().rstrip().splitlines()[-1] == commands()[1]
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert script.stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text())
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (ROOT / link).exists(), link
