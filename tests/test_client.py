@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sheepdog import client
-from sheepdog.client import ERROR, IN_MEMORY, MAX_OUTPUT, MAX_TEXT, RESULT, Child, explain, global_names, inject
+from sheepdog.client import ERROR, IN_MEMORY, MAX_OUTPUT, MAX_TEXT, RESULT, Child, explain, functions_behind, inject
 from sheepdog.serialisation import cloudpickle_archive, serialise_function
 
 from .cluster import until
@@ -224,13 +224,13 @@ class Bound:
     ],
 )
 def test_the_globals_of_what_is_called_in_the_end(value: Any, found: bool) -> None:
-    assert global_names(value) is (globals() if found else None)
+    assert (globals() in [function.__globals__ for function in functions_behind(value)]) == found
 
 
 def test_what_refers_to_itself_ends() -> None:
     loop = types.SimpleNamespace()
-    loop.func = loop
-    assert global_names(loop) is None
+    loop.__wrapped__ = loop
+    assert list(functions_behind(loop)) == []
 
 
 def test_names_are_injected_into_the_function_and_those_in_the_namespace() -> None:

@@ -1,5 +1,6 @@
 """Grid Engine: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +89,8 @@ def test_the_jobs_of_a_user(name: str) -> None:
 
 @pytest.mark.parametrize("name", REASONS)
 def test_why_a_job_is_in_error(name: str) -> None:
-    reasons = parse_reasons((CAPTURED / f"qstat-j-{name}.xml").read_bytes())
+    found = parse_reasons((CAPTURED / f"qstat-j-{name}.xml").read_bytes())
+    [reasons] = found.values() or [[]]
     assert len(reasons) == len(REASONS[name])
     assert all(words in reason for words, reason in zip(REASONS[name], reasons, strict=True))
 
@@ -268,7 +270,11 @@ def broken_head(head: Head, jobs: int) -> None:
     listed = "".join(entry[start:end].replace(">33<", f">{number}<") for number in range(1, jobs + 1))
     (head.bin / "listed.xml").write_text(entry[:start] + listed + entry[end:])
     qstat = head.bin / "qstat"
-    why = CAPTURED / "qstat-j-eqw-no-directory.xml"
+    entry = (CAPTURED / "qstat-j-eqw-no-directory.xml").read_text()
+    start, end = entry.index("<djob_info>") + len("<djob_info>"), entry.index("</djob_info>")
+    told = "".join(re.sub("number>[0-9]+<", f"number>{number}<", entry[start:end]) for number in range(1, jobs + 1))
+    why = head.bin / "why.xml"
+    why.write_text(entry[:start] + told + entry[end:])
     qstat.write_text(
         f"#!/bin/sh\necho qstat \"$@\" >>'{head.log}'\n"
         f"case \"$*\" in *-j*) cat '{why}';; *) cat '{head.bin}/listed.xml';; esac\n"

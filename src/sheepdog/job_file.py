@@ -109,7 +109,10 @@ if ! command -v {program} >/dev/null; then
   cd / && rm -rf "$here"
   exit 127
 fi
-cd {shlex.quote(directory) if directory else '"$HOME"'} || exit 1
+if ! cd {shlex.quote(directory) if directory else '"$HOME"'}; then
+  rm -rf "$here"
+  exit 1
+fi
 if [ ! -s "$here/job_id" ]; then
   pids=
   element=1

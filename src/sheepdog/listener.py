@@ -59,11 +59,14 @@ class Writer(threading.Thread):
         self.jobs: queue.SimpleQueue[tuple[Callable[[Service], Any], Future[Any]] | None] = queue.SimpleQueue()
         self.unfinished: list[int] = []
         self.idle_since = time.monotonic()
+        self.over = threading.Event()
 
     def submit(self, decide: Callable[[Service], Any]) -> Future[Any]:
         """Have a decision made; its future is set after the commit."""
         future: Future[Any] = Future()
         self.jobs.put((decide, future))
+        if self.over.is_set():
+            self._turn_away()
         return future
 
     def stop(self) -> None:
@@ -73,14 +76,28 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Decide, commit, reply; once a second, look at the clock."""
+        try:
+            self._run()
+        finally:
+            self.over.set()
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Fail what nobody will decide any more."""
+        with suppress(queue.Empty):
+            while True:
+                job = self.jobs.get_nowait()
+                if job is not None:
+                    job[1].set_exception(StorageError("the server is ending"))
+
+    def _run(self) -> None:
         with Storage(self.dbfile) as storage:
             storage.checkpoint_by_itself()
             service = Service(storage, time.monotonic)
             ticked = 0.0
             while True:
                 group = self._next_group()
-                if group and not self._decide(service, [job for job in group if job]):
-                    service = Service(storage, time.monotonic)  # what it remembered was not committed
+                service = self._decide(service, [job for job in group if job])
                 if None in group:
                     return
                 now = time.monotonic()
@@ -102,21 +119,28 @@ class Writer(threading.Thread):
                 group.append(self.jobs.get_nowait())
         return group
 
-    def _decide(self, service: Service, group: list[tuple[Callable[[Service], Any], Future[Any]]]) -> bool:
+    def _decide(self, service: Service, group: list[tuple[Callable[[Service], Any], Future[Any]]]) -> Service:
+        """Decide a group in one transaction. Return the service; another one if what it remembers was not committed."""
         answers: list[Any] = []
+        if not group:
+            return service
         try:
             with service.storage.transaction():
                 for decide, _ in group:
                     answers.append(decide(service))
         except Exception as error:
+            service = Service(service.storage, service.clock)
+            if len(group) > 1:  # the fault of one is not the others'
+                for job in group:
+                    service = self._decide(service, [job])
+                return service
             if not isinstance(error, StorageError):
                 log.exception("a call failed")
-            for _, future in group:
-                future.set_exception(error)
-            return False
+            group[0][1].set_exception(error)
+            return service
         for (_, future), answer in zip(group, answers, strict=True):
             future.set_result(answer)
-        return True
+        return service
 
 
 class Body:
@@ -178,6 +202,9 @@ class Door:
         except StorageError as error:
             log.warning("%s", error)
             reply = refuse(507, str(error))
+        except Exception as error:
+            log.warning("a call failed: %r", error)
+            reply = refuse(500, "the server failed; its log says why")
         if reply.status != 200:
             # The rest of the body was not read: the connection cannot carry another call.
             return PlainTextResponse(reply.text, reply.status, {"connection": "close"})

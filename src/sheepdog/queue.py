@@ -14,7 +14,7 @@ heard, so that a task of ten hours is not begun twice.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -92,7 +92,7 @@ class Queue:
         counts as no attempt. What it names and nobody else holds is its own: it kept it while the server was down.
         """
         holder = self._heard(worker, now)
-        for index in [index for index in holder.held if index not in held]:
+        for index in [index for index in reversed(holder.held) if index not in held]:
             self._release(worker, index, lost=False)
         for index, attempt in held.items():
             if index not in holder.held and index not in self._holder_of and self._withdraw(index):
@@ -100,6 +100,11 @@ class Queue:
                 self._holder_of[index] = worker
                 if attempt > 1:
                     self._lost[index] = max(self._lost.get(index, 0), attempt - 1)
+
+    def put_back(self, worker: str, indexes: Sequence[int]) -> None:
+        """Make tasks ready again that were taken, but never sent; that counts as no attempt."""
+        for index in reversed(indexes):
+            self._release(worker, index, lost=False)
 
     def settle(self, indexes: Iterable[int]) -> None:
         """Note that these tasks have ended, whoever reported it."""
@@ -117,7 +122,7 @@ class Queue:
         if holder is None:
             return 0
         lost = list(holder.held)
-        for index in lost:
+        for index in reversed(lost):
             self._release(worker, index, lost=True)
         del self.holders[worker]
         return len(lost)

@@ -6,6 +6,7 @@ of one module have one set of globals there, as they have here.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import io
@@ -13,6 +14,7 @@ import pickle
 import site
 import sys
 import sysconfig
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +40,6 @@ def form() -> dict[str, Any]:
 
 def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = None) -> tuple[bytes, bytes]:
     """Return the function and its namespace as bytes; the namespace is empty if there is none."""
-    import cloudpickle
 
     if not callable(f):
         raise SerialisationError(f"f is {f!r}, a {type(f).__name__}; it must be something that can be called")
@@ -47,7 +48,7 @@ def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = Non
             raise SerialisationError(f"ns has the key {name!r}; each must be a name, as after `global`")
     with local_modules_by_value():
         buffer = io.BytesIO()
-        pickler = cloudpickle.Pickler(buffer, PICKLE_PROTOCOL)
+        pickler = _make_pickler(buffer)
         try:
             pickler.dump(f)
         except Exception as error:
@@ -60,6 +61,30 @@ def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = Non
         except Exception as error:
             raise SerialisationError(_blame_namespace(ns, error)) from error
         return function, buffer.getvalue()[len(function) :]
+
+
+def _make_pickler(buffer: io.BytesIO) -> Any:
+    """Return cloudpickle's pickler, which also takes functions under functools.cache and lru_cache by value."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if type(value) is _CACHED and _travels(value):
+                parameters = value.cache_parameters()
+                make = (value.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
+                return _CACHED, make, vars(value)
+            return super().reducer_override(value)
+
+    return Pickler(buffer, PICKLE_PROTOCOL)
+
+
+_CACHED = type(functools.cache(len))
+
+
+def _travels(function: Any) -> bool:
+    """Tell whether a function is the user's own, or made inside another: not to be imported by its name."""
+    module = sys.modules.get(function.__module__)
+    return module is None or module.__name__ == "__main__" or is_local(module) or "<locals>" in function.__qualname__
 
 
 def _blame_namespace(ns: Mapping[str, Any], error: Exception) -> str:
@@ -82,8 +107,9 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
 
     Where the item was a dict, there is None for the tuple.
     """
-    with local_modules_by_value():
+    with local_modules_by_value() as refresh:
         for index, item in enumerate(args):
+            refresh()
             if isinstance(item, (tuple, list)):
                 call: tuple[tuple[Any, ...] | None, dict[str, Any]] = (tuple(item), {})
             elif isinstance(item, dict) and all(isinstance(key, str) for key in item):
@@ -115,20 +141,44 @@ def _brief(item: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+_registered: collections.Counter[str] = collections.Counter()  # modules that we registered, and for how many uses
+_registering = threading.Lock()
+
+
 @contextlib.contextmanager
-def local_modules_by_value() -> Iterator[None]:
-    """Meanwhile, what is defined in the user's own modules is pickled by value."""
+def local_modules_by_value() -> Iterator[Callable[[], None]]:
+    """Meanwhile, what is defined in the user's own modules is pickled by value.
+
+    cloudpickle keeps one list of such modules for the whole process, so uses at the same time are counted. Yields what
+    takes in modules that have been imported since.
+    """
     import cloudpickle
 
-    registered = cloudpickle.cloudpickle.list_registry_pickle_by_value()
-    fresh = [module for module in list(sys.modules.values()) if is_local(module) and module.__name__ not in registered]
-    for module in fresh:
-        cloudpickle.register_pickle_by_value(module)
+    ours: dict[str, ModuleType] = {}
+    seen = 0
+
+    def refresh() -> None:
+        nonlocal seen
+        if len(sys.modules) == seen:
+            return
+        seen = len(sys.modules)
+        with _registering:
+            known = cloudpickle.cloudpickle.list_registry_pickle_by_value()
+            for name, module in list(sys.modules.items()):
+                if name not in ours and is_local(module) and (name not in known or _registered[name]):
+                    ours[name] = module
+                    _registered[name] += 1
+                    cloudpickle.register_pickle_by_value(module)
+
+    refresh()
     try:
-        yield
+        yield refresh
     finally:
-        for module in fresh:
-            cloudpickle.unregister_pickle_by_value(module)
+        with _registering:
+            for name, module in ours.items():
+                _registered[name] -= 1
+                if not _registered[name]:
+                    cloudpickle.unregister_pickle_by_value(module)
 
 
 def is_local(module: ModuleType) -> bool:

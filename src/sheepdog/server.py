@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import PortInUse, ServerError
+from .errors import PortInUse, ServerError, StorageError
 from .storage import Storage
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", ""
@@ -51,7 +51,10 @@ class Server:
     def port(self) -> int:
         """The port that workers connect to."""
         with Storage(self.dbfile) as storage:
-            return int(storage.get_setting("port"))
+            port = storage.get_setting("port")
+        if port is None:
+            raise ServerError(f"{self.dbfile} has had no server yet: start() one")
+        return int(port)
 
     @property
     def running(self) -> bool:
@@ -74,6 +77,7 @@ class Server:
     def start(self) -> Server:
         """Start the process, unless it runs already."""
         with Storage(self.dbfile) as storage:
+            storage.initdb()
             self._check_password(storage)
             while True:
                 lock = take_lock(self.dbfile)
@@ -124,6 +128,8 @@ class Server:
         port = self.wanted or stored or 0
         try:
             listener = _listen(address, port)
+        except OverflowError as error:
+            raise ServerError(f"port is {port}; it must be from 1 to 65535") from error
         except OSError as error:
             if self.wanted is None and not storage.unfinished():  # nobody waits for the old one
                 listener = _listen(address, 0)
@@ -192,7 +198,10 @@ def _private(path: str, flags: int) -> int:
 
 def take_lock(dbfile: str) -> int | None:
     """Return a descriptor with the lock, or None if a server has it."""
-    descriptor = os.open(lock_file(dbfile), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(lock_file(dbfile), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StorageError(f"{lock_file(dbfile)} cannot be made: {error.strerror}; choose another dbfile") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

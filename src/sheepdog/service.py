@@ -7,6 +7,7 @@ told has been stored is on the disk.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,9 +113,11 @@ class Service:
         worker = call.header.get("worker")
         if not isinstance(worker, str) or not 0 < len(worker) <= 64:
             return refuse(400, "worker must be a short text")
-        if call.verb == "join":
-            return self.join(call, worker)
-        return self.exchange(call, worker)
+        try:
+            return self.join(call, worker) if call.verb == "join" else self.exchange(call, worker)
+        except RequestNotFound:  # it was removed
+            self.herds.pop(call.request, None)
+            return refuse(410, "there is no such request any more")
 
     # --- the two calls
 
@@ -157,12 +160,11 @@ class Service:
         seen = self.seen(herd, worker, call.header)
         if number <= seen.call:
             return refuse(400, f"call {number} comes after call {seen.call}")
+        if not all(1 <= outcome.task <= herd.request.tasks for outcome in outcomes):
+            return refuse(400, f"the tasks of request {call.request} are 1 to {herd.request.tasks}")
+        stored = self.storage.store_outcomes(call.request, outcomes) if outcomes else 0
         seen.call = number
         herd.joined = True
-        try:
-            stored = self.storage.store_outcomes(call.request, outcomes) if outcomes else 0
-        except RequestNotFound as error:
-            return refuse(400, str(error))
         now = self.clock()
         queue = herd.queue
         queue.settle(outcome.task for outcome in outcomes)
@@ -195,8 +197,8 @@ class Service:
         if read and read[-1][0] > herd.leased:
             herd.leased = read[-1][0]
             self.storage.set_leased(herd.request.id, herd.leased)
-        if len(read) < len(taken):  # they are large: the rest is for somebody else
-            queue.hold(worker, {index: taken[index] for index, _ in read}, now)
+        sent = {index for index, _ in read}
+        queue.put_back(worker, [index for index in taken if index not in sent])  # large ones are for somebody else too
         return [blob for _, blob in read]
 
     @staticmethod
@@ -211,8 +213,11 @@ class Service:
         """Return an unfinished request, from the store if need be; None if it has ended."""
         herd = self.herds.get(request_id)
         if herd is None:
-            request = self.storage.get_request(request_id)
-            pending = self.storage.pending(request_id)
+            try:
+                request = self.storage.get_request(request_id)
+                pending = self.storage.pending(request_id)
+            except RequestNotFound:
+                return None
             if not pending:
                 return None
             lease = float(request.options.get("lease", 150.0))
@@ -224,8 +229,8 @@ class Service:
     def seen(self, herd: Herd, worker: str, header: dict[str, Any]) -> WorkerSeen:
         """Return what is known of a worker."""
         if worker not in herd.workers:
-            herd.elements.add(str(header.get("element", ""))[:255])
-            host, element = (str(header.get(key, ""))[:255] for key in ("host", "element"))
+            host, element = clean(header.get("host")), clean(header.get("element"))
+            herd.elements.add(element)
             herd.workers[worker] = WorkerSeen(host, element, self.clock())
         return herd.workers[worker]
 
@@ -237,9 +242,18 @@ class Service:
 
     def take_ended(self) -> list[tuple[Request, Ended]]:
         """Return the requests that have ended since the last time, once their submission has been noted."""
-        found = [(self.storage.get_request(request_id), how) for request_id, how in self.ended]
-        self.ended = [(request.id, how) for request, how in found if not request.job]
-        return [(request, how) for request, how in found if request.job]
+        ended = self.ended
+        found, self.ended = [], []
+        for request_id, how in ended:
+            try:
+                request = self.storage.get_request(request_id)
+            except RequestNotFound:
+                continue
+            if request.job:
+                found.append((request, how))
+            else:
+                self.ended.append((request_id, how))
+        return found
 
     def give_up(self, herd: Herd, reason: str) -> None:
         """End all tasks of a request that have not ended, with this reason."""
@@ -273,6 +287,13 @@ class Service:
         herd = self.herd(request_id)
         if herd is None:
             return
+        try:
+            self._compare(herd, status, asked)
+        except RequestNotFound:  # it was removed
+            self.herds.pop(request_id, None)
+
+    def _compare(self, herd: Herd, status: JobStatus, asked: float) -> None:
+        request_id = herd.request.id
         herd.missed = herd.missed + 1 if status.gone else 0
         herd.listed = herd.listed or not status.gone
         if not herd.listed and herd.missed < 2:
@@ -313,11 +334,13 @@ def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
         raise ValueError(f"{len(entries)} outcomes need {2 * len(entries)} blobs, not {len(call.blobs)}")
     if type(want) is not int or type(number) is not int or not 0 <= want <= 1 << 20 or number < 1:
         raise ValueError("want and call must be numbers")
-    host = str(header.get("host", ""))[:255]
+    host = clean(header.get("host"))
     outcomes = []
     for (index, attempt, kind, seconds), value, output in zip(entries, call.blobs[::2], call.blobs[1::2], strict=True):
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
             raise ValueError("an outcome needs the numbers of its task and attempt")
+        if not math.isfinite(seconds) or not isinstance(output, bytes):
+            raise ValueError("an outcome needs its run time, and an output that is not large")
         outcomes.append(Outcome(index, STATES[kind], value, attempt, host, float(seconds), output))
     held = {}
     for index, attempt in header["holding"]:
@@ -327,13 +350,18 @@ def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
     return outcomes, held, want, number
 
 
+def clean(text: Any) -> str:
+    """Return what a worker says of itself as a short text that can be stored and shown."""
+    return str("" if text is None else text)[:255].encode("utf-8", "replace").decode()
+
+
 def mismatch(form: dict[str, Any], python: Any, host: str) -> str:
     """Return why a worker's Python cannot load a function of this form, or an empty text."""
     if not isinstance(python, dict):
         return "the worker does not say what Python it runs"
     if all(python.get(key) == form.get(key) for key in ("implementation", "magic")):
         return ""
-    theirs = f"{python.get('implementation')} {python.get('version')} ({python.get('executable')})"
+    theirs = "{} {} ({})".format(*(clean(python.get(key)) for key in ("implementation", "version", "executable")))
     minor = ".".join(str(form.get("version")).split(".")[:2])
     return (
         f"the worker on {host} runs {theirs}, the function was made by {form.get('implementation')} "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import sqlite3
@@ -25,6 +26,7 @@ from .model import Outcome, Progress, Request, State, StoredBlob
 
 APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
 SPAN = 1 << 32  # task indices in a request
+SOME = 10_000  # outcomes made at once
 MAX_VALUE = 950_000_000  # SQLite holds at most 1,000,000,000 bytes in a row
 
 INSERT_OUTCOME = (
@@ -100,7 +102,9 @@ class Storage:
         connection = None
         try:
             with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.dbfile, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                descriptor = os.open(self.dbfile, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+                os.fchmod(descriptor, 0o600)  # whatever the umask
+                os.close(descriptor)
             connection = sqlite3.connect(self.dbfile, timeout=60, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -198,8 +202,16 @@ class Storage:
 
     def get_setting(self, name: str) -> Any:
         """Return a setting of this database, or None."""
-        row = self.db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
+        for (value,) in self._query("SELECT value FROM setting WHERE name = ?", name):
+            return value
+        return None
+
+    def _query(self, statement: str, *values: Any) -> Iterator[Any]:
+        """Yield the rows of a query; what SQLite cannot do is a StorageError."""
+        try:
+            yield from self.db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise StorageError(self._advice(error)) from error
 
     def set_settings(self, **values: Any) -> None:
         """Store settings of this database."""
@@ -272,7 +284,7 @@ class Storage:
 
     def unfinished(self) -> list[int]:
         """Return the ids of the requests with tasks that have not ended."""
-        return [row[0] for row in self.db.execute("SELECT id FROM request WHERE done + failed < tasks ORDER BY id")]
+        return [row for (row,) in self._query("SELECT id FROM request WHERE done + failed < tasks ORDER BY id")]
 
     def set_submitted(self, request_id: int, job: str, directory: str, workers: int, urls: Sequence[str]) -> None:
         """Note the array job of a request, and the addresses it calls."""
@@ -326,7 +338,7 @@ class Storage:
         tasks = self.count_tasks(request_id)
         gaps = []
         expected = 1
-        for (row,) in self.db.execute("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", self._rows(request_id)):
+        for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", *self._rows(request_id)):
             index = row % SPAN
             if index > expected:
                 gaps.append((expected, index - 1))
@@ -335,8 +347,8 @@ class Storage:
             gaps.append((expected, tasks))
         return gaps
 
-    def store_outcomes(self, request_id: int, outcomes: Iterable[Outcome]) -> int:
-        """Store outcomes; the first one of a task stays. Return how many were new."""
+    def store_outcomes(self, request_id: int, outcomes: Sequence[Outcome]) -> int:
+        """Store outcomes, all or none; the first one of a task stays. Return how many were new."""
         now = time.time()
         base = request_id * SPAN
         new = {State.DONE: 0, State.FAILED: 0}
@@ -346,6 +358,7 @@ class Storage:
             for outcome in outcomes:
                 if not 1 <= outcome.task <= tasks:
                     raise RequestNotFound(f"request {request_id} has no task {outcome.task}, only 1 to {tasks}")
+            for outcome in outcomes:
                 if isinstance(outcome.value, (bytes, str)):
                     rows[outcome.state].append(_row(base, outcome, outcome.value, now))
                 else:
@@ -373,37 +386,37 @@ class Storage:
 
     def fail_pending(self, request_id: int, error: str) -> int:
         """End every task that has not ended with this error. Return how many there were."""
-        value = error.encode()
+        value = error.encode("utf-8", "replace")
+        count = 0
         with self.transaction():
-            return sum(
-                self.store_outcomes(
-                    request_id,
-                    [Outcome(index, State.FAILED, value, attempt=0) for index in range(first, last + 1)],
-                )
-                for first, last in self.pending(request_id)
-            )
+            for first, last in self.pending(request_id):
+                for start in range(first, last + 1, SOME):
+                    indexes = range(start, min(start + SOME, last + 1))
+                    some = [Outcome(index, State.FAILED, value, attempt=0) for index in indexes]
+                    count += self.store_outcomes(request_id, some)
+        return count
 
     def results(self, request_id: int) -> Iterator[tuple[int, bytes]]:
         """Yield (index, serialised result) of the tasks that are done, in order."""
         self.count_tasks(request_id)
-        rows = self.db.execute(
-            "SELECT id, value FROM outcome WHERE id BETWEEN ? AND ? AND state = 0", self._rows(request_id)
+        rows = self._query(
+            "SELECT id, value FROM outcome WHERE id BETWEEN ? AND ? AND state = 0", *self._rows(request_id)
         )
         return ((row % SPAN, value) for row, value in rows)
 
     def arguments(self, request_id: int) -> Iterator[bytes]:
         """Yield the serialised arguments of every task, in order."""
         self.count_tasks(request_id)
-        rows = self.db.execute("SELECT args FROM task WHERE id BETWEEN ? AND ?", self._rows(request_id))
+        rows = self._query("SELECT args FROM task WHERE id BETWEEN ? AND ?", *self._rows(request_id))
         return (args for (args,) in rows)
 
     def errors(self, request_id: int) -> Iterator[tuple[bytes, Outcome]]:
         """Yield (serialised arguments, outcome) of the tasks that failed, in order."""
         self.count_tasks(request_id)
-        rows = self.db.execute(
+        rows = self._query(
             "SELECT args, id, value, attempt, host, seconds, output FROM outcome JOIN task USING (id)"
             " WHERE id BETWEEN ? AND ? AND state = 1",
-            self._rows(request_id),
+            *self._rows(request_id),
         )
         return (
             (args, Outcome(row % SPAN, State.FAILED, value, attempt, host, seconds, output or b""))
@@ -421,8 +434,8 @@ class Storage:
     def get_details(self, request_id: int, job_index: int) -> tuple[bytes, bytes, bytes]:
         """Return (function, namespace, args) of a task, as they were given to new_request."""
         function, namespace = self._one(request_id, "function, namespace")
-        row = self.db.execute("SELECT args FROM task WHERE id = ?", (self._row_id(request_id, job_index),)).fetchone()
-        return function, namespace, row[0]
+        [(args,)] = self._query("SELECT args FROM task WHERE id = ?", self._row_id(request_id, job_index))
+        return function, namespace, args
 
     def store_result(self, request_id: int, job_index: int, result: bytes) -> None:
         """Store the result of a task, unless it has ended already."""
@@ -465,19 +478,21 @@ class Storage:
 
     def _with_outcomes(self, request_id: int, join: str, state: State) -> list[Any]:
         self.count_tasks(request_id)
-        return self.db.execute(
+        rows = self._query(
             f"SELECT task.args, outcome.value FROM task {join} outcome ON outcome.id = task.id AND state = ?"  # noqa: S608
             " WHERE task.id BETWEEN ? AND ? ORDER BY task.id",
-            (state, *self._rows(request_id)),
-        ).fetchall()
+            state,
+            *self._rows(request_id),
+        )
+        return list(rows)
 
     # --- parts
 
     def _one(self, request_id: int, columns: str) -> Any:
-        row = self.db.execute(f"SELECT {columns} FROM request WHERE id = ?", (request_id,)).fetchone()  # noqa: S608
-        if row is None:
-            raise RequestNotFound(f"there is no request {request_id!r} in {self.dbfile}")
-        return row
+        if isinstance(request_id, int) and 0 < request_id < SPAN // 2:
+            for row in self._query(f"SELECT {columns} FROM request WHERE id = ?", request_id):  # noqa: S608
+                return row
+        raise RequestNotFound(f"there is no request {request_id!r} in {self.dbfile}")
 
     def _rows(self, request_id: int) -> tuple[int, int]:
         return request_id * SPAN, request_id * SPAN + SPAN - 1
@@ -491,8 +506,8 @@ class Storage:
     def _blob(self, table: str, column: str, row: int, length: int) -> bytes | StoredBlob:
         if length > IN_MEMORY:
             return StoredBlob(table, column, row, length)
-        value = self.db.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()  # noqa: S608
-        return bytes(value[0])
+        [(value,)] = self._query(f"SELECT {column} FROM {table} WHERE id = ?", row)  # noqa: S608
+        return bytes(value)
 
 
 def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:
@@ -501,7 +516,7 @@ def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]
         int(outcome.state),
         outcome.attempt,
         outcome.host,
-        outcome.seconds,
+        0.0 if math.isnan(outcome.seconds) else outcome.seconds,
         outcome.output or None,
         now,
         value,

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -62,7 +63,8 @@ class Watcher(threading.Thread):
         self._over.set()
         self.join(2.0)
         if not self.is_alive():
-            self.clear_up()
+            with suppress(TimeoutError, SheepdogError):
+                self.clear_up(5.0)
 
     def run(self) -> None:
         """Ask, until stopped."""
@@ -100,10 +102,10 @@ class Watcher(threading.Thread):
         asked = time.monotonic()
         try:
             answer = node.scheduler.status(node.host, [request.job for request in requests])
-        except SheepdogError as error:
+        except Exception as error:
             node.failures += 1
-            node.next = time.monotonic() + min(LONGEST, node.scheduler.interval * 2**node.failures)
-            log.warning("%s", error)
+            node.next = time.monotonic() + min(LONGEST, node.scheduler.interval * 2 ** min(node.failures, 10))
+            log.warning("%s", error, exc_info=not isinstance(error, SheepdogError))
             return
         node.failures = 0
         node.next = time.monotonic() + node.scheduler.interval
@@ -114,15 +116,15 @@ class Watcher(threading.Thread):
                 status = replace(status, reason="; ".join(filter(None, (status.reason, words))))
             self.writer.submit(lambda service, id=request.id, status=status: service.heed(id, status, asked)).result()
 
-    def clear_up(self) -> None:
+    def clear_up(self, timeout: float | None = None) -> None:
         """Take away what is left of the requests that have ended since the last time."""
-        for request, how in self.writer.submit(lambda service: service.take_ended()).result():
+        for request, how in self.writer.submit(lambda service: service.take_ended()).result(timeout):
             self.remove(request, how)
 
     def remove(self, request: Request, how: Ended) -> None:
         """Take away elements that never started; of local workers, the processes and the files."""
-        node = self.nodes.get(head_key(request)) or head_node(request)
         try:
+            node = self.nodes.get(head_key(request)) or head_node(request)
             local = node.scheduler.name == "local"
             if how.unstarted or local:
                 node.scheduler.cancel(node.host, request.job)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..deployment import Host
@@ -24,7 +24,7 @@ class Scheduler(Protocol):
     def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
         """Upload the files and submit the job; return its id and its directory. Safe to repeat."""
 
-    def status(self, host: Host, jobs: Iterable[str]) -> dict[str, JobStatus]:
+    def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Return what the host knows of these jobs."""
 
     def cancel(self, host: Host, job: str) -> None:

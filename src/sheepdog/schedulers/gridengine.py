@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from ..deployment import Host
@@ -51,15 +52,17 @@ class GridEngineScheduler:
             raise SchedulerError(f"qsub on {host.name} refused the job{later}: {words}") from error
         return parse_qsub(answer.get("job", "")), answer["directory"]
 
-    def status(self, host: Host, jobs: Iterable[str]) -> dict[str, JobStatus]:
+    def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Ask once for all jobs; then, for those in error or gone, for the reason."""
         output = host.run(["sh", "-c", 'qstat -xml -u "$(id -un)"'])
-        known = parse_qstat(output)
+        known = {job: status for job, status in parse_qstat(output).items() if job in set(jobs)}
+        reasons = self._why_broken(host, [job for job, status in known.items() if status.broken])
         found = {}
         for job in jobs:
             status = known.get(job, JobStatus())
             if status.broken:
-                status = JobStatus(status.pending, status.running, True, self._why_broken(host, job))
+                why = "; ".join(reasons.get(job, ())) or "no reason given"
+                status = replace(status, reason=f"the array job {job} is in error (Eqw): {why}")
             elif status.gone:
                 status = JobStatus(reason=self._why_gone(host, job))
             found[job] = status
@@ -69,13 +72,11 @@ class GridEngineScheduler:
         """Delete the job; one that has ended already is no error."""
         host.run(["sh", "-c", f"qdel {shlex.quote(job)} || true"])
 
-    def _why_broken(self, host: Host, job: str) -> str:
+    def _why_broken(self, host: Host, jobs: list[str]) -> dict[str, list[str]]:
         try:
-            reasons = parse_reasons(host.run(["qstat", "-xml", "-j", job]))
+            return parse_reasons(host.run(["qstat", "-xml", "-j", ",".join(jobs)])) if jobs else {}
         except (CommandFailed, SchedulerError) as error:
-            reasons = [str(error)]
-        why = "; ".join(reasons) or "no reason given"
-        return f"the array job {job} is in error (Eqw): {why}"
+            return {job: [str(error)] for job in jobs}
 
     def _why_gone(self, host: Host, job: str) -> str:
         """Accounting only improves the message: it comes late, and sites hide it."""
@@ -117,10 +118,14 @@ def parse_qstat(xml: bytes) -> dict[str, JobStatus]:
     }
 
 
-def parse_reasons(xml: bytes) -> list[str]:
-    """Return why a job is in error, from `qstat -xml -j JOB`."""
-    texts = (element.text or "" for element in _parse(xml).iter("QIM_message"))
-    return list(dict.fromkeys(" ".join(text.split()) for text in texts))
+def parse_reasons(xml: bytes) -> dict[str, list[str]]:
+    """Return why jobs are in error, from `qstat -xml -j JOB,JOB`."""
+    reasons = {}
+    for element in _parse(xml).iterfind("djob_info/element"):
+        texts = (message.text or "" for message in element.iter("QIM_message"))
+        job = element.findtext("JB_job_number", "")
+        reasons[job] = list(dict.fromkeys(" ".join(text.split()) for text in texts))
+    return reasons
 
 
 def parse_qacct(text: bytes) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ..deployment import Host
 from ..errors import CommandFailed, SchedulerError
@@ -35,7 +35,7 @@ class LocalScheduler:
             ) from error
         return answer["job"], answer["directory"]
 
-    def status(self, host: Host, jobs: Iterable[str]) -> dict[str, JobStatus]:
+    def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Ask ps. A process that has ended but is not waited for yet is a zombie, and counts as ended."""
         jobs = list(jobs)
         alive = self._alive(host, [pid for job in jobs for pid in job.split()])
