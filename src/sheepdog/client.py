@@ -133,6 +133,17 @@ def chunks_of(blob: "Blob") -> "Iterator[bytes]":
         yield chunk
 
 
+def runs(tasks: "list[tuple[int, int]]") -> "list[list[int]]":
+    """Return (index, attempt) pairs as runs of neighbours: [first index, last index, attempt]."""
+    found = []  # type: list[list[int]]
+    for index, attempt in tasks:
+        if found and found[-1][1] == index - 1 and found[-1][2] == attempt:
+            found[-1][1] = index
+        else:
+            found.append([index, index, attempt])
+    return found
+
+
 # --- values
 
 
@@ -812,12 +823,12 @@ class Worker(object):
                 want = 0  # first the rest of them
                 break
             sent.append(outcome)
-        unsent = list(self.outcomes)[len(sent) :]
+        holding = [(index, attempt) for index, (attempt, _) in self.child.running.items()]
+        holding += [(index, attempt) for index, attempt, _ in self.fetched]
+        holding += [(outcome.task, outcome.attempt) for outcome in list(self.outcomes)[len(sent) :]]
         header = {
             "want": want,
-            "holding": [[index, attempt] for index, (attempt, _) in self.child.running.items()]
-            + [[index, attempt] for index, attempt, _ in self.fetched]
-            + [[outcome.task, outcome.attempt] for outcome in unsent],
+            "holding": runs(holding),
             "outcomes": [[o.task, o.attempt, o.kind, round(o.seconds, 6)] for o in sent],
         }
         blobs = [blob for outcome in sent for blob in (outcome.value, outcome.output)]

@@ -76,13 +76,13 @@ class Queue:
         taken: list[tuple[int, int]] = []
         while self._ready and len(taken) < want:
             first, last = self._ready.popleft()
-            if first < last:
-                self._ready.appendleft((first + 1, last))
-            self._count -= 1
-            attempt = self._lost.get(first, 0) + 1
-            holder.held[first] = attempt
-            self._holder_of[first] = worker
-            taken.append((first, attempt))
+            stop = min(last + 1, first + want - len(taken))
+            if stop <= last:
+                self._ready.appendleft((stop, last))
+            taken += [(index, self._lost.get(index, 0) + 1) for index in range(first, stop)]
+        self._count -= len(taken)
+        holder.held.update(taken)
+        self._holder_of.update((index, worker) for index, _ in taken)
         return taken
 
     def hold(self, worker: str, held: Mapping[int, int], now: float) -> None:
@@ -92,6 +92,8 @@ class Queue:
         counts as no attempt. What it names and nobody else holds is its own: it kept it while the server was down.
         """
         holder = self._heard(worker, now)
+        if held == holder.held:
+            return
         for index in [index for index in reversed(holder.held) if index not in held]:
             self._release(worker, index, lost=False)
         for index, attempt in held.items():

@@ -21,6 +21,7 @@ from .storage import MAX_VALUE, Storage
 log = logging.getLogger(__name__)
 
 STATES = {int(state): state for state in State}
+MAX_HELD = 1 << 16
 SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
 UNREACHED = 60.0  # seconds that workers may run before their user hears that none has called
@@ -160,14 +161,15 @@ class Service:
         seen = self.seen(herd, worker, call.header)
         if number <= seen.call:
             return refuse(400, f"call {number} comes after call {seen.call}")
-        if not all(1 <= outcome.task <= herd.request.tasks for outcome in outcomes):
+        tasks = [outcome.task for outcome in outcomes]
+        if tasks and not (min(tasks) >= 1 and max(tasks) <= herd.request.tasks):
             return refuse(400, f"the tasks of request {call.request} are 1 to {herd.request.tasks}")
         stored = self.storage.store_outcomes(call.request, outcomes) if outcomes else 0
         seen.call = number
         herd.joined = True
         now = self.clock()
         queue = herd.queue
-        queue.settle(outcome.task for outcome in outcomes)
+        queue.settle(tasks)
         queue.hold(worker, held, now)
         header: dict[str, Any] = {"stored": stored, "tasks": []}
         if queue.empty:
@@ -197,8 +199,9 @@ class Service:
         if read and read[-1][0] > herd.leased:
             herd.leased = read[-1][0]
             self.storage.set_leased(herd.request.id, herd.leased)
-        sent = {index for index, _ in read}
-        queue.put_back(worker, [index for index in taken if index not in sent])  # large ones are for somebody else too
+        if len(read) < len(taken):  # they are large: the rest is for somebody else
+            sent = {index for index, _ in read}
+            queue.put_back(worker, [index for index in taken if index not in sent])
         return [blob for _, blob in read]
 
     @staticmethod
@@ -342,11 +345,13 @@ def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
         if not math.isfinite(seconds) or not isinstance(output, bytes):
             raise ValueError("an outcome needs its run time, and an output that is not large")
         outcomes.append(Outcome(index, STATES[kind], value, attempt, host, float(seconds), output))
-    held = {}
-    for index, attempt in header["holding"]:
-        if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
-            raise ValueError("holding must be pairs of a task and an attempt")
-        held[index] = attempt
+    held: dict[int, int] = {}
+    for first, last, attempt in header["holding"]:
+        if not type(first) is type(last) is type(attempt) is int or not 0 < attempt < 1 << 31:
+            raise ValueError("holding must be runs: the first task, the last, the attempt")
+        if not 0 <= last - first < MAX_HELD - len(held):
+            raise ValueError(f"a worker holds {MAX_HELD} tasks at most")
+        held.update(dict.fromkeys(range(first, last + 1), attempt))
     return outcomes, held, want, number
 
 
