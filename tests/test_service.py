@@ -54,7 +54,8 @@ class Farm:
     ) -> Reply:
         self.calls += 1
         about = {"worker": worker, "host": "node1", "element": worker[1:], "call": self.calls, "want": want}
-        entries = {"outcomes": [[task, 1, 0, 0.5] for task in outcomes], "holding": [[task, task, 1] for task in holding]}
+        held = [[task, task, 1] for task in holding]
+        entries = {"outcomes": [[task, 1, 0, 0.5] for task in outcomes], "holding": held}
         blobs = [blob for value in outcomes.values() for blob in (value, b"")]
         return self.call("exchange", {**about, **entries, **header}, blobs)
 
