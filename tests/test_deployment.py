@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from sheepdog import deployment
+from sheepdog import deployment, upload
 from sheepdog.deployment import Host, LocalHost, SSHHost, ssh_config
 from sheepdog.errors import CommandFailed, ConfigError, HostError
 from sheepdog.upload import marks, upload_and_run
@@ -308,9 +308,9 @@ class TestEveryHost:
             (home / ".sheepdog").unlink()
 
     def test_half_an_archive_is_not_run(self, host: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        whole = deployment._archive({"a": b"x" * 5000, "run": b"echo never"}, "run")
+        whole = upload._archive({"a": b"x" * 5000, "run": b"echo never"}, "run")
         for length in (0, 700, 3000, 512 + 5120):
-            monkeypatch.setattr(deployment, "_archive", lambda files, script, length=length: whole[:length])
+            monkeypatch.setattr(upload, "_archive", lambda files, script, length=length: whole[:length])
             with pytest.raises(CommandFailed):
                 upload_and_run(host, ".sheepdog/1", {"run": b""}, "run")
         assert [path for path in (home / ".sheepdog" / "1").iterdir() if path.name.startswith(".")] == []

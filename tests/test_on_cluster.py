@@ -288,13 +288,13 @@ def test_submitted_once_however_often_it_is_tried(user: User) -> None:
 
 # --- kill -9
 
-MANY = "request_id = sheepdog.map_async(nap, [(i, 0.005, '/home/sheep/ran') for i in range(5000)], {**C, 'lease': 4})"
+MANY = "request_id = sheepdog.map_async(nap, [(i, 0.005, '/home/sheep/tasks-run') for i in range(5000)], {**C, 'lease': 4})"
 
 
 @pytest.fixture
 def many(user: User) -> Iterator[User]:
     """5,000 tasks, of which some hundreds have ended; each leaves a line in a file when it is run."""
-    ran = user.cluster.home_of("sheep") / "ran"
+    ran = user.cluster.home_of("sheep") / "tasks-run"
     user.run(MANY)
     until(lambda: ran.exists() and len(ran.read_text().split()) > 500, "500 tasks have run")
     yield user
@@ -304,7 +304,7 @@ def many(user: User) -> Iterator[User]:
 def check_many(user: User, extra: int) -> None:
     code = "show([[result for _, result in sheepdog.get_results(1, DB)] == [i * i for i in range(5000)], errors()])"
     assert user.run(code) == [True, []]
-    runs = (user.cluster.home_of("sheep") / "ran").read_text().split()
+    runs = (user.cluster.home_of("sheep") / "tasks-run").read_text().split()
     assert set(runs) == {str(i) for i in range(5000)}
     assert len(runs) <= 5000 + extra
 
@@ -316,7 +316,7 @@ def test_kill_the_server(many: User) -> None:
 
 
 def test_kill_the_client(user: User) -> None:
-    ran = user.cluster.home_of("sheep") / "ran"
+    ran = user.cluster.home_of("sheep") / "tasks-run"
     client = user.start(MANY + "\nsheepdog.get_results(request_id, DB)")
     until(lambda: ran.exists() and len(ran.read_text().split()) > 500, "500 tasks have run")
     client.kill()
