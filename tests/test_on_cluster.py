@@ -288,7 +288,10 @@ def test_submitted_once_however_often_it_is_tried(user: User) -> None:
 
 # --- kill -9
 
-MANY = "request_id = sheepdog.map_async(nap, [(i, 0.005, '/home/sheep/tasks-run') for i in range(5000)], {**C, 'lease': 4})"
+MANY = """
+args = [(i, 0.005, "/home/sheep/tasks-run") for i in range(5000)]
+request_id = sheepdog.map_async(nap, args, {**C, "lease": 4})
+"""
 
 
 @pytest.fixture
