@@ -148,7 +148,7 @@ def test_a_scheduler_that_refuses_is_quoted_and_nothing_is_left(there: Path) -> 
     assert done.returncode == 25
     assert "no such queue" in done.stderr
     assert "out" in done.stderr
-    assert done.stdout == ""
+    assert done.stdout == "sheepdog:refused 25\n"
     assert not there.exists()
 
 

@@ -104,7 +104,8 @@ def test_no_arguments_at_all() -> None:
 def test_order_and_none_for_failures(capfd: pytest.CaptureFixture[str]) -> None:
     assert sheepdog.map(lambda x: 1 / x, [(1,), (0,), (2,), (0,)]) == [1.0, None, 0.5, None]
     said = capfd.readouterr().err
-    assert said == "sheepdog: 2 of 4 tasks failed; their errors are in sheepdog.get_errors(1, './sheepdog.sqlite')\n"
+    call = f"sheepdog.get_errors(1, {os.path.abspath(DB)!r})"
+    assert said == f"sheepdog: 2 of 4 tasks failed; their errors are in {call}\n"
     assert eval(said.partition("are in ")[2], {"sheepdog": sheepdog}) == sheepdog.get_errors(1, DB)
 
 
@@ -180,6 +181,20 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Lazy:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    @functools.cached_property
+    def double(self) -> int:
+        return 2 * self.x
+
+
+@functools.cache
+def fibonacci(n: int) -> int:
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+
 class Scaler:
     def __init__(self, factor: int) -> None:
         self.factor = factor
@@ -216,6 +231,8 @@ def of_this_module(x: int) -> int:
         (lambda n, f=helper: f(n), 1, 13),
         ((lambda y: lambda x: x * y)(7), 6, 42),
         (len, "abc", 3),
+        (fibonacci, 50, 12586269025),
+        (lambda lazy: lazy.double, Lazy(3), 6),
     ],
 )
 def test_kinds_of_function(function: Callable[..., object], args: object, result: object) -> None:
@@ -300,6 +317,59 @@ def test_the_next_task_is_run_all_the_same(function: Callable[..., object], summ
     assert ("last words" in error) == (function is kill_myself)
 
 
+def test_what_cannot_be_loaded_here_withholds_nothing_else() -> None:
+    """A result, and arguments, whose class cannot be made again from its pickle."""
+
+    class Odd(Exception):
+        def __init__(self, code: int, text: str) -> None:
+            super().__init__(text)
+
+    def f(x: object) -> object:
+        return Odd(1, "bad") if x == 1 else x
+
+    assert sheepdog.map(f, [(0,), (1,), (2,), (Odd(2, "worse"),)], verbose=False) == [0, None, 2, None]
+    results = sheepdog.get_results(1, DB)
+    assert [result for _, result in results] == [0, None, 2, None]
+    assert "cannot be loaded" in results[3][0]
+    first, second = errors(1)
+    assert first.startswith("the result cannot be loaded here: TypeError: ")
+    assert second.startswith("the arguments cannot be loaded here: TypeError: ")
+
+
+def test_a_function_that_forks_and_returns_twice() -> None:
+    def f(x: int) -> int:
+        if x % 50 == 0:
+            os.fork()
+        return x
+
+    assert sheepdog.map(f, [(x,) for x in range(300)]) == list(range(300))
+
+
+def test_output_without_end_does_not_fill_the_disk() -> None:
+    def f() -> int:
+        import os
+        import time
+
+        sizes = []
+        for _ in range(25):
+            os.write(1, b"x" * (1 << 20))
+            time.sleep(0.1)
+            sizes.append(os.fstat(1).st_size)
+        return min(sizes[10:])
+
+    [smallest] = sheepdog.map(f, [()])
+    assert smallest < 11 << 20
+
+
+def test_files_that_a_task_makes_have_the_user_s_mode(place: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        sheepdog.map(lambda: open("made", "w").close(), [()])
+    finally:
+        os.umask(before)
+    assert (place / "made").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_slow_task_does_not_hold_quick_ones_back() -> None:
     """A batch is handed out by the time the tasks took so far; what waits behind a slow one goes to another worker."""
 
@@ -367,6 +437,7 @@ def nothing_left() -> bool:
     ("config", "kind", "words"),
     [
         ({"hots": "fear"}, ConfigError, ["hots", "host"]),
+        ({"shell": "'unclosed"}, ConfigError, ["shell", "quoted as for a shell"]),
         ({"shell": "/nonexistent/python"}, SchedulerError, ["/nonexistent/python", "not found", "shell"]),
         ({"host": "no-such-host.invalid"}, HostError, ["no-such-host.invalid", "ssh"]),
     ],

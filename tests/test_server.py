@@ -211,10 +211,41 @@ def test_the_port_that_was_asked_for(make: Make, dbfile: Path) -> None:
     assert server.port == port
     assert listens(port)
     make(port).start()
-    with pytest.raises(RuntimeError, match=f"is running on port {port}, not {port + 1}"):
-        make(port + 1).start()
     server.stop()
     assert started(make()).port == port
+
+
+def test_another_port_than_the_one_that_workers_know(make: Make, dbfile: Path) -> None:
+    """Nobody may take it from them; once nobody waits, the server moves."""
+    port, other = free_port(), free_port()
+    server = started(make(port))
+    request = new_request(dbfile)
+    with Storage(dbfile) as storage:
+        storage.set_submitted(request, "1", "directory", 1, [])
+        for _ in ("while it runs", "when it is dead"):
+            with pytest.raises(RuntimeError, match=f"call port {port}, not {other}"):
+                make(other).start()
+            server.stop()
+        storage.remove_request(request)
+    assert started(make(port)).port == port
+    assert started(make(other)).port == other
+    assert listens(other)
+    assert not listens(port)
+
+
+def test_a_database_that_was_removed(make: Make, dbfile: Path) -> None:
+    """Another of its name gets a server of its own, and the old one goes."""
+    old = started(make()).pid
+    for file in dbfile.parent.glob(f"{dbfile.name}*"):
+        if not file.name.endswith(("-server", ".log")):
+            file.unlink()
+    server = started(make())
+    assert server.pid != old
+    assert listens(server.port)
+    for file in dbfile.parent.glob(f"{dbfile.name}*"):
+        if not file.name.endswith(("-server", ".log")):
+            file.unlink()
+    until(lambda: not server.running, "it has gone by itself")
 
 
 def test_a_port_that_is_taken(make: Make) -> None:
@@ -236,7 +267,8 @@ def test_a_port_that_was_taken_meanwhile_matters_if_somebody_waits_for_it(make: 
         server.stop()
     with Storage(dbfile) as storage:
         storage.set_settings(port=port)
-    new_request(dbfile)
+    with Storage(dbfile) as storage:
+        storage.set_submitted(new_request(dbfile), "1", "directory", 1, [])
     with socket.create_server(("127.0.0.1", port)), pytest.raises(PortInUse):
         make().start()
     assert started(make()).port == port
@@ -301,6 +333,10 @@ def test_a_database_of_another_program(make: Make, dbfile: Path) -> None:
 
 def test_serve_runs_in_the_foreground_until_told(make: Make, dbfile: Path) -> None:
     command = [sys.executable, "-m", "sheepdog", "serve", dbfile]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=dbfile.parent)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"there is no database '{dbfile}'" in done.stderr
+    Storage(dbfile).initdb()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=dbfile.parent) as process:
         try:
             until(lambda: make().pid == process.pid, "it serves")

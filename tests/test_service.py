@@ -1,6 +1,9 @@
 """The decisions, over a real store and a clock that stands until it is moved."""
 
 import io
+import os
+import socket
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -319,6 +322,10 @@ def test_a_job_that_is_gone_ends_its_tasks_with_the_reason(farm: Farm) -> None:
     farm.heed(JobStatus(running=frozenset({"1", "2"})))
     farm.exchange("w1", 1)
     farm.heed(GONE)
+    farm.exchange("w1", 0, holding=[1])
+    farm.heed(GONE)
+    assert farm.errors == []  # the scheduler says so, but the worker was heard in between
+    farm.heed(GONE)
     assert len(farm.errors) == 10
     assert "the array job 12 has ended" in farm.errors[0]
     assert GONE.reason in farm.errors[0]
@@ -366,8 +373,32 @@ def test_a_broken_job_tells_its_user_and_ends_if_nothing_else_is_left(farm: Farm
 def test_the_tasks_of_an_element_that_ended_are_ready_at_once(farm: Farm) -> None:
     farm.exchange("w1", 2)
     farm.exchange("w2", 1)
-    farm.heed(JobStatus(running=frozenset({"2"})))
+    farm.heed(JobStatus(running=frozenset({"2"})), times=2)
     assert sorted(farm.exchange("w2", 2, holding=[3]).header["tasks"]) == [[1, 2], [2, 2]]
+
+
+def test_a_task_that_loses_three_workers_is_given_up_alone(farm: Farm) -> None:
+    """The tasks that were leased along with it at first are done by others."""
+    for attempt in (1, 2, 3):
+        reply = farm.exchange(f"w{attempt}", 1000)
+        assert [1, attempt] in reply.header["tasks"]
+        assert (len(reply.header["tasks"]) == 1) == (attempt == 3)
+        farm.now += 200
+        farm.service.tick()
+    assert [error.partition(":")[0] for error in farm.errors] == ["its worker was lost 3 times, the last one on node1"]
+    assert 1 not in [index for index, _ in farm.exchange("w4", 1000).header["tasks"]]
+
+
+def test_a_request_whose_maker_has_ended_is_ended(storage: Storage) -> None:
+    """Unless its workers call: then it was submitted, and only the note of that is missing."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for maker, left in ((ended.pid, 0), (os.getpid(), 1)):
+        options = {"lease": 150.0, "submitter": [socket.gethostname(), maker]}
+        request = storage.new_request(b"f", b"", [b"a"], form=form(), options=options)
+        service = Service(storage, lambda: 0.0)
+        service.tick()
+        assert storage.unfinished() == [request] * left
 
 
 def test_workers_that_run_and_reach_nothing_make_a_note_that_goes_when_one_does(farm: Farm) -> None:

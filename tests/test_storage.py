@@ -133,7 +133,7 @@ METHODS_OF_REQUESTS = [
     "function_blobs",
     "pending",
     "results",
-    "arguments",
+    "tasks",
     "errors",
 ]
 

@@ -56,7 +56,7 @@ BATCH_SECONDS = 0.5  # the work that a batch should hold
 STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
 NAP = 0.02  # at most, between two looks at a child that has much to say
 AHEAD = 50  # tasks in a batch from which on the next is fetched while it runs
-JOIN_PATIENCE = 600.0  # how long a worker that has nothing to deliver looks for the server
+SPARE_PATIENCE = 600.0  # how long a worker that has nothing to do any more looks for the server
 
 RESULT, ERROR = 0, 1  # the kinds of outcome, on the wire
 OUTCOME = struct.Struct("!QIBdQI")  # index, attempt, kind, seconds, bytes of value, bytes of output
@@ -158,9 +158,34 @@ def dump(value: object) -> bytes:
             return data
     except Exception:  # cloudpickle may know better, and words the error if not
         pass
+    buffer = io.BytesIO()
+    make_pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def make_pickler(buffer: "BinaryIO") -> "Any":
+    """Return cloudpickle's pickler, taught to take cached functions and properties by value where they must travel."""
     import cloudpickle
 
-    return bytes(cloudpickle.dumps(value, PICKLE_PROTOCOL))
+    cached_function = type(functools.lru_cache()(len))
+    cached_property = getattr(functools, "cached_property", None)  # 3.8
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: "Any") -> "Any":
+            if type(value) is cached_function and travels(value):
+                parameters = value.cache_parameters()
+                make = (value.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
+                return cached_function, make, vars(value)
+            if type(value) is cached_property and hasattr(value, "lock"):  # until 3.11
+                return cached_property, (value.func,), {"attrname": value.attrname}
+            return super().reducer_override(value)
+
+    def travels(function: "Any") -> bool:
+        module = sys.modules.get(function.__module__)
+        own = cloudpickle.cloudpickle.list_registry_pickle_by_value()
+        return module is None or function.__module__ == "__main__" or function.__module__ in own
+
+    return Pickler(buffer, PICKLE_PROTOCOL)
 
 
 def describe_python() -> "dict[str, str]":
@@ -315,6 +340,15 @@ class Capture(object):
             self.redirect()
         return self.end()
 
+    def trim(self) -> None:
+        """Forget all but the end of what is printed, if it is much: the node's disk is not ours to fill."""
+        fd = self.file.fileno()
+        size = os.lseek(fd, 0, os.SEEK_END)
+        if size > CHUNK:
+            tail = os.pread(fd, MAX_OUTPUT, size - MAX_OUTPUT)
+            os.ftruncate(fd, 0)
+            os.write(fd, b"... left out ...\n" + tail)
+
     def end(self) -> bytes:
         """Return the end of the file, and empty it."""
         fd = self.file.fileno()
@@ -379,12 +413,14 @@ def run_child(
         limit_memory(secret["memory_limit"])
     sys.modules["__main__"] = types.ModuleType("__main__")  # the user's names must not meet this file's
     sys.argv = [""]
+    os.umask(secret.get("umask", 0o022))
     sys.path[0:1] = [os.path.join(secret["directory"], "cloudpickle.zip")]
     os.environ["SHEEPDOG_REQUEST_ID"] = str(secret["request"])
     target = Target(function, namespace)
     last_attempt = None
     stream = open(tasks, "rb", CHUNK)
     number, credit = 0, False
+    me = os.getpid()
     while True:
         start = stream.read(4)
         if len(start) < 4:
@@ -411,6 +447,8 @@ def run_child(
                 os.environ["SHEEPDOG_ATTEMPT"] = str(attempt)
                 last_attempt = attempt
             kind, value = target(arguments)
+            if os.getpid() != me:  # the function forked, and this is its child
+                os._exit(0)
             seconds = time.perf_counter() - target.clock
             if len(value) > secret["max_value"]:
                 text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
@@ -621,7 +659,7 @@ class Line(object):
         self.connection = None  # type: HTTPSConnection | None
         self.heartbeat = 20.0
         self.failures = 0
-        self.last_answer = time.monotonic()
+        self.failing_since = 0.0
         self.next_call = 0.0
         import ssl  # not at the top: the host, which imports this file too, has no use for it
 
@@ -639,7 +677,8 @@ class Line(object):
     def join(self) -> "tuple[dict[str, Any], list[Blob]]":
         """Say what this worker is; return the settings and the function. Keep trying."""
         while True:
-            answer = self.call("join", {"protocol": PROTOCOL, "python": describe_python()}, (), JOIN_PATIENCE)
+            header = {"protocol": PROTOCOL, "python": describe_python()}
+            answer = self.call("join", header, (), self.secret["patience"])
             if answer is not None:
                 self.heartbeat = answer[0]["heartbeat"]
                 return answer
@@ -672,7 +711,6 @@ class Line(object):
         if self.failures:
             self.log("the server answers again")
         self.failures = 0
-        self.last_answer = time.monotonic()
         return answer, found
 
     def _send(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]") -> "HTTPResponse":
@@ -707,7 +745,9 @@ class Line(object):
     def _wait_longer(self, error: Exception, patience: float) -> None:
         self.failures += 1
         now = time.monotonic()
-        if now - self.last_answer > patience:
+        if self.failures == 1:
+            self.failing_since = now
+        if now - self.failing_since > patience:
             raise Refused("no answer from the server for %d s; the last error was: %s" % (patience, error))
         if self.failures in (1, 10, 100) or self.failures % 1000 == 0:
             self.log("cannot reach %s (%s); trying on" % (" ".join(self.secret["urls"]), error))
@@ -772,6 +812,7 @@ class Worker(object):
     def listen(self) -> None:
         """Take what the child has to say, until it is time for a call; take back what it cannot start soon."""
         child, line = self.child, self.line
+        child.capture.trim()
         waiting = len(child.running) - 1 + len(self.fetched)
         limit = line.next_call
         if waiting:
@@ -781,6 +822,8 @@ class Worker(object):
         self.ended += len(found)
         self.spent += sum(outcome.seconds for outcome in found)
         now = time.monotonic()
+        if found:
+            self.early_deaths = 0
         if ended:
             self.replace_child()
         elif len(found) >= 4 and child.running:  # it has much to say: let it, rather than wake for every word
@@ -833,7 +876,7 @@ class Worker(object):
         }
         blobs = [blob for outcome in sent for blob in (outcome.value, outcome.output)]
         has_something = self.outcomes or self.child.running
-        patience = self.secret["patience"] if has_something else min(self.secret["patience"], JOIN_PATIENCE)
+        patience = self.secret["patience"] if has_something else min(self.secret["patience"], SPARE_PATIENCE)
         answer = self.line.call("exchange", header, blobs, patience)
         if answer is None:
             return True
@@ -848,7 +891,7 @@ class Worker(object):
         self.line.next_call = now + self.line.heartbeat * random.uniform(0.8, 1.2)
         tasks = [(index, attempt, blob) for (index, attempt), blob in zip(reply["tasks"], arguments)]
         if tasks and self.child.running:
-            self.fetched = tasks
+            self.fetched += tasks
         elif tasks:
             self.give(tasks)
         elif self.outcomes:
@@ -860,10 +903,10 @@ class Worker(object):
 
 def main() -> None:
     """Run a worker. It ends with 0 or 1, never with a status that means something to a scheduler."""
-    os.umask(0o077)
+    umask = os.umask(0o077)
     directory, element = sys.argv[1:]
     with open(os.path.join(directory, "secret.json"), encoding="utf-8") as file:
-        secret = dict(json.load(file), directory=directory)
+        secret = dict(json.load(file), directory=directory, umask=umask)
     host = socket.gethostname()
     line = Line(secret, {"worker": uuid.uuid4().hex, "host": host, "pid": os.getpid(), "element": element})
     line.log("on %s, Python %s, request %d" % (host, sys.version.split()[0], secret["request"]))

@@ -416,7 +416,17 @@ def _mem_grab(ge_opts: Iterable[str]) -> int | None:
 
 
 _HOST = r"(?!-)[\w.:\[\]-]+"
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
+
+
 _printable = _text("one line of printable text", lambda text: text.strip() and text.isprintable())
+_command = _text("one line of printable text, quoted as for a shell", lambda text: text.isprintable() and _split(text))
 
 CHECKS: dict[str, Check] = {
     "host": _optional(
@@ -441,7 +451,7 @@ CHECKS: dict[str, Check] = {
     "localhost": _optional(
         _pattern("this machine's name, of letters, digits and . _ - : [ ] only", _HOST), "its full name"
     ),
-    "shell": _optional(_printable, "the usual Python 3"),
+    "shell": _optional(_command, "the usual Python 3"),
     "ge_opts": _ge_opts,
     "scheduler": _optional(
         _text('"local" or "gridengine"', lambda text: text in ("local", "gridengine")), "the one that fits"

@@ -27,8 +27,10 @@ from .server import Server, log_file
 from .storage import Storage
 
 log = logging.getLogger("sheepdog")
+log.addHandler(logging.NullHandler())  # who wants to read it says so
 
 CLUSTER_WORKERS = 1000
+WORKER_MEMORY = 128 << 20  # bytes that a job needs beside its task: Grid Engine counts the sum
 SUBMISSIONS = 3  # tries, when the connection breaks
 RESTARTS = 3  # of a server that dies at once, before its user hears of it
 
@@ -42,9 +44,10 @@ def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mappin
     scheduler_name, why = choose_scheduler(settings)
     log.info("scheduler: %s (%s)", scheduler_name, why)
     function, namespace = serialise_function(f, ns)
-    with Storage(os.path.expanduser(settings.dbfile)) as storage:
+    with Storage(settings.dbfile) as storage:
         server = Server(settings.port, dbfile=storage.dbfile, public=scheduler_name != "local" or bool(settings.host))
-        options = {**asdict(settings), "scheduler": scheduler_name}
+        submitter = [socket.gethostname(), os.getpid()]
+        options = {**asdict(settings), "scheduler": scheduler_name, "submitter": submitter}
         request_id = storage.new_request(
             function,
             namespace,
@@ -110,7 +113,7 @@ def options_of(config: Config, name: str, directory: str, workers: int) -> Itera
     if not config.gives("-e", "-j"):
         yield f"-e {home}{directory}/"
     if config.memory_bytes is not None:
-        yield f"-l {config.memory_resource}={config.memory_bytes}"
+        yield f"-l {config.memory_resource}={config.memory_bytes + WORKER_MEMORY}"
     yield "-S /bin/sh"
     yield f"-N {name}"
     yield f"-t 1-{workers}"

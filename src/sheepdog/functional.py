@@ -11,7 +11,7 @@ from typing import Any
 from .config import Config, make_config
 from .dispatch import dispatch, wait
 from .errors import StorageError
-from .model import Outcome, Progress
+from .model import Outcome, Progress, State
 from .serialisation import deserialise, deserialise_arguments
 from .storage import Storage
 
@@ -35,22 +35,24 @@ def map(
     """
     settings = make_config(config)
     request_id = dispatch(f, args, settings, ns)
-    dbfile = os.path.expanduser(settings.dbfile)
+    dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
     try:
         progress = wait(request_id, dbfile, _ticker(1.0) if verbose and sys.stderr.isatty() else _notes(verbose))
     except KeyboardInterrupt:
         if verbose:
-            _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {settings.dbfile!r})")
+            _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
         raise
     results: list[Any] = [None] * progress.tasks
     with Storage(dbfile) as storage:
+        unreadable = 0
         for index, data in storage.results(request_id):
-            results[index - 1] = _load(data, index, request_id)
-    if verbose and progress.failed:
+            results[index - 1], problem = load(data)
+            unreadable += problem is not None
+    if verbose and progress.failed + unreadable:
         tasks = "task" if progress.tasks == 1 else "tasks"
         _say(
-            f"{progress.failed} of {progress.tasks} {tasks} failed; their errors are in "
-            f"sheepdog.get_errors({request_id}, {settings.dbfile!r})"
+            f"{progress.failed + unreadable} of {progress.tasks} {tasks} failed; their errors are in "
+            f"sheepdog.get_errors({request_id}, {dbfile!r})"
         )
     return results
 
@@ -77,10 +79,9 @@ def get_results(
     if block:
         wait(request_id, dbfile, _ticker(1.0) if verbose else _notes(False))
     with Storage(dbfile) as storage:
-        results = dict(storage.results(request_id))
         return [
-            (deserialise_arguments(args), _load(results.pop(index), index, request_id) if index in results else None)
-            for index, args in enumerate(storage.arguments(request_id), 1)
+            (load_arguments(args), load(value)[0] if state == State.DONE else None)
+            for args, state, value in storage.tasks(request_id)
         ]
 
 
@@ -88,17 +89,24 @@ def get_errors(request_id: int, dbfile: str | os.PathLike[str]) -> list[tuple[An
     """Return [(args, error)] of the tasks that failed so far, in order.
 
     An error is text. Its first line says what happened; then come the task, the attempt, the host, the remote
-    traceback and the end of the task's own output. Raises ValueError if there is no such request.
+    traceback and the end of the task's own output. A result that cannot be loaded here counts as an error, too. Raises
+    ValueError if there is no such request.
     """
     _require(dbfile)
     with Storage(dbfile) as storage:
-        return [
-            (deserialise_arguments(args), describe(request_id, outcome)) for args, outcome in storage.errors(request_id)
-        ]
+        failed = {outcome.task: describe(request_id, outcome) for _, outcome in storage.errors(request_id)}
+        errors = []
+        for index, (args, state, value) in enumerate(storage.tasks(request_id), 1):
+            error = failed.get(index)
+            if state == State.DONE and b"\x93" in value:  # it names a class or a function
+                error = load(value)[1]
+            if error is not None:
+                errors.append((load_arguments(args), error))
+        return errors
 
 
 def _require(dbfile: str | os.PathLike[str]) -> None:
-    if not os.path.exists(dbfile):
+    if not os.path.exists(os.path.expanduser(dbfile)):
         raise StorageError(
             f"there is no database {os.fspath(dbfile)!r}: give the dbfile that the request was made with"
         )
@@ -118,12 +126,23 @@ def describe(request_id: int, outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _load(data: bytes, index: int, request_id: int) -> Any:
+def load(data: bytes) -> tuple[Any, str | None]:
+    """Return a result, and why it cannot be loaded here, if so. One must not withhold the others."""
     try:
-        return deserialise(data)
+        return deserialise(data), None
     except Exception as error:
-        error.add_note(f"(while loading the result of task {index} of request {request_id})")
-        raise
+        return None, (
+            f"the result cannot be loaded here: {type(error).__name__}: {error}\n"
+            f"(it is stored, {len(data)} bytes; what it needs is there on the cluster, and not here)"
+        )
+
+
+def load_arguments(data: bytes) -> Any:
+    """Return an item of args, or a text that says why it cannot be loaded here."""
+    try:
+        return deserialise_arguments(data)
+    except Exception as error:
+        return f"<arguments that cannot be loaded: {type(error).__name__}: {error}>"
 
 
 def _notes(verbose: bool) -> Callable[[Progress], None]:

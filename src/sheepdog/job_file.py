@@ -90,6 +90,7 @@ if [ ! -s job_id ]; then
   status=$?
   if [ $status -ne 0 ]; then
     cat errors job_id.new >&2
+    echo "sheepdog:refused $status"
     cd / && rm -rf "$here"
     exit $status
   fi

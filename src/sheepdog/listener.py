@@ -10,12 +10,14 @@ Each is a thread; they meet in the writer's queue.
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import hmac
 import io
 import itertools
 import logging
 import os
 import queue
+import resource
 import signal
 import socket
 import ssl
@@ -35,9 +37,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from .client import IN_MEMORY, MAX_HEADER, pack, unpack
-from .errors import ServerError, StorageError
+from .errors import RequestNotFound, ServerError, StorageError
 from .model import StoredBlob
-from .server import Server, sign, take_lock
+from .server import Server, file_number, sign, take_lock
 from .service import Call, Reply, Service, refuse
 from .storage import MAX_VALUE, Storage
 from .watcher import Watcher
@@ -93,6 +95,8 @@ class Writer(threading.Thread):
     def _run(self) -> None:
         with Storage(self.dbfile) as storage:
             storage.checkpoint_by_itself()
+            storage.initdb()
+            served = file_number(self.dbfile)
             service = Service(storage, time.monotonic)
             ticked = 0.0
             while True:
@@ -107,6 +111,9 @@ class Writer(threading.Thread):
                     with suppress(StorageError):
                         service.tick()
                         self.unfinished = storage.unfinished()
+                    if file_number(self.dbfile) != served:
+                        log.warning("%s has been removed", self.dbfile)
+                        return
                     if self.unfinished:
                         self.idle_since = now
                     ticked = now
@@ -127,9 +134,12 @@ class Writer(threading.Thread):
         try:
             with service.storage.transaction():
                 for decide, _ in group:
-                    answers.append(decide(service))
+                    try:
+                        answers.append(decide(service))
+                    except RequestNotFound as error:  # that one's trouble alone, and nothing was changed
+                        answers.append(error)
         except Exception as error:
-            service = Service(service.storage, service.clock)
+            service = Service(service.storage, service.clock, service.ended)
             if len(group) > 1:  # the fault of one is not the others'
                 for job in group:
                     service = self._decide(service, [job])
@@ -139,8 +149,29 @@ class Writer(threading.Thread):
             group[0][1].set_exception(error)
             return service
         for (_, future), answer in zip(group, answers, strict=True):
-            future.set_result(answer)
+            if not future.set_running_or_notify_cancel():
+                continue
+            if isinstance(answer, RequestNotFound):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
         return service
+
+
+class Seldom(logging.Filter):
+    """Lets the same words pass once a minute: whoever makes them often must not fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to write a record."""
+        now = time.monotonic()
+        seldom = now - self.last.get(record.msg, -60.0) >= 60.0
+        if seldom:
+            self.last = {record.msg: now}
+        return seldom
 
 
 class Body:
@@ -149,6 +180,7 @@ class Body:
     def __init__(self, request: Request) -> None:
         self.stream = request.stream()
         self.buffer = bytearray()
+        self.unheard = 0
 
     async def read(self, length: int) -> bytes:
         """Read exactly this many bytes; ValueError if there are fewer."""
@@ -158,13 +190,17 @@ class Body:
         del self.buffer[:length]
         return data
 
-    async def read_blob(self, length: int) -> Any:
-        """Read a blob: bytes, or a temporary file if it is large."""
+    async def read_blob(self, length: int, heard: Callable[[], None]) -> Any:
+        """Read a blob: bytes, or a temporary file if it is large. heard is called now and then meanwhile."""
         if length <= IN_MEMORY:
             return await self.read(length)
         spool = tempfile.TemporaryFile()  # noqa: SIM115 (whoever reads the blob closes it)
         try:
             while length:
+                self.unheard += len(self.buffer)
+                if self.unheard > 4 * IN_MEMORY:
+                    self.unheard = 0
+                    heard()
                 if not self.buffer:
                     self.buffer += await self._chunk()
                 part = self.buffer[:length]
@@ -239,8 +275,13 @@ class Door:
                 ends = list(itertools.accumulate(header["blobs"]))
                 blobs = [rest[end - blob : end] for blob, end in zip(header["blobs"], ends, strict=True)]
             else:
+                worker = str(header.get("worker"))
+
+                def heard() -> None:  # an upload may take longer than a lease
+                    self.writer.submit(lambda service: service.heard(request_id, worker))
+
                 for blob in header["blobs"]:
-                    blobs.append(await body.read_blob(blob))
+                    blobs.append(await body.read_blob(blob, heard))
             call = Call(request_id, verb, header, blobs)
             reply = await asyncio.wrap_future(self.writer.submit(lambda service: service.handle(call)))
             assert isinstance(reply, Reply)
@@ -290,10 +331,14 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
             raise ServerError(f"the server of {dbfile} is running already, as process {Server(dbfile=dbfile).pid}")
         with Storage(dbfile) as storage:
             listener = Server(dbfile=dbfile).claim(storage)
-        sign(lock, os.getpid())
     else:
         listener = socket.socket(fileno=inherited)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    logging.getLogger("asyncio").addFilter(Seldom())
+    asyncio.sslproto.SSLProtocol.max_size = 1 << 15  # a buffer for each connection; 256 KiB else
     sys.setswitchinterval(0.0005)  # the loop and the writer pass every call to and fro
+    sign(lock, dbfile)
     log.info("serving %s on port %d as process %d", dbfile, listener.getsockname()[1], os.getpid())
     told = asyncio.run(_run(dbfile, listener))
     log.info("ended by a signal" if told else "nothing left to do")

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+SUSPECT = 2  # lost workers that make a task suspect: it goes alone then, so that others do not pay for it
+
 
 @dataclass(slots=True)
 class Holder:
@@ -76,6 +78,12 @@ class Queue:
         taken: list[tuple[int, int]] = []
         while self._ready and len(taken) < want:
             first, last = self._ready.popleft()
+            alone = self._lost.get(first, 0) >= SUSPECT
+            if alone and taken:
+                self._ready.appendleft((first, last))
+                break
+            if alone:
+                want = 1
             stop = min(last + 1, first + want - len(taken))
             if stop <= last:
                 self._ready.appendleft((stop, last))
@@ -118,21 +126,25 @@ class Queue:
                 self._withdraw(index)
             self._lost.pop(index, None)
 
-    def drop(self, worker: str) -> int:
-        """Forget a worker that has ended; its tasks are ready again. Return how many it held."""
+    def drop(self, worker: str) -> list[tuple[int, int]]:
+        """Forget a worker that has ended; its tasks are ready again. Return what it held: (index, attempt)."""
         holder = self.holders.get(worker)
         if holder is None:
-            return 0
-        lost = list(holder.held)
-        for index in reversed(lost):
+            return []
+        lost = list(holder.held.items())
+        for index, _ in reversed(lost):
             self._release(worker, index, lost=True)
         del self.holders[worker]
-        return len(lost)
+        return lost
 
-    def expire(self, now: float) -> list[str]:
-        """Drop the workers not heard for longer than the lease; return those that held tasks."""
-        silent = [worker for worker, holder in self.holders.items() if now - holder.seen > self.lease]
-        return [worker for worker in silent if self.drop(worker)]
+    def silent(self, now: float) -> list[str]:
+        """Return the workers not heard for longer than the lease."""
+        return [worker for worker, holder in self.holders.items() if now - holder.seen > self.lease]
+
+    def renew(self, worker: str, now: float) -> None:
+        """Renew the leases of a worker, if it has any."""
+        if worker in self.holders:
+            self._heard(worker, now)
 
     def renew_all(self, now: float) -> None:
         """Renew every lease: while nobody listened, nobody could be heard."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .client import PICKLE_PROTOCOL, describe_python, dump
+from .client import describe_python, dump, make_pickler
 from .errors import ArgumentsError, SerialisationError
 
 serialise = dump
@@ -48,7 +48,7 @@ def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = Non
             raise SerialisationError(f"ns has the key {name!r}; each must be a name, as after `global`")
     with local_modules_by_value():
         buffer = io.BytesIO()
-        pickler = _make_pickler(buffer)
+        pickler = make_pickler(buffer)
         try:
             pickler.dump(f)
         except Exception as error:
@@ -61,30 +61,6 @@ def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = Non
         except Exception as error:
             raise SerialisationError(_blame_namespace(ns, error)) from error
         return function, buffer.getvalue()[len(function) :]
-
-
-def _make_pickler(buffer: io.BytesIO) -> Any:
-    """Return cloudpickle's pickler, which also takes functions under functools.cache and lru_cache by value."""
-    import cloudpickle
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def reducer_override(self, value: Any) -> Any:
-            if type(value) is _CACHED and _travels(value):
-                parameters = value.cache_parameters()
-                make = (value.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
-                return _CACHED, make, vars(value)
-            return super().reducer_override(value)
-
-    return Pickler(buffer, PICKLE_PROTOCOL)
-
-
-_CACHED = type(functools.cache(len))
-
-
-def _travels(function: Any) -> bool:
-    """Tell whether a function is the user's own, or made inside another: not to be imported by its name."""
-    module = sys.modules.get(function.__module__)
-    return module is None or module.__name__ == "__main__" or is_local(module) or "<locals>" in function.__qualname__
 
 
 def _blame_namespace(ns: Mapping[str, Any], error: Exception) -> str:

@@ -7,6 +7,7 @@ trying the lock. What the process does is in listener.py.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -44,7 +45,7 @@ class Server:
     ) -> None:
         self.wanted = port
         self.password = password
-        self.dbfile = os.path.abspath(dbfile)
+        self.dbfile = os.path.abspath(os.path.expanduser(dbfile))
         self.public = public
 
     @property
@@ -64,15 +65,21 @@ class Server:
     @property
     def pid(self) -> int | None:
         """The process id, None if there is none."""
-        while True:
+        signed = self._signed()
+        return None if signed is None else int(signed["pid"])
+
+    def _signed(self) -> dict[str, int] | None:
+        """Return what the process wrote into the lock's file, None if nobody holds the lock."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
             lock = take_lock(self.dbfile)
             if lock is not None:
                 os.close(lock)
                 return None
-            text = lock_file(self.dbfile).read_text()
-            if text:  # or somebody is just starting it
-                return int(json.loads(text)["pid"])
-            time.sleep(0.005)
+            with suppress(ValueError):
+                return dict(json.loads(lock_file(self.dbfile).read_text()))
+            time.sleep(0.005)  # somebody is just starting it, or only looking
+        raise ServerError(f"the server of {self.dbfile} does not come up: see {log_file(self.dbfile)}")
 
     def start(self) -> Server:
         """Start the process, unless it runs already."""
@@ -87,20 +94,30 @@ class Server:
                     finally:
                         os.close(lock)
                     return self
-                if self.pid is None:
-                    continue  # somebody was only looking
-                address = storage.get_setting("address")
-                if self.public and address == LOOPBACK:  # it must listen to others too, from now on
+                signed = self._signed()
+                if signed is None:
+                    continue
+                if signed.get("file") != file_number(self.dbfile):  # it serves one that has been removed
                     self.stop()
+                    continue
+                if self.public and storage.get_setting("address") == LOOPBACK:
+                    self.stop()  # it must listen to others too, from now on
                     storage.set_settings(address=EVERYWHERE)
                     continue
-                port = storage.get_setting("port")
-                if self.wanted not in (None, port):
-                    raise ServerError(
-                        f"the server of {self.dbfile} is running on port {port}, not {self.wanted}: "
-                        "leave the option port out, or wait until its requests have ended"
-                    )
+                if self.wanted not in (None, storage.get_setting("port")):
+                    self._insist_on_nobody_waiting(storage)
+                    self.stop()
+                    continue
                 return self
+
+    def _insist_on_nobody_waiting(self, storage: Storage) -> None:
+        """Refuse to change the port while workers know the old one."""
+        if storage.unfinished(submitted=True):
+            port = storage.get_setting("port")
+            raise ServerError(
+                f"the workers of unfinished requests in {self.dbfile} call port {port}, not {self.wanted}: "
+                "leave the option port out, or wait until those requests have ended"
+            )
 
     def stop(self) -> None:
         """End the process. Its workers wait for the next one."""
@@ -125,17 +142,20 @@ class Server:
         stored = storage.get_setting("port")
         address = EVERYWHERE if self.public else storage.get_setting("address")
         address = LOOPBACK if address is None else address
+        if stored is not None and self.wanted not in (None, stored):
+            self._insist_on_nobody_waiting(storage)
         port = self.wanted or stored or 0
         try:
             listener = _listen(address, port)
         except OverflowError as error:
             raise ServerError(f"port is {port}; it must be from 1 to 65535") from error
         except OSError as error:
-            if self.wanted is None and not storage.unfinished():  # nobody waits for the old one
+            if self.wanted is None and not storage.unfinished(submitted=True):  # nobody waits for the old one
                 listener = _listen(address, 0)
             else:
+                state = "is taken" if error.errno == errno.EADDRINUSE else "cannot be used"
                 raise PortInUse(
-                    f"port {port} of this machine is taken ({error.strerror}): choose another with the option port, "
+                    f"port {port} of this machine {state} ({error.strerror}): choose another with the option port, "
                     "leave it out for a free one, or end the program that listens there"
                 ) from error
         settings = {"port": listener.getsockname()[1], "address": address}
@@ -151,15 +171,16 @@ class Server:
             path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
             command = [sys.executable, "-P", "-m", "sheepdog", "serve", self.dbfile, *map(str, descriptors)]
             with open(log_file(self.dbfile), "ab", opener=_private) as log:
-                pid = subprocess.check_output(  # sh goes away: the process is nobody's child to wait for
-                    ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command],
+                subprocess.run(  # sh goes away: the process is nobody's child to wait for
+                    ["/bin/sh", "-c", '"$@" &', "sh", *command],
                     stdin=subprocess.DEVNULL,
+                    stdout=log,
                     stderr=log,
                     pass_fds=descriptors,
                     start_new_session=True,
                     env={**os.environ, "PYTHONPATH": path},
+                    check=True,
                 )
-            sign(lock, int(pid))
 
     def _check_password(self, storage: Storage) -> None:
         if self.password is None:
@@ -211,9 +232,19 @@ def take_lock(dbfile: str) -> int | None:
     return descriptor
 
 
-def sign(lock: int, pid: int) -> None:
-    """Write into the lock's file whose it is."""
-    os.write(lock, json.dumps({"pid": pid}).encode())
+def sign(lock: int, dbfile: str) -> None:
+    """Write into the lock's file which process this is, and which database it serves."""
+    text = json.dumps({"pid": os.getpid(), "file": file_number(dbfile)})
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, text.encode(), 0)
+
+
+def file_number(dbfile: str) -> int:
+    """Return what tells a database from another one of the same name; 0 if there is none."""
+    try:
+        return os.stat(dbfile).st_ino
+    except OSError:
+        return 0
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +24,10 @@ log = logging.getLogger(__name__)
 
 STATES = {int(state): state for state in State}
 MAX_HELD = 1 << 16
+MAX_ATTEMPTS = 3  # workers that a task may lose
 SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
+UNREACHABLE = 600.0  # ... and that they end
 UNREACHED = 60.0  # seconds that workers may run before their user hears that none has called
 
 
@@ -59,12 +63,14 @@ def refuse(status: int, text: str) -> Reply:
 
 @dataclass(slots=True)
 class WorkerSeen:
-    """What a worker said of itself, when it was first heard, and the number of its latest call."""
+    """What a worker said of itself, when it was last heard, and the number of its latest call."""
 
     host: str
     element: str
-    since: float
+    heard: float
     call: int = 0
+    missed: float | None = None
+    """Since when the scheduler does not list it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +95,17 @@ class Herd:
         self.elements: set[str] = set()  # of the array job, that have called
         self.joined = False
         self.refused: dict[str, str] = {}  # element -> why
-        self.listed = False  # the scheduler has named the job once
-        self.missed = 0  # how often in a row it has not
+        self.missed = 0  # how often in a row the scheduler has not listed the job
 
 
 class Service:
     """The decisions. clock is monotonic, in seconds."""
 
-    def __init__(self, storage: Storage, clock: Callable[[], float]) -> None:
+    def __init__(self, storage: Storage, clock: Callable[[], float], ended: Iterable[tuple[int, Ended]] = ()) -> None:
         self.storage = storage
         self.clock = clock
         self.herds: dict[int, Herd] = {}
-        self.ended: list[tuple[int, Ended]] = []  # requests, until somebody asks
+        self.ended = list(ended)  # requests, until somebody asks
 
     def token(self, request_id: int) -> str | None:
         """Return the token of a request, None if there is no such request."""
@@ -189,10 +194,11 @@ class Service:
     def lease(self, herd: Herd, worker: str, want: int, now: float, header: dict[str, Any]) -> list[Any]:
         """Lease a fair share of the ready tasks; return their arguments, their names go into the header."""
         queue = herd.queue
-        if queue.doubtful and len(queue.holders) >= (herd.request.workers or 1):  # all have been heard
+        if queue.doubtful and len(queue.holders) >= herd.request.workers > 0:  # all have been heard
             queue.release_doubtful()
         share = -(-queue.ready // (2 * max(1, len(queue.holders))))
-        share = max(share, want // 50)  # a hundredth of a second's work is not worth a call of its own
+        if queue.ready > MAX_BATCH:
+            share = max(share, want // 50)  # a hundredth of a second's work is not worth a call of its own
         taken = dict(queue.take(worker, max(1, min(want, share, MAX_BATCH)), now))
         read = self.storage.read_tasks(herd.request.id, list(taken), IN_MEMORY)
         header["tasks"] = [[index, taken[index]] for index, _ in read]
@@ -206,7 +212,10 @@ class Service:
 
     @staticmethod
     def is_surplus(queue: Queue, worker: str) -> bool:
-        """Tell whether a worker without work may go: others hold what is left, and there are spares."""
+        """Tell whether a worker without work may go: each task that is left has a worker, and there are spares."""
+        busy = sum(1 for holder in queue.holders.values() if holder.held)
+        if queue.ready or queue.doubtful or queue.leased > busy:
+            return False
         idle = sum(1 for name, holder in queue.holders.items() if not holder.held and name != worker)
         return idle >= SPARES
 
@@ -235,7 +244,40 @@ class Service:
             host, element = clean(header.get("host")), clean(header.get("element"))
             herd.elements.add(element)
             herd.workers[worker] = WorkerSeen(host, element, self.clock())
+        herd.workers[worker].heard = self.clock()
         return herd.workers[worker]
+
+    def heard(self, request_id: int, worker: str) -> None:
+        """Note that a worker is alive: a long call of it is under way."""
+        herd = self.herds.get(request_id)
+        if herd is not None:
+            herd.queue.renew(worker, self.clock())
+
+    def lose(self, herd: Herd, worker: str) -> None:
+        """Take back a lost worker's tasks; end those that have lost so many workers that they may be the cause."""
+        seen = herd.workers.pop(worker, None)
+        host = seen.host if seen else "?"
+        lost = herd.queue.drop(worker)
+        if lost:
+            log.warning(
+                "request %d: worker %s on %s is lost, with %d tasks", herd.request.id, worker[:8], host, len(lost)
+            )
+        ended = [
+            Outcome(
+                index,
+                State.FAILED,
+                f"its worker was lost {attempt} times, the last one on {host}: the task may be the cause".encode(),
+                attempt,
+                host,
+            )
+            for index, attempt in lost
+            if attempt >= MAX_ATTEMPTS
+        ]
+        if ended:
+            self.storage.store_outcomes(herd.request.id, ended)
+            herd.queue.settle([outcome.task for outcome in ended])
+            if herd.queue.empty:
+                self.retire(herd)
 
     def retire(self, herd: Herd, given_up: bool = False) -> None:
         """Forget a request whose tasks have all ended."""
@@ -267,15 +309,19 @@ class Service:
     # --- what time and the scheduler say
 
     def tick(self) -> None:
-        """Take back the tasks of workers that have been silent for too long, or were not heard since a restart."""
+        """Take back what silent workers held, or was not claimed since a restart; end what will never be submitted."""
         now = self.clock()
         for herd in list(self.herds.values()):
-            for worker in herd.queue.expire(now):
-                seen = herd.workers.pop(worker, None)
-                host = seen.host if seen else "?"
-                log.warning("request %d: no word from worker %s on %s: lost", herd.request.id, worker[:8], host)
+            for worker in herd.queue.silent(now):
+                self.lose(herd, worker)
             if herd.queue.doubtful and now - herd.since > herd.queue.lease:
                 herd.queue.release_doubtful()
+
+        for request_id, (host, pid) in self.storage.unsubmitted():
+            if host == socket.gethostname() and not is_alive(pid):
+                orphan = self.herd(request_id)
+                if orphan is not None and not orphan.workers:
+                    self.give_up(orphan, "not run: the program that made the request ended before it was submitted")
 
     def renew_all(self) -> None:
         """Renew every lease, after a time in which the server could not listen."""
@@ -298,22 +344,26 @@ class Service:
     def _compare(self, herd: Herd, status: JobStatus, asked: float) -> None:
         request_id = herd.request.id
         herd.missed = herd.missed + 1 if status.gone else 0
-        herd.listed = herd.listed or not status.gone
-        if not herd.listed and herd.missed < 2:
-            return  # it may have been submitted just now
         for worker, seen in list(herd.workers.items()):
-            if seen.element not in status.running and seen.since < asked:
-                log.info("request %d: worker %s on %s has ended", request_id, worker[:8], seen.host)
-                herd.queue.drop(worker)
-                del herd.workers[worker]
+            if seen.element in status.running:
+                seen.missed = None
+            elif seen.missed is None or seen.heard >= seen.missed:
+                seen.missed = asked  # the scheduler may be wrong, or late: it must say so twice
+            else:
+                self.lose(herd, worker)
+        if request_id not in self.herds:
+            return
         if status.running <= {seen.element for seen in herd.workers.values()}:  # all have been heard
             herd.queue.release_doubtful()
         if status.broken and not (status.running or status.pending or herd.workers):
             self.give_up(herd, f"not run: {status.reason}")
         elif status.broken:
             self.storage.set_note(request_id, f"some workers cannot start: {status.reason}; the others go on")
-        elif status.gone and not herd.workers:
+        elif herd.missed >= 2 and not herd.workers:
             why = next(iter(herd.refused.values()), "") or status.reason
+            if not herd.joined and not herd.refused:
+                shell = herd.request.options.get("shell") or "/usr/bin/python3"
+                why += f"; no worker has called: is {shell} a Python there, and the option `shell` right?"
             place = f"{herd.request.options.get('host') or 'this machine'}:{herd.request.directory}"
             self.give_up(
                 herd,
@@ -322,11 +372,13 @@ class Service:
             )
         elif status.running and not herd.joined and self.clock() - herd.since > UNREACHED:
             urls = " or ".join(herd.request.options.get("urls", ()))
-            self.storage.set_note(
-                request_id,
-                f"{len(status.running)} workers run, but none has reached {urls}: is that name known there, "
-                "and the port open? (options localhost and port)",
+            text = (
+                f"{len(status.running)} workers run, but none has reached {urls}: is that name known there, and the "
+                "port open? (options localhost and port)"
             )
+            self.storage.set_note(request_id, text)
+            if self.clock() - herd.since > UNREACHABLE:
+                self.give_up(herd, f"not run: for {UNREACHABLE:.0f} s {text}")
 
 
 def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
@@ -353,6 +405,17 @@ def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
             raise ValueError(f"a worker holds {MAX_HELD} tasks at most")
         held.update(dict.fromkeys(range(first, last + 1), attempt))
     return outcomes, held, want, number
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine lives."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def clean(text: Any) -> str:

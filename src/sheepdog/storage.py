@@ -82,7 +82,7 @@ class Storage:
     """
 
     def __init__(self, dbfile: str | os.PathLike[str]) -> None:
-        self.dbfile = os.path.abspath(dbfile)
+        self.dbfile = os.path.abspath(os.path.expanduser(dbfile))
         self._opened: sqlite3.Connection | None = None
 
     # --- the file
@@ -209,7 +209,9 @@ class Storage:
     def _query(self, statement: str, *values: Any) -> Iterator[Any]:
         """Yield the rows of a query; what SQLite cannot do is a StorageError."""
         try:
-            yield from self.db.execute(statement, values)
+            cursor = self.db.execute(statement, values)
+            while (row := cursor.fetchone()) is not None:  # `yield from` would close the cursor when the file is closed
+                yield row
         except sqlite3.Error as error:
             raise StorageError(self._advice(error)) from error
 
@@ -282,9 +284,16 @@ class Storage:
         row = dict(zip(names, self._one(request_id, ", ".join(names)), strict=True))
         return Request(**{**row, "form": json.loads(row["form"]), "options": json.loads(row["options"])})
 
-    def unfinished(self) -> list[int]:
-        """Return the ids of the requests with tasks that have not ended."""
-        return [row for (row,) in self._query("SELECT id FROM request WHERE done + failed < tasks ORDER BY id")]
+    def unfinished(self, submitted: bool = False) -> list[int]:
+        """Return the ids of the requests with tasks that have not ended; of the submitted ones alone, if so asked."""
+        statement = "SELECT id FROM request WHERE done + failed < tasks AND (job != '' OR NOT ?) ORDER BY id"
+        return [row for (row,) in self._query(statement, submitted)]
+
+    def unsubmitted(self) -> list[tuple[int, tuple[str, int]]]:
+        """Return the unfinished requests that have no array job yet, and who makes them: a machine and a process."""
+        statement = "SELECT id, options FROM request WHERE done + failed < tasks AND job = ''"
+        found = ((row, json.loads(options).get("submitter")) for row, options in self._query(statement))
+        return [(row, (submitter[0], submitter[1])) for row, submitter in found if submitter]
 
     def set_submitted(self, request_id: int, job: str, directory: str, workers: int, urls: Sequence[str]) -> None:
         """Note the array job of a request, and the addresses it calls."""
@@ -404,11 +413,15 @@ class Storage:
         )
         return ((row % SPAN, value) for row, value in rows)
 
-    def arguments(self, request_id: int) -> Iterator[bytes]:
-        """Yield the serialised arguments of every task, in order."""
+    def tasks(self, request_id: int) -> Iterator[tuple[bytes, State | None, Any]]:
+        """Yield (serialised arguments, state, value) of every task, in order; both are None if it has not ended."""
         self.count_tasks(request_id)
-        rows = self._query("SELECT args FROM task WHERE id BETWEEN ? AND ?", *self._rows(request_id))
-        return (args for (args,) in rows)
+        rows = self._query(
+            "SELECT task.args, outcome.state, outcome.value FROM task LEFT JOIN outcome USING (id)"
+            " WHERE id BETWEEN ? AND ? ORDER BY id",
+            *self._rows(request_id),
+        )
+        return ((args, None if state is None else State(state), value) for args, state, value in rows)
 
     def errors(self, request_id: int) -> Iterator[tuple[bytes, Outcome]]:
         """Yield (serialised arguments, outcome) of the tasks that failed, in order."""
@@ -499,7 +512,7 @@ class Storage:
 
     def _row_id(self, request_id: int, index: int) -> int:
         tasks = self.count_tasks(request_id)
-        if not 1 <= index <= tasks:
+        if not isinstance(index, int) or not 1 <= index <= tasks:
             raise RequestNotFound(f"request {request_id} has no task {index!r}; its tasks are 1 to {tasks}")
         return request_id * SPAN + index
 

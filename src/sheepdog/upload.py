@@ -13,7 +13,7 @@ from .errors import CommandFailed
 # the user's rc files wrote. tar -m and -o: no owners, and no complaints about clocks.
 _UNPACK = (
     'umask 077; cd "${HOME:-.}" && IFS= read -r d && IFS= read -r p && IFS= read -r s && '
-    'if [ -n "$p" ]; then mkdir -p "$p" && { [ -k "$p" ] || [ "$p" -ef . ] || chmod 700 "$p"; }; fi && '
+    'if [ -n "$p" ]; then mkdir -p "$p"; case "${p##*/}" in .sheepdog) [ -k "$p" ] || chmod 700 "$p";; esac; fi && '
     'mkdir -p "$d" && chmod 700 "$d" && cd "$d" && n=.new.$$ && rm -rf $n && mkdir $n && '
     "{ tar -xmof - -C $n && mv -f $n/* . && rmdir $n || { rm -rf $n; false; }; } && "
     'echo && exec sh "./$s" </dev/null'

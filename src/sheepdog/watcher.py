@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from .deployment import Host, make_host
-from .errors import HostError, SheepdogError
+from .errors import HostError, RequestNotFound, SheepdogError
 from .model import Request
 from .schedulers import Scheduler, make_scheduler
 from .service import Ended
@@ -43,6 +43,7 @@ class HeadNode:
     def __init__(self, host: Host, scheduler: Scheduler) -> None:
         self.host = host
         self.scheduler = scheduler
+        self.asked = float("inf")
         self.next = 0.0
         self.failures = 0
 
@@ -78,9 +79,10 @@ class Watcher(threading.Thread):
         """Ask where it is time to."""
         unfinished = set(self.writer.unfinished)
         for request_id in unfinished - self.requests.keys():
-            request = self.writer.submit(lambda service, id=request_id: service.storage.get_request(id)).result()
-            if request.job:
-                self.requests[request_id] = request
+            with suppress(RequestNotFound):  # its submission may have failed
+                request = self.writer.submit(lambda service, id=request_id: service.storage.get_request(id)).result()
+                if request.job:
+                    self.requests[request_id] = request
         self.clear_up()
         for request_id in self.requests.keys() - unfinished:
             del self.requests[request_id]
@@ -91,8 +93,18 @@ class Watcher(threading.Thread):
             if key not in self.nodes:
                 self.nodes[key] = head_node(requests[0])
                 self.nodes[key].next = now + min(FIRST, self.nodes[key].scheduler.interval)
-            if now >= self.nodes[key].next:
-                self.ask(self.nodes[key], requests)
+            node = self.nodes[key]
+            interval = self.interval(node, requests)
+            node.next = min(node.next, node.asked + interval) if not node.failures else node.next
+            if now >= node.next:
+                self.ask(node, requests)
+
+    @staticmethod
+    def interval(node: HeadNode, requests: list[Request]) -> float:
+        """Return the seconds between two questions: the shortest that one of the requests allows."""
+        if node.scheduler.name == "local":
+            return node.scheduler.interval
+        return float(min(request.options["poll_interval"] for request in requests))
 
     def ask(self, node: HeadNode, requests: list[Request]) -> None:
         """Put one question for all these requests."""
@@ -108,7 +120,8 @@ class Watcher(threading.Thread):
             log.warning("%s", error, exc_info=not isinstance(error, SheepdogError))
             return
         node.failures = 0
-        node.next = time.monotonic() + node.scheduler.interval
+        node.asked = time.monotonic()
+        node.next = node.asked + self.interval(node, requests)
         for request in requests:
             status = answer[request.job]
             if status.gone:

@@ -48,6 +48,10 @@ class GridEngineScheduler:
                     f"there is no qsub on {host.name}: {words}. If there is after a login, put what sets its PATH up "
                     f"into the shell's start-up file, so that `ssh {host.name} qstat` works"
                 ) from error
+            if "refused" not in marks(error.output):
+                raise SchedulerError(
+                    f"the job's files cannot be put into {job.directory} on {host.name}: {words}"
+                ) from error
             later = " (try again later)" if error.status == BUSY else ""
             raise SchedulerError(f"qsub on {host.name} refused the job{later}: {words}") from error
         return parse_qsub(answer.get("job", "")), answer["directory"]

@@ -10,6 +10,19 @@ from ..job_file import Job, local_script
 from ..model import JobStatus
 from ..upload import marks, upload_and_run
 
+# Prints what runs under these process ids. A process that has ended but is not waited for has no command line in /proc.
+LOOK = """if [ -r /proc/self/cmdline ] && command -v tr >/dev/null; then
+  for pid; do
+    [ ! -r /proc/$pid/cmdline ] || echo $pid $(tr '\\0' ' ' </proc/$pid/cmdline)
+  done
+  echo looked
+elif command -v ps >/dev/null; then
+  for pid; do
+    ps -ww -o pid=,args= -p $pid
+  done
+  echo looked
+fi"""
+
 
 class LocalScheduler:
     """A job's id is its workers' process ids, in the order of the elements."""
@@ -30,13 +43,12 @@ class LocalScheduler:
             answer = marks(upload_and_run(host, job.directory, files, "submit.sh"))
         except CommandFailed as error:
             words = error.errors.decode(errors="replace").strip()
-            raise SchedulerError(
-                f"the workers cannot be started on {host.name}: {words} (the option shell is {job.python!r})"
-            ) from error
+            hint = f" (the option shell is {job.python!r})" if error.status == 127 else ""
+            raise SchedulerError(f"the workers cannot be started on {host.name}: {words}{hint}") from error
         return answer["job"], answer["directory"]
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
-        """Ask ps. A process that has ended but is not waited for yet is a zombie, and counts as ended."""
+        """Look which of the processes run."""
         jobs = list(jobs)
         alive = self._alive(host, [pid for job in jobs for pid in job.split()])
         return {job: self._status(job, alive) for job in jobs}
@@ -44,12 +56,10 @@ class LocalScheduler:
     @staticmethod
     def _alive(host: Host, pids: list[str]) -> set[str]:
         """Return those that are workers still: a number may belong to another process by now."""
-        alive = set()
-        for line in host.run(["sh", "-c", f"ps -ww -o pid=,stat=,args= -p {','.join(pids)} || true"]).splitlines():
-            pid, stat, args = [*line.decode(errors="replace").split(None, 2), "", ""][:3]
-            if not stat.startswith("Z") and "client.py" in args:
-                alive.add(pid)
-        return alive
+        output = host.run(["sh", "-c", LOOK, "sh", *pids]).decode(errors="replace")
+        if "looked" not in output.split():
+            raise SchedulerError(f"cannot see which processes run on {host.name}: neither /proc nor ps is of use there")
+        return {line.split()[0] for line in output.splitlines() if "client.py" in line}
 
     @staticmethod
     def _status(job: str, alive: set[str]) -> JobStatus:
