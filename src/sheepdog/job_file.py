@@ -114,6 +114,7 @@ if ! cd {shlex.quote(directory) if directory else '"$HOME"'}; then
   rm -rf "$here"
   exit 1
 fi
+umask "${{umask:-022}}"
 if [ ! -s "$here/job_id" ]; then
   pids=
   element=1

@@ -10,9 +10,10 @@ from .errors import CommandFailed
 
 # One line of text without "!", as csh wants. It reads three lines, then a tar archive: the directory, its parent (empty
 # if that is not ours to change) and the script. Files come into place by rename; the first line of output ends whatever
-# the user's rc files wrote. tar -m and -o: no owners, and no complaints about clocks.
+# the user's rc files wrote. The script finds the user's own umask in $umask. tar -m and -o: no owners, and no
+# complaints about clocks.
 _UNPACK = (
-    'umask 077; cd "${HOME:-.}" && IFS= read -r d && IFS= read -r p && IFS= read -r s && '
+    'export umask=$(umask); umask 077; cd "${HOME:-.}" && IFS= read -r d && IFS= read -r p && IFS= read -r s && '
     'if [ -n "$p" ]; then mkdir -p "$p"; case "${p##*/}" in .sheepdog) [ -k "$p" ] || chmod 700 "$p";; esac; fi && '
     'mkdir -p "$d" && chmod 700 "$d" && cd "$d" && n=.new.$$ && rm -rf $n && mkdir $n && '
     "{ tar -xmof - -C $n && mv -f $n/* . && rmdir $n || { rm -rf $n; false; }; } && "
