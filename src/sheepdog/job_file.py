@@ -114,7 +114,7 @@ if ! cd {shlex.quote(directory) if directory else '"$HOME"'}; then
   rm -rf "$here"
   exit 1
 fi
-umask "${{umask:-022}}"
+umask "${{umask:-$(umask)}}"
 if [ ! -s "$here/job_id" ]; then
   pids=
   element=1
