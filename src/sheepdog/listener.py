@@ -39,7 +39,7 @@ from starlette.routing import Route
 from .client import IN_MEMORY, MAX_HEADER, pack, unpack
 from .errors import RequestNotFound, ServerError, StorageError
 from .model import StoredBlob
-from .server import Server, file_number, sign, take_lock
+from .server import Server, ensure_certificate, file_number, sign, take_lock
 from .service import Call, Reply, Service, refuse
 from .storage import MAX_VALUE, Storage
 from .watcher import Watcher
@@ -393,6 +393,7 @@ async def _run(dbfile: str, listener: socket.socket) -> bool:
 def tls(dbfile: str) -> ssl.SSLContext:
     """Return the context with the database's certificate. OpenSSL reads files only: this one lives for a moment."""
     with Storage(dbfile) as storage:
+        ensure_certificate(storage)
         pem = storage.get_setting("key") + storage.get_setting("certificate")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

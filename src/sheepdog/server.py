@@ -138,7 +138,7 @@ class Server:
         self.stop()
 
     def claim(self, storage: Storage) -> socket.socket:
-        """Open the port, and store it with a certificate. The caller holds the lock."""
+        """Open the port, and store it. The caller holds the lock."""
         stored = storage.get_setting("port")
         address = EVERYWHERE if self.public else storage.get_setting("address")
         address = LOOPBACK if address is None else address
@@ -158,10 +158,7 @@ class Server:
                     f"port {port} of this machine {state} ({error.strerror}): choose another with the option port, "
                     "leave it out for a free one, or end the program that listens there"
                 ) from error
-        settings = {"port": listener.getsockname()[1], "address": address}
-        if storage.get_setting("certificate") is None:
-            settings["certificate"], settings["key"] = make_certificate()
-        storage.set_settings(**settings)
+        storage.set_settings(port=listener.getsockname()[1], address=address)
         return listener
 
     def _spawn(self, storage: Storage, lock: int) -> None:
@@ -181,6 +178,7 @@ class Server:
                     env={**os.environ, "PYTHONPATH": path},
                     check=True,
                 )
+            ensure_certificate(storage)  # while the process is coming up: it takes its time too
 
     def _check_password(self, storage: Storage) -> None:
         if self.password is None:
@@ -251,6 +249,13 @@ def _listen(address: str, port: int) -> socket.socket:
     if address == EVERYWHERE and socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
     return socket.create_server((address, port), backlog=1024)
+
+
+def ensure_certificate(storage: Storage) -> None:
+    """Make the database's certificate, unless it has one. Who makes it at the same time does no harm: one stays."""
+    if storage.get_setting("certificate") is None:
+        certificate, key = make_certificate()
+        storage.set_settings_once(certificate=certificate, key=key)
 
 
 def make_certificate() -> tuple[str, str]:

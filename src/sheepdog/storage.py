@@ -220,6 +220,12 @@ class Storage:
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", values.items())
 
+    def set_settings_once(self, **values: Any) -> None:
+        """Store settings that belong together, unless one of them is there."""
+        with self.transaction():
+            if all(self.get_setting(name) is None for name in values):
+                self.set_settings(**values)
+
     # --- requests
 
     def new_request(
