@@ -5,6 +5,7 @@ import functools
 import operator
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -513,6 +514,47 @@ def test_another_python() -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     for word in (other.parts[-3], version, "`shell`", str(other)):
         assert word in error
+
+
+@pytest.fixture(scope="module")
+def oldest_python() -> str:
+    """The oldest Python that the worker is made for."""
+    for python in [*map(str, Path(sys.base_prefix).parent.glob("3.6.*/bin/python")), shutil.which("python3.6")]:
+        if python and subprocess.run([python, "-V"], capture_output=True).returncode == 0:
+            return python
+    pytest.skip("there is no Python 3.6 on this machine")
+
+
+def test_the_worker_on_the_oldest_python(oldest_python: str) -> None:
+    """It connects, says what it is, and is told why it cannot have the function; with a bare standard library."""
+    assert sheepdog.map(abs, [(1,)], {"shell": f"{oldest_python} -I -S"}, verbose=False) == [None]
+    [error] = errors(1)
+    assert "runs cpython 3.6." in error
+
+
+def test_the_child_on_the_oldest_python(oldest_python: str, place: Path) -> None:
+    """Tasks, a crash and a recall, with a function that any Python can load."""
+    script = f"""
+import importlib.util, os, pickle, sys
+spec = importlib.util.spec_from_file_location("client", {str(Path(sheepdog.__file__).with_name("client.py"))!r})
+client = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(client)
+secret = {{"request": 7, "directory": ".", "max_value": 1000}}
+child = client.Child(secret, pickle.dumps(os.kill, 4), b"")
+child.give([(1, 1, pickle.dumps(((0,), {{"x": 1}}))), (2, 1, pickle.dumps(((os.getpid(), 0), {{}})))])
+found = []
+while child.running:
+    found += child.collect(1.0)[0]
+print([(o.task, o.kind, pickle.loads(o.value) if o.kind == 0 else o.value.split(b":")[0]) for o in found])
+child.give([(3, 1, pickle.dumps(((0, 9), {{}}))), (4, 1, b"")])  # its whole process group
+while not child.collect(1.0)[1]:
+    pass
+how, outcome, left = child.autopsy()
+print(how, outcome.task, [task[0] for task in left])
+"""
+    done = subprocess.run([oldest_python, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "[(1, 1, b'TypeError'), (2, 0, None)]\nwas killed by signal 9 (SIGKILL) 3 [4]\n"
 
 
 def test_worker_program_that_fails() -> None:

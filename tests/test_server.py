@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 from sheepdog import client
+from sheepdog.certificate import make_certificate
 from sheepdog.errors import PortInUse, RequestNotFound, ServerError, StorageError
 from sheepdog.listener import LINGER
 from sheepdog.serialisation import form
-from sheepdog.server import Server, get_server, log_file, make_certificate, take_lock
+from sheepdog.server import Server, get_server, log_file, take_lock
 from sheepdog.storage import Storage
 
 from .cluster import until

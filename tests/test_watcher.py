@@ -12,12 +12,12 @@ import pytest
 
 from sheepdog.errors import HostError, SchedulerError
 from sheepdog.job_file import Job
-from sheepdog.listener import Writer
 from sheepdog.model import JobStatus
 from sheepdog.serialisation import form
 from sheepdog.service import Call, Service
 from sheepdog.storage import Storage
 from sheepdog.watcher import FIRST, LONGEST, HeadNode, Watcher, head_key, last_words
+from sheepdog.writer import Writer
 
 INTERVAL = 30.0
 RUNNING = JobStatus(running=frozenset({"1"}))
