@@ -237,6 +237,7 @@ def test_another_port_than_the_one_that_workers_know(make: Make, dbfile: Path) -
 def test_a_database_that_was_removed(make: Make, dbfile: Path) -> None:
     """Another of its name gets a server of its own, and the old one goes."""
     old = started(make()).pid
+    until(lambda: str(dbfile) in [os.readlink(link) for link in Path(f"/proc/{old}/fd").iterdir()], "it has opened it")
     for file in dbfile.parent.glob(f"{dbfile.name}*"):
         if not file.name.endswith(("-server", ".log")):
             file.unlink()
