@@ -8,6 +8,7 @@ unique because its id is: a repeated report changes nothing. An outcome is on th
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from .model import Outcome, Progress, Request, State, StoredBlob
 
 APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
 SPAN = 1 << 32  # task indices in a request
+OVERHEAD = 64  # bytes of memory for an object, about
 SOME = 10_000  # outcomes made at once
 MAX_VALUE = 950_000_000  # SQLite holds at most 1,000,000,000 bytes in a row
 
@@ -240,15 +242,20 @@ class Storage:
     ) -> int:
         """Store a request with its tasks, one for each item of args_list, and return its id.
 
-        The items are drawn into a temporary file first: however long they take, the database is not locked meanwhile,
-        and if one fails nothing has been stored.
+        The items are drawn first, into a temporary file if they are many: however long they take, the database is not
+        locked meanwhile, and if one fails nothing has been stored.
         """
-        with tempfile.SpooledTemporaryFile(max_size=64 << 20) as spool:
-            count = 0
+        with tempfile.TemporaryFile() as spool:
+            waiting: list[bytes] = []
+            size = spilled = 0
             for args in args_list:
-                spool.write(len(args).to_bytes(8, "big"))
-                spool.write(args)
-                count += 1
+                waiting.append(args)
+                size += len(args) + OVERHEAD
+                if size > IN_MEMORY:
+                    spool.writelines(part for item in waiting for part in (len(item).to_bytes(8, "big"), item))
+                    spilled += len(waiting)
+                    waiting, size = [], 0
+            count = spilled + len(waiting)
             if count >= SPAN:
                 raise ValueError(f"a request of {count} tasks is too large; split it")
             spool.seek(0)
@@ -271,10 +278,9 @@ class Storage:
                 request_id = cursor.lastrowid
                 assert request_id is not None
                 first = request_id * SPAN + 1
-                self.db.executemany(
-                    "INSERT INTO task VALUES (?, ?)",
-                    ((row, spool.read(int.from_bytes(spool.read(8), "big"))) for row in range(first, first + count)),
-                )
+                from_spool = (spool.read(int.from_bytes(spool.read(8), "big")) for _ in range(spilled))
+                items = itertools.chain(from_spool, waiting)
+                self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
         return request_id
 
     def remove_request(self, request_id: int) -> None:
