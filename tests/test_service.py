@@ -389,6 +389,16 @@ def test_a_task_that_loses_three_workers_is_given_up_alone(farm: Farm) -> None:
     assert 1 not in [index for index, _ in farm.exchange("w4", 1000).header["tasks"]]
 
 
+def test_a_request_that_is_removed_while_its_tasks_are_lost(farm: Farm) -> None:
+    for attempt in (1, 2, 3):
+        farm.exchange(f"w{attempt}", 1000)
+        if attempt == 3:
+            farm.storage.remove_request(farm.request)
+        farm.now += 200
+        farm.service.tick()
+    assert farm.service.herds == {}
+
+
 def test_a_request_whose_maker_has_ended_is_ended(storage: Storage) -> None:
     """Unless its workers call: then it was submitted, and only the note of that is missing."""
     ended = subprocess.Popen(["true"])

@@ -312,11 +312,13 @@ class Service:
         """Take back what silent workers held, or was not claimed since a restart; end what will never be submitted."""
         now = self.clock()
         for herd in list(self.herds.values()):
-            for worker in herd.queue.silent(now):
-                self.lose(herd, worker)
+            try:
+                for worker in herd.queue.silent(now):
+                    self.lose(herd, worker)
+            except RequestNotFound:  # it was removed
+                self.herds.pop(herd.request.id, None)
             if herd.queue.doubtful and now - herd.since > herd.queue.lease:
                 herd.queue.release_doubtful()
-
         for request_id, (host, pid) in self.storage.unsubmitted():
             if host == socket.gethostname() and not is_alive(pid):
                 orphan = self.herd(request_id)
