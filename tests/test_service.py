@@ -1,9 +1,6 @@
 """The decisions, over a real store and a clock that stands until it is moved."""
 
 import io
-import os
-import socket
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -397,18 +394,6 @@ def test_a_request_that_is_removed_while_its_tasks_are_lost(farm: Farm) -> None:
         farm.now += 200
         farm.service.tick()
     assert farm.service.herds == {}
-
-
-def test_a_request_whose_maker_has_ended_is_ended(storage: Storage) -> None:
-    """Unless its workers call: then it was submitted, and only the note of that is missing."""
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    for maker, left in ((ended.pid, 0), (os.getpid(), 1)):
-        options = {"lease": 150.0, "submitter": [socket.gethostname(), maker]}
-        request = storage.new_request(b"f", b"", [b"a"], form=form(), options=options)
-        service = Service(storage, lambda: 0.0)
-        service.tick()
-        assert storage.unfinished() == [request] * left
 
 
 def test_workers_that_run_and_reach_nothing_make_a_note_that_goes_when_one_does(farm: Farm) -> None:

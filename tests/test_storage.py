@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sheepdog import storage as storage_module
 from sheepdog.errors import RequestNotFound, StorageError
 from sheepdog.model import Outcome, Progress, State, StoredBlob
-from sheepdog.storage import Storage, remove_database
+from sheepdog.storage import Storage
 
 LARGE = 20_000_000
 
@@ -440,12 +440,3 @@ with storage.transaction():
     with Storage(tmp_path / "db") as storage:
         assert storage.get_tasks_with_results(1) == [(b"1", b"r"), (b"2", None)]
         assert storage.count_results(1) == 1
-
-
-def test_a_database_is_removed_with_what_lies_beside_it(tmp_path: Path) -> None:
-    with Storage(tmp_path / "db") as storage:
-        request_of(storage, 1)
-        shutil.copytree(tmp_path, tmp_path / "copy")
-    remove_database(tmp_path / "copy" / "db")
-    remove_database(tmp_path / "copy" / "db")
-    assert list((tmp_path / "copy").iterdir()) == []

@@ -1,6 +1,9 @@
 """The watcher, with small objects for what it asks and what decides; the decisions are real ones, over a real store."""
 
 import logging
+import os
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -110,6 +113,24 @@ class Farm:
 def farm(tmp_path: Path) -> Iterator[Farm]:
     with Storage(tmp_path / "db") as storage:
         yield Farm(storage)
+
+
+# Requests that nobody will submit
+
+
+@pytest.mark.parametrize("workers_call", [False, True])
+def test_a_request_whose_maker_has_ended_is_ended(farm: Farm, workers_call: bool) -> None:
+    """Unless its workers call: then it was submitted, and only the note of that is missing."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    lost = farm.request("", submitter=[socket.gethostname(), ended.pid])
+    being_made = farm.request("", submitter=[socket.gethostname(), os.getpid()])
+    elsewhere = farm.request("", submitter=["another-machine", ended.pid])
+    if workers_call:
+        header = {"worker": "w", "call": 1, "want": 1, "holding": [], "outcomes": []}
+        farm.writer.submit(lambda service: service.handle(Call(lost, "exchange", header))).result()
+    farm.look()
+    assert farm.storage.unfinished() == [lost] * workers_call + [being_made, elsewhere]
 
 
 # When it asks

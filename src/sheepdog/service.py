@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -309,7 +307,7 @@ class Service:
     # --- what time and the scheduler say
 
     def tick(self) -> None:
-        """Take back what silent workers held, or was not claimed since a restart; end what will never be submitted."""
+        """Take back what silent workers held, or was not claimed since a restart."""
         now = self.clock()
         for herd in list(self.herds.values()):
             try:
@@ -319,11 +317,12 @@ class Service:
                 self.herds.pop(herd.request.id, None)
             if herd.queue.doubtful and now - herd.since > herd.queue.lease:
                 herd.queue.release_doubtful()
-        for request_id, (host, pid) in self.storage.unsubmitted():
-            if host == socket.gethostname() and not is_alive(pid):
-                orphan = self.herd(request_id)
-                if orphan is not None and not orphan.workers:
-                    self.give_up(orphan, "not run: the program that made the request ended before it was submitted")
+
+    def abandon(self, request_id: int) -> None:
+        """End a request whose maker has ended without submitting it; unless workers call: then it did."""
+        herd = self.herd(request_id)
+        if herd is not None and not herd.workers:
+            self.give_up(herd, "not run: the program that made the request ended before it was submitted")
 
     def renew_all(self) -> None:
         """Renew every lease, after a time in which the server could not listen."""
@@ -407,17 +406,6 @@ def read_exchange(call: Call) -> tuple[list[Outcome], dict[int, int], int, int]:
             raise ValueError(f"a worker holds {MAX_HELD} tasks at most")
         held.update(dict.fromkeys(range(first, last + 1), attempt))
     return outcomes, held, want, number
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process of this machine lives."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def clean(text: Any) -> str:

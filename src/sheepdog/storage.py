@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from .client import CHUNK, IN_MEMORY, size_of
@@ -560,9 +559,3 @@ def _runs(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
         previous = index
     if start is not None and previous is not None:
         yield start, previous
-
-
-def remove_database(dbfile: str | os.PathLike[str]) -> None:
-    """Remove a database and the files beside it."""
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{dbfile}{suffix}").unlink(missing_ok=True)

@@ -7,7 +7,9 @@ service.py.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -83,6 +85,9 @@ class Watcher(threading.Thread):
                 request = self.writer.submit(lambda service, id=request_id: service.storage.get_request(id)).result()
                 if request.job:
                     self.requests[request_id] = request
+        for request_id, (machine, pid) in self.writer.submit(lambda service: service.storage.unsubmitted()).result():
+            if machine == socket.gethostname() and not is_alive(pid):
+                self.writer.submit(lambda service, id=request_id: service.abandon(id)).result()
         self.clear_up()
         for request_id in self.requests.keys() - unfinished:
             del self.requests[request_id]
@@ -145,6 +150,17 @@ class Watcher(threading.Thread):
                 node.host.run(["rm", "-rf", request.directory])
         except SheepdogError as error:
             log.warning("request %d: what is left of its job %s stays: %s", request.id, request.job, error)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine lives."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def last_words(host: Host, directory: str) -> str:
