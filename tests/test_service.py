@@ -1,7 +1,8 @@
 """The decisions, over a real store and a clock that stands until it is moved."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sheepdog.calls import MAX_HELD, Call, Reply, mismatch
 from sheepdog.client import PROTOCOL, describe_python
-from sheepdog.model import JobStatus, StoredBlob
+from sheepdog.errors import StorageError
+from sheepdog.herd import Herd
+from sheepdog.model import JobStatus, Kind, Outcome, RequestState, StoredBlob, Wave
+from sheepdog.policy import FRESH, MAX_INTERRUPTIONS
 from sheepdog.serialisation import form
-from sheepdog.service import ENOUGH_REFUSED, UNREACHED, Call, Reply, Service, heartbeat, mismatch
-from sheepdog.storage import Storage
+from sheepdog.service import (
+    ENOUGH_REFUSED,
+    FIRST_PAUSE,
+    LASTING,
+    SHORT_LEASE,
+    UNREACHABLE,
+    UNREACHED,
+    Service,
+    heartbeat,
+)
+from sheepdog.storage import SPAN, Storage
+
+from .faults import fault
 
 LEASE = 150.0
 LONGEST_PAUSE = 60.0  # between two tries of a worker that cannot reach the server
@@ -30,9 +46,17 @@ class Farm:
         self.now = 1000.0
         options = {"lease": LEASE, **options}
         self.request = storage.new_request(b"function", b"ns", args, form=form(), options=options)
-        storage.set_submitted(self.request, "12", "dir", workers, ["https://here:1"])
+        self.submit(workers)
         self.calls = 0
         self.restart()
+
+    def submit(self, workers: int, level: int = 0) -> Wave:
+        """Submit an array job, as whoever dispatches the request does."""
+        planned = Wave(0, "name", "dir", workers, level, urls=("https://here:1",))
+        wave = self.storage.new_wave(self.request, planned)
+        wave = replace(wave, job=str(11 + wave.number))
+        assert self.storage.set_submitted(self.request, wave)
+        return wave
 
     def restart(self) -> None:
         self.service = Service(self.storage, lambda: self.now)
@@ -41,7 +65,7 @@ class Farm:
         return self.service.handle(Call(self.request, verb, header, list(blobs)))
 
     def join(self, worker: str, **header: Any) -> Reply:
-        about = {"worker": worker, "host": "node1", "element": worker[1:], "protocol": PROTOCOL}
+        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "protocol": PROTOCOL}
         return self.call("join", {**about, "python": describe_python(), **header})
 
     def exchange(
@@ -49,23 +73,44 @@ class Farm:
         worker: str,
         want: int,
         outcomes: Mapping[int, Any] = NOTHING,
-        holding: Sequence[int] = (),
+        holding: Collection[int] = (),
+        kind: Kind = Kind.RESULT,
+        attempt: int = 1,
         **header: Any,
     ) -> Reply:
+        """Make a call. The outcomes are of one kind and attempt; holding may tell the attempts, else they are first."""
         self.calls += 1
-        about = {"worker": worker, "host": "node1", "element": worker[1:], "call": self.calls, "want": want}
-        held = [[task, task, 1] for task in holding]
-        entries = {"outcomes": [[task, 1, 0, 0.5] for task in outcomes], "holding": held}
+        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "call": self.calls, "want": want}
+        held = holding if isinstance(holding, Mapping) else dict.fromkeys(holding, 1)
+        entries = {
+            "outcomes": [[task, attempt, int(kind), 0.5] for task in outcomes],
+            "holding": [[task, task, its] for task, its in held.items()],
+        }
         blobs = [blob for value in outcomes.values() for blob in (value, b"")]
         return self.call("exchange", {**about, **entries, **header}, blobs)
 
     def take(self, worker: str, want: int, holding: Sequence[int] = ()) -> list[int]:
         return [index for index, _ in self.exchange(worker, want, holding=holding).header["tasks"]]
 
-    def heed(self, status: JobStatus, times: int = 1) -> None:
+    def heed(self, status: JobStatus, times: int = 1, wave: int = 1) -> None:
         for _ in range(times):
             self.now += 30
-            self.service.heed(self.request, status, self.now)
+            self.service.heed(self.request, {wave: status}, self.now)
+
+    @property
+    def state(self) -> RequestState:
+        return self.storage.get_request(self.request).state
+
+    @property
+    def herd(self) -> Herd:
+        herd = self.service.herd(self.request)
+        assert herd is not None
+        return herd
+
+    @property
+    def history(self) -> list[tuple[int, int, Kind, bool]]:
+        """The attempts that did not end their tasks: task, attempt, kind, whether the policy counts it."""
+        return [(each.task, each.attempt, each.kind, counts) for each, counts in self.storage.attempts(self.request)]
 
     @property
     def note(self) -> str:
@@ -96,12 +141,18 @@ def test_a_worker_that_joins_gets_the_function(farm: Farm) -> None:
     assert reply.header["heartbeat"] == heartbeat(LEASE) < LEASE / 5
 
 
+@fault(54, "a worker of another version of the library", promise="it is refused, and both versions are named")
 def test_a_worker_of_another_protocol_is_refused(farm: Farm) -> None:
     reply = farm.join("w1", protocol=PROTOCOL + 1)
     assert reply.status == 426
     assert f"protocol {PROTOCOL + 1}; this server {PROTOCOL}" in reply.text
 
 
+@fault(
+    49,
+    "a worker of another Python version",
+    promise="it is refused before it loads anything, with the version that would fit",
+)
 def test_a_worker_of_another_python_is_told_what_would_fit(farm: Farm) -> None:
     theirs = {"implementation": "pypy", "version": "3.6.1", "magic": "00", "executable": "/opt/pypy"}
     reply = farm.join("w1", python=theirs)
@@ -128,7 +179,7 @@ def test_when_enough_workers_do_not_fit_the_request_ends(storage: Storage, worke
     assert len(farm.errors) == 2
     assert "`shell`" in farm.errors[0]
     assert farm.join("w99").status == 410
-    assert storage.unfinished() == []
+    assert storage.requests(RequestState.NEW, RequestState.SUBMITTED) == []
 
 
 def test_while_one_worker_fits_any_number_may_be_refused(farm: Farm) -> None:
@@ -154,7 +205,8 @@ def test_a_request_is_worked_off(farm: Farm) -> None:
         assert reply.header["stored"] == len(tasks)
     assert done == list(range(1, 11))
     assert farm.storage.count_results(farm.request) == 10
-    assert farm.exchange("w1", 3).header == {"stop": True, "stored": 0, "tasks": []}
+    assert reply.header["stop"]
+    assert (farm.state, farm.exchange("w1", 3).status) == (RequestState.ENDED, 410)
 
 
 def test_a_worker_gets_no_more_than_a_fair_share(farm: Farm) -> None:
@@ -163,11 +215,16 @@ def test_a_worker_gets_no_more_than_a_fair_share(farm: Farm) -> None:
     assert farm.take("w3", 20) == [8]
 
 
+@fault(
+    (12, 2),
+    "an outcome that is reported twice, alike or not",
+    promise="the first stays; the worker is told that the second changed nothing",
+)
 def test_an_outcome_reported_twice_is_stored_once(farm: Farm) -> None:
     farm.exchange("w1", 1)
-    assert farm.exchange("w1", 0, {1: b"first"}).header["stored"] == 1
-    assert farm.exchange("w1", 0, {1: b"second"}).header["stored"] == 0
-    assert farm.exchange("w2", 0, {1: b"third"}).header["stored"] == 0
+    assert farm.exchange("w1", 0, {1: b"first"}).header == {"stored": 1, "tasks": []}
+    assert farm.exchange("w1", 0, {1: b"second"}).header == {"stored": 0, "tasks": [], "late": [1]}
+    assert farm.exchange("w2", 0, {1: b"third"}).header == {"stored": 0, "tasks": [], "late": [1]}
     assert farm.storage.get_results(farm.request) == [(b"args 1", b"first")]
 
 
@@ -180,9 +237,10 @@ def test_an_error_is_stored_with_where_and_how_long(farm: Farm) -> None:
     )
     [(args, outcome)] = farm.storage.errors(farm.request)
     assert args == b"args 1"
-    assert outcome[2:] == (b"ZeroDivisionError", 2, "node7", 0.25, b"printed")
+    assert outcome[1:] == (Kind.RAISED, b"ZeroDivisionError", 2, "node7", 0.25, b"printed", 2)
 
 
+@fault((12, 21), "a call that is replayed", promise="it is refused and changes nothing")
 def test_a_stale_call_is_refused_and_changes_nothing(farm: Farm) -> None:
     farm.exchange("w1", 1, call=7)
     for stale in (7, 6, 1):
@@ -193,6 +251,7 @@ def test_a_stale_call_is_refused_and_changes_nothing(farm: Farm) -> None:
     assert farm.service.herds[farm.request].queue.leased == 1
 
 
+@fault(3, "a reply with tasks that never arrives", promise="the worker gets the same tasks again")
 def test_a_worker_that_does_not_name_its_tasks_lost_the_reply(farm: Farm) -> None:
     assert farm.take("w1", 2) == [1, 2]
     assert sorted(farm.take("w1", 2)) == [1, 2]
@@ -205,6 +264,7 @@ def test_what_a_worker_holds_stays_its_own_when_it_wants_more(storage: Storage) 
     assert farm.take("w2", 1) != [1]
 
 
+@fault(5, "a worker that is silent", promise="its tasks go to others after the lease")
 def test_a_lost_workers_tasks_come_back_after_the_lease(farm: Farm) -> None:
     farm.exchange("w1", 2)
     farm.now += LEASE / 2
@@ -224,6 +284,11 @@ def test_heartbeats_keep_the_lease(farm: Farm) -> None:
     assert farm.take("w2", 2) == [3, 4]
 
 
+@fault(
+    (4, 45),
+    "a server that is stopped for ten leases, then goes on",
+    promise="no lease ends for want of a listening server",
+)
 def test_time_in_which_the_server_did_not_listen_is_no_silence(farm: Farm) -> None:
     farm.exchange("w1", 2)
     farm.now += 10 * LEASE
@@ -257,6 +322,41 @@ def test_large_arguments_are_left_in_the_store(storage: Storage) -> None:
     assert [len(result) for _, result in storage.get_results(farm.request)] == [LARGE, LARGE]
 
 
+@fault(52, "a worker that asks for tasks ten thousand times", promise="no task is charged, none withheld from others")
+def test_a_worker_that_only_takes(farm: Farm) -> None:
+    mine = farm.take("w1", 5)
+    for _ in range(10_000):
+        assert not {*farm.take("w2", 1 << 20)} & {*mine}
+    assert farm.history == []
+    assert "drop" not in farm.exchange("w1", 0, holding=mine).header
+    others = [index for index in range(1, 11) if index not in mine]
+    farm.exchange("w2", 0)
+    tasks = farm.exchange("w3", 10).header["tasks"]
+    assert tasks
+    assert all(index in others and attempt == 1 for index, attempt in tasks)
+    assert len(farm.herd.workers) == 3
+
+
+@fault(
+    52, "a worker that reports on other workers' tasks", promise="it ends none of them; those workers notice nothing"
+)
+@pytest.mark.parametrize("attempt", [1, 2, (1 << 31) - 1])
+def test_a_worker_that_meddles(farm: Farm, attempt: int) -> None:
+    mine = farm.take("w1", 5)
+    for kind in (Kind.RAISED, Kind.DIED, Kind.TIMEOUT, Kind.INTERRUPTED):
+        said = dict.fromkeys(mine, b"so")
+        reply = farm.exchange("w2", 0, said, holding=dict.fromkeys(mine, attempt), kind=kind, attempt=attempt)
+        assert reply.header["late"] == mine
+    farm.exchange("w2", 0, leaving={"reason": "so", "seconds": 0})
+    farm.now += LEASE - 1
+    farm.service.tick()
+    reply = farm.exchange("w1", 0, dict.fromkeys(mine, b"mine"))
+    assert (reply.header["stored"], "late" in reply.header) == (len(mine), False)
+    assert farm.errors == []
+    assert not any(counts for _, _, _, counts in farm.history)
+
+
+@fault(13, "outcomes of tasks that do not exist", promise="the call is refused and nothing of it is stored")
 def test_an_outcome_of_no_task_is_refused_and_stores_nothing(farm: Farm) -> None:
     for outcomes in ({1: b"x", 11: b"y"}, {1: io.BytesIO(b"x"), 0: b"y"}):
         reply = farm.exchange("w1", 1, outcomes)
@@ -273,6 +373,11 @@ def drain(farm: Farm, workers: Sequence[str]) -> list[int]:
     return sorted(index for worker in workers for index in farm.take(worker, 9))
 
 
+@fault(
+    1,
+    "a server that takes over from one that died",
+    promise="what workers still hold is not leased to others; the rest is",
+)
 def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage) -> None:
     farm = Farm(storage, [b""] * 10, workers=9)
     assert farm.take("w1", 2) == [1, 2]
@@ -290,6 +395,7 @@ def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage)
     assert drain(farm, ["w4", "w5", "w6", "w7"]) == [3, 8, 9, 10]
 
 
+@fault(1, "a worker that finds the next server late", promise="its task is still its own")
 def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Storage) -> None:
     """A worker that could not reach the server tries again after up to a minute (Line._wait_longer)."""
     farm = Farm(storage, [b""] * 10, workers=9)
@@ -312,10 +418,28 @@ def test_when_all_workers_were_heard_nothing_is_doubtful(storage: Storage) -> No
     assert farm.take("w2", 1) == [2]
 
 
+def test_workers_of_another_array_job_do_not_count_as_heard(storage: Storage) -> None:
+    """A server that dies while it submits workers again: the new ones may call the next server before the old ones."""
+    farm = Farm(storage, [b"1", b"2", b"3"], workers=2)
+    assert farm.take("w1", 1) + farm.take("w2", 2) == [1, 2]
+    storage.new_wave(farm.request, Wave(0, "other", "dir", 2))  # nobody saw its submission to its end
+    farm.restart()
+    for worker in ("x1", "x2", "x1"):
+        for _, attempt in farm.exchange(worker, 1, wave=2).header["tasks"]:
+            assert attempt == 1
+    assert farm.herd.queue.doubtful
+
+
 # What the scheduler says
 
 
-def test_a_job_that_is_gone_ends_its_tasks_with_the_reason(farm: Farm) -> None:
+@fault(
+    (36, "qdel all"),
+    "an array job that the scheduler no longer has",
+    promise="said twice, with no word from a worker: the tasks end with its reason",
+)
+def test_a_job_that_is_gone_ends_its_tasks_with_the_reason(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 10, resubmissions=0)
     farm.heed(JobStatus(running=frozenset({"1", "2"})))
     farm.exchange("w1", 1)
     farm.heed(GONE)
@@ -324,15 +448,16 @@ def test_a_job_that_is_gone_ends_its_tasks_with_the_reason(farm: Farm) -> None:
     assert farm.errors == []  # the scheduler says so, but the worker was heard in between
     farm.heed(GONE)
     assert len(farm.errors) == 10
-    assert "the array job 12 has ended" in farm.errors[0]
+    assert farm.errors[0].startswith("not run: its workers have ended; the last time the array job 12 has ended")
     assert GONE.reason in farm.errors[0]
-    assert farm.storage.unfinished() == []
+    assert "in this machine:dir" in farm.errors[0]
+    assert farm.storage.requests(RequestState.NEW, RequestState.SUBMITTED) == []
 
 
 def test_a_job_that_was_never_listed_is_given_a_second_chance(farm: Farm) -> None:
     farm.heed(GONE)
     assert farm.errors == []
-    farm.heed(JobStatus(pending=True))
+    farm.heed(JobStatus(pending=1))
     farm.heed(JobStatus(running=frozenset({"1"})))
     assert farm.errors == []
 
@@ -342,7 +467,8 @@ def test_a_job_that_is_never_listed_ends(farm: Farm) -> None:
     assert len(farm.errors) == 10
 
 
-def test_a_worker_that_joined_and_died_before_the_job_was_listed_does_not_keep_the_request(farm: Farm) -> None:
+def test_a_worker_that_joined_and_died_before_the_job_was_listed_does_not_keep_the_request(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 10, resubmissions=0)
     farm.join("w1")
     farm.heed(GONE, times=2)
     assert len(farm.errors) == 10
@@ -350,14 +476,19 @@ def test_a_worker_that_joined_and_died_before_the_job_was_listed_does_not_keep_t
 
 def test_a_job_whose_workers_came_after_the_question_goes_on(farm: Farm) -> None:
     asked = farm.now
-    farm.service.heed(farm.request, JobStatus(pending=True), asked)
+    farm.service.heed(farm.request, {1: JobStatus(pending=1)}, asked)
     farm.now += 5
     farm.exchange("w1", 1)
-    farm.service.heed(farm.request, GONE, asked)
+    farm.service.heed(farm.request, {1: GONE}, asked)
     assert farm.errors == []
     assert farm.take("w2", 1) == [2]
 
 
+@fault(
+    (38, "Eqw"),
+    "an array job in error, whole or in part",
+    promise="the user is told why; if nothing else is left, the tasks end with it",
+)
 def test_a_broken_job_tells_its_user_and_ends_if_nothing_else_is_left(farm: Farm) -> None:
     broken = "the array job 12 is in error (Eqw): no such directory"
     farm.heed(JobStatus(running=frozenset({"1"}), broken=True, reason=broken))
@@ -367,6 +498,11 @@ def test_a_broken_job_tells_its_user_and_ends_if_nothing_else_is_left(farm: Farm
     assert farm.errors == [f"not run: {broken}"] * 10
 
 
+@fault(
+    (36, "qdel one"),
+    "an element that the scheduler no longer lists",
+    promise="its tasks go to others at once, before the lease ends",
+)
 def test_the_tasks_of_an_element_that_ended_are_ready_at_once(farm: Farm) -> None:
     farm.exchange("w1", 2)
     farm.exchange("w2", 1)
@@ -374,6 +510,11 @@ def test_the_tasks_of_an_element_that_ended_are_ready_at_once(farm: Farm) -> Non
     assert sorted(farm.exchange("w2", 2, holding=[3]).header["tasks"]) == [[1, 2], [2, 2]]
 
 
+@fault(
+    6,
+    "a task that kills its worker again and again",
+    promise="it runs alone, then is given up as such; the others are done",
+)
 def test_a_task_that_loses_three_workers_is_given_up_alone(farm: Farm) -> None:
     """The tasks that were leased along with it at first are done by others."""
     for attempt in (1, 2, 3):
@@ -382,7 +523,8 @@ def test_a_task_that_loses_three_workers_is_given_up_alone(farm: Farm) -> None:
         assert (len(reply.header["tasks"]) == 1) == (attempt == 3)
         farm.now += 200
         farm.service.tick()
-    assert [error.partition(":")[0] for error in farm.errors] == ["its worker was lost 3 times, the last one on node1"]
+    [error] = farm.errors
+    assert error.startswith("its worker was lost 3 times, the last one on node1 (nothing was heard of it for 150 s): ")
     assert 1 not in [index for index, _ in farm.exchange("w4", 1000).header["tasks"]]
 
 
@@ -396,28 +538,662 @@ def test_a_request_that_is_removed_while_its_tasks_are_lost(farm: Farm) -> None:
     assert farm.service.herds == {}
 
 
+@fault(
+    "no workers",
+    "workers that run and cannot reach the server",
+    promise="the user is told after a minute, with the address that they try",
+)
 def test_workers_that_run_and_reach_nothing_make_a_note_that_goes_when_one_does(farm: Farm) -> None:
     running = JobStatus(running=frozenset({"1", "2"}))
     farm.heed(running)
     assert farm.note == ""
     farm.now += UNREACHED
     farm.heed(running)
+    farm.service.tick()
     assert "2 workers run, but none has reached https://here:1" in farm.note
     farm.join("w1")
     assert farm.note == ""
 
 
-def test_what_ended_is_told_once(farm: Farm) -> None:
+def test_what_is_left_of_a_request_is_told_until_it_is_cleared(farm: Farm) -> None:
+    farm.heed(JobStatus(pending=1, broken=True, reason="Eqw"))
+    farm.heed(JobStatus(broken=True, reason="Eqw"))
+    for _ in range(2):
+        [(request, [wave], waiting)] = farm.service.left_over()
+        assert (request.id, request.gave_up, wave.number, waiting) == (farm.request, True, 1, True)
+    farm.service.clear(farm.request)
+    assert farm.service.left_over() == []
+    assert farm.state == RequestState.CLOSED
+
+
+# An attempt that fails, and others after it
+
+
+@fault("retry", "a task fails, and retries were asked for", promise="it runs again after a pause, not before")
+def test_a_failure_is_tried_again_after_its_delay(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], retries=1, retry_delay=10.0)
+    farm.take("w1", 1)
+    assert farm.exchange("w1", 1, {1: b"E: no"}, kind=Kind.RAISED).header == {"stored": 1, "tasks": [], "wait": 1.0}
+    assert farm.history == [(1, 1, Kind.RAISED, True)]
+    assert farm.take("w1", 1) == []
+    farm.now += 10.0
+    assert farm.exchange("w1", 1).header["tasks"] == [[1, 2]]
+    assert farm.exchange("w1", 1, {1: b"result"}, attempt=2).header["stop"]
+    [(_, value)] = storage.get_results(farm.request)
+    assert value == b"result"
+    assert farm.history == [(1, 1, Kind.RAISED, True)]
+
+
+def test_the_last_failure_is_the_error_and_the_others_its_history(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], retries=1, retry_delay=0.0)
+    for attempt in (1, 2):
+        farm.take("w1", 1)
+        farm.exchange("w1", 0, {1: b"E: %d" % attempt}, kind=Kind.RAISED, attempt=attempt)
+    [(_, outcome)] = storage.errors(farm.request)
+    assert (outcome.value, outcome.attempt, outcome.attempts) == (b"E: 2", 2, 2)
+    [(before, _)] = storage.attempts(farm.request)
+    assert (before.value, before.attempt, before.host, before.seconds) == (b"E: 1", 1, "node1", 0.5)
+
+
+@pytest.mark.parametrize("kind", [Kind.RESULT, Kind.RAISED, Kind.INTERRUPTED])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_call_that_is_repeated_because_its_reply_was_lost_changes_nothing(
+    storage: Storage, kind: Kind, retries: int
+) -> None:
+    farm = Farm(storage, [b""] * 4, retries=retries, retry_delay=0.0)
+    farm.take("w1", 1)
+    assert farm.exchange("w1", 1, {1: b"value"}, kind=kind).header["stored"] == 1
+    rows, history = list(storage.tasks(farm.request)), farm.history
+    for _ in range(3):
+        reply = farm.exchange("w1", 1, {1: b"value"}, kind=kind)
+        assert (reply.header["stored"], reply.header["late"]) == (0, [1])
+    assert list(storage.tasks(farm.request)) == rows
+    assert farm.history == history
+    ended = kind == Kind.RESULT or (kind == Kind.RAISED and not retries)
+    assert farm.herd.queue.size == 4 - ended
+    assert farm.herd.queue.past.get(1, FRESH).failures == (not ended and kind == Kind.RAISED)
+
+
+def test_what_a_worker_says_late_of_a_task_that_has_ended_does_not_begin_it_again(storage: Storage) -> None:
+    farm = Farm(storage, [b"1", b"2"], retries=5)
+    farm.take("w1", 1)
+    farm.exchange("w2", 0, {1: b"result"})
+    for kind in (Kind.RAISED, Kind.INTERRUPTED, Kind.DIED):
+        assert farm.exchange("w1", 0, {1: b"why"}, kind=kind).header["late"] == [1]
+    assert farm.herd.queue.size == 1
+    assert farm.history == []
+
+
+@fault((10, 12), "a late error, of an attempt that was given up", promise="it is noted, and ends nothing")
+def test_an_error_of_an_attempt_that_was_given_up_is_noted_only(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.now += LEASE + 1
+    farm.service.tick()
+    assert farm.exchange("w2", 1).header["tasks"] == [[1, 2]]
+    reply = farm.exchange("w1", 0, {1: b"E: late"}, kind=Kind.RAISED)
+    assert (reply.header["late"], farm.errors) == ([1], [])
+    assert farm.history == [(1, 1, Kind.LOST, True), (1, 1, Kind.RAISED, False)]
+    assert farm.herd.queue.holders["w2"].held == {1: 2}
+
+
+@fault(10, "a late result, of an attempt that was given up", promise="it counts: work is never thrown away")
+def test_a_result_of_an_attempt_that_was_given_up_counts(farm: Farm) -> None:
+    """And the attempt that is under way meanwhile is counted, too."""
+    farm.take("w1", 1)
+    farm.now += LEASE + 1
+    farm.service.tick()
+    farm.take("w2", 1)
+    assert farm.exchange("w1", 0, {1: b"late"}).header["stored"] == 1
+    assert farm.exchange("w2", 0, holding={1: 2}).header["drop"] == [1]
+    assert storage_attempts(farm, 1) == (1, 2)
+
+
+def storage_attempts(farm: Farm, task: int) -> tuple[int, int]:
+    """The attempt that ended a task, and how many were begun, as far as is known."""
+    row = farm.request * SPAN + task
+    [found] = farm.storage.db.execute("SELECT attempt, attempts FROM outcome WHERE id = ?", (row,)).fetchall()
+    return tuple(found)
+
+
+def test_a_worker_that_comes_back_with_its_attempt_loses_it_once(farm: Farm) -> None:
+    farm.take("w1", 1)
+    for _ in range(5):
+        farm.now += LEASE + 1
+        farm.service.tick()
+        assert farm.errors == []
+        farm.exchange("w1", 0, holding=[1])
+    assert farm.history == [(1, 1, Kind.LOST, True)]
+    assert farm.exchange("w1", 0, {1: b"at last"}).header["stored"] == 1
+
+
+def test_what_cannot_be_stored_when_a_worker_is_lost_is_not_forgotten(farm: Farm) -> None:
+    farm.take("w1", 2)
+    farm.now += LEASE + 1
+    farm.storage.db.execute("PRAGMA query_only = ON")  # as when the disk is full
+    with pytest.raises(StorageError):
+        farm.service.tick()
+    farm.storage.db.execute("PRAGMA query_only = OFF")
+    assert farm.herd.queue.size == 10
+    farm.now += LEASE + 1
+    farm.service.tick()
+    assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
+
+
+@fault(
+    (35, "preemption"),
+    "a task is interrupted by the scheduler again and again",
+    promise="it runs again at no cost, ten times; then it ends, and says so",
+)
+def test_interruptions_are_free_but_bounded(storage: Storage) -> None:
+    farm = Farm(storage, [b"1", b"2"])
+    for attempt in range(1, MAX_INTERRUPTIONS + 2):
+        assert farm.errors == []
+        assert farm.exchange("w1", 1).header["tasks"] == [[1, attempt]]
+        farm.exchange("w1", 0, {1: b"s_rt is over"}, kind=Kind.INTERRUPTED, attempt=attempt)
+    assert farm.errors == ["s_rt is over"]
+
+
+# Workers that leave, and places
+
+
+@fault(
+    (35, "preemption"),
+    "a worker says that it must leave",
+    promise="it is given no task, and what it holds waits no longer than it may live",
+)
+def test_a_worker_that_is_leaving_is_given_nothing_and_lost_soon(farm: Farm) -> None:
+    farm.take("w1", 2)
+    reply = farm.exchange("w1", 3, holding=[1, 2], leaving={"reason": "SIGUSR1", "seconds": 20})
+    assert reply.header == {"stored": 0, "tasks": []}
+    farm.now += 20 + SHORT_LEASE
+    farm.service.tick()
+    assert farm.history == []
+    farm.now += 0.1
+    farm.service.tick()
+    assert farm.history == [(1, 1, Kind.INTERRUPTED, True), (2, 1, Kind.INTERRUPTED, True)]
+    [(first, _), _] = storage_history(farm)
+    assert first.value == b"its worker on node1 was ended: SIGUSR1"
+
+
+def storage_history(farm: Farm) -> list[tuple[Outcome, bool]]:
+    return list(farm.storage.attempts(farm.request))
+
+
+def test_a_leaving_worker_lives_no_longer_than_its_lease(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.exchange("w1", 0, holding=[1], leaving={"reason": "later", "seconds": 1e8})
+    farm.now += LEASE + 1
+    farm.service.tick()
+    assert len(farm.history) == 1
+
+
+def test_what_a_leaving_worker_still_holds_is_waited_for(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], workers=1, resubmissions=0)
+    farm.take("w1", 1)
+    farm.heed(JobStatus(running=frozenset({"1"})))
+    farm.exchange("w1", 0, holding=[1], leaving={"reason": "s_rt", "seconds": 60})
+    farm.heed(JobStatus(running=frozenset({"1"})), times=1)
+    farm.service.tick()
+    assert farm.exchange("w1", 0, {1: b"done in time"}).header["stop"]
+    assert storage.count_results(farm.request) == 1
+
+
+@fault(
+    (37, "-r y"), "a worker is started in the place of another", promise="the tasks of the first go to others at once"
+)
+def test_a_worker_started_again_in_its_place_ends_the_one_before_it_at_once(farm: Farm) -> None:
+    farm.take("w1", 1)
+    reply = farm.exchange("x1", 1)  # the same element
+    assert reply.header["tasks"] == [[1, 2]]
+    [(attempt, _)] = storage_history(farm)
+    assert attempt.value == b"its worker on node1 was lost: it was started again"
+
+
+def test_one_that_was_replaced_does_not_end_its_successor(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.take("x1", 2)
+    for _ in range(5):
+        farm.exchange("w1", 0)
+        farm.exchange("x1", 0, holding={1: 2, 2: 1})
+    assert farm.herd.queue.holders["x1"].held == {1: 2, 2: 1}
+    assert len(farm.history) == 1
+
+
+def test_a_place_is_not_dead_while_another_worker_calls_from_it(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.take("x1", 2)
+    farm.exchange("w1", 0)
+    farm.now += LEASE / 2
+    farm.exchange("x1", 0, holding={1: 2, 2: 1})
+    farm.now += LEASE / 2 + 1
+    farm.service.tick()
+    assert list(farm.herd.workers) == ["x1"]
+    assert farm.herd.dead == set()
+
+
+def test_workers_that_do_not_name_their_element_are_not_one(farm: Farm) -> None:
+    farm.exchange("w1", 1, element=None)
+    farm.exchange("w2", 1, element=None)
+    assert farm.herd.queue.leased == 2
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_dead_place_is_alive_again_when_somebody_calls_from_it(farm: Farm, joins: bool) -> None:
+    farm.take("w1", 1)
+    farm.now += LEASE + 1
+    farm.service.tick()
+    assert farm.herd.dead == {(1, "1")}
+    farm.join("x1") if joins else farm.take("w1", 1)
+    assert farm.herd.dead == set()
+
+
+def test_a_worker_that_joined_and_was_never_heard_again_is_lost(storage: Storage) -> None:
+    """Its node died: the scheduler says for ever that it runs."""
+    farm = Farm(storage, [b"1"], workers=1)
     farm.join("w1")
+    farm.heed(JobStatus(running=frozenset({"1"})))
+    farm.now += LEASE + 1
+    farm.service.tick()
+    assert farm.herd.workers == {}
+    farm.heed(JobStatus(running=frozenset({"1"})), times=2)
+    assert [wanted.workers for wanted in farm.service.wanted()] == [1]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@fault(
+    (7, "node down"),
+    "a node is dead, and the scheduler says for ever that its job runs",
+    promise="its tasks go to others; workers are submitted in its place",
+)
+def test_a_node_of_which_the_scheduler_says_for_ever_that_it_runs(storage: Storage, restarted: bool) -> None:
+    farm = Farm(storage, [b"1"], workers=1)
+    farm.take("w1", 1)
+    status = JobStatus(running=frozenset({"1"}))
+    farm.heed(status)
+    if restarted:  # it does not know of the worker, nor that it died
+        farm.restart()
+        farm.service.tick()
+    farm.now += LEASE + 1
+    farm.service.tick()
+    farm.heed(status, times=8)
+    [wanted] = farm.service.wanted()
+    assert (wanted.workers, wanted.level) == (1, 0)
+
+
+# Workers again
+
+
+def gone_after_work(farm: Farm, wave: int = 1) -> None:
+    """Workers have called, and the scheduler has nothing left of their array job."""
+    farm.heed(GONE, times=2, wave=wave)
+
+
+def test_workers_are_submitted_again_while_tasks_remain(farm: Farm) -> None:
+    farm.take("w1", 1)
+    gone_after_work(farm)
+    [wanted] = farm.service.wanted()
+    assert (wanted.request.id, wanted.workers, wanted.level) == (farm.request, 2, 0)
+    assert "the array job 12 has ended before its tasks: 2 workers ended with exit status 1" in wanted.why
+    assert "2 workers are submitted again (1 of 3 times in a row)" in farm.note
+    assert farm.service.wanted() == []  # they are being submitted
+    wave = farm.service.plan(farm.request, Wave(0, "n", "d2", 2))
+    assert (wave.number, farm.service.watched()) == (2, [])
+    assert farm.service.submitted(farm.request, replace(wave, job="13"))
+    [watched] = farm.service.watched()
+    assert [each.job for each in watched.waves] == ["13"]
+    assert farm.take("w1", 1) == [1]
+    assert farm.note == ""
+    assert farm.service.wanted() == []
+
+
+def submit_again(farm: Farm) -> bool:
+    """Submit the workers that are wanted, and let them end."""
+    wanted = farm.service.wanted()
+    for each in wanted:
+        wave = farm.service.plan(farm.request, Wave(0, "n", "d", each.workers, each.level))
+        farm.service.submitted(farm.request, replace(wave, job=f"job{wave.number}"))
+        gone_after_work(farm, wave.number)
+    return bool(wanted)
+
+
+@fault(
+    "qdel all",
+    "submissions again and again without an outcome",
+    promise="they are bounded; then the tasks end with the reason",
+)
+def test_the_budget_is_for_submissions_that_are_of_no_use_for_long(farm: Farm) -> None:
+    farm.take("w1", 2)
+    gone_after_work(farm)
+    assert submit_again(farm)
+    assert submit_again(farm)
+    farm.exchange("soon", 0, {1: b"result"})
+    assert farm.herd.fruitless == 2
+    farm.now += LASTING
+    farm.exchange("late", 0, {1: b"result"})
+    assert farm.herd.fruitless == 2  # it was late in another sense, too
+    farm.exchange("late", 0, {2: b"result"})
+    assert farm.herd.fruitless == 0
+    farm.now += LEASE + 1
+    farm.service.tick()
+    assert [submit_again(farm) for _ in range(4)] == [True, True, True, False]
+    assert len(farm.errors) == 8
+    assert farm.errors[0].startswith(
+        "not run: its workers have ended 4 times in a row; the last time the array job job6 has ended"
+    )
+
+
+def test_a_refused_submission_costs_a_try_and_a_broken_line_none(farm: Farm) -> None:
+    farm.take("w1", 1)
+    gone_after_work(farm)
+    for refused, left in ((False, 0), (True, 1), (False, 1), (True, 2)):
+        [_] = farm.service.wanted()
+        wave = farm.service.plan(farm.request, Wave(0, "n", "d", 2))
+        farm.service.not_submitted(farm.request, wave.number, "no route", refused)
+        assert farm.note == "workers cannot be submitted again: no route; trying on"
+        assert farm.herd.fruitless == left
+        assert farm.service.wanted() == []  # not at once
+        farm.now += 8 * FIRST_PAUSE
+    [_] = farm.service.wanted()
+
+
+def test_the_pauses_grow_until_one_succeeds(farm: Farm) -> None:
+    farm.take("w1", 1)
+    gone_after_work(farm)
+    for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
+        [_] = farm.service.wanted()
+        wave = farm.service.plan(farm.request, Wave(0, "n", "d", 2))
+        farm.service.not_submitted(farm.request, wave.number, "no route", False)
+        assert farm.herd.not_before == farm.now + pause
+        farm.now += pause
+    assert submit_again(farm)
+    assert farm.herd.failures == 0
+
+
+def test_a_server_that_died_while_it_submitted_submits_again(farm: Farm) -> None:
+    farm.take("w1", 1)
+    gone_after_work(farm)
+    [_] = farm.service.wanted()
+    farm.service.plan(farm.request, Wave(0, "n", "d", 2))
+    farm.restart()
+    farm.service.tick()
+    assert [wanted.workers for wanted in farm.service.wanted()] == [2]
+
+
+def test_workers_that_never_called_are_not_submitted_again(farm: Farm) -> None:
     farm.heed(GONE, times=2)
-    [(request, how)] = farm.service.take_ended()
-    assert (request.id, how.unstarted, how.given_up) == (farm.request, True, True)
-    assert farm.service.take_ended() == []
+    assert farm.service.wanted() == []
+    assert "no worker has called" in farm.errors[0]
+
+
+def test_a_request_that_ended_while_its_workers_were_submitted(farm: Farm) -> None:
+    farm.take("w1", 1)
+    gone_after_work(farm)
+    [_] = farm.service.wanted()
+    wave = farm.service.plan(farm.request, Wave(0, "n", "d", 2))
+    farm.storage.end_pending(farm.request, Kind.CANCELLED, "cancelled")
+    farm.service.tick()
+    assert not farm.service.submitted(farm.request, replace(wave, job="13"))
+    farm.service.not_submitted(farm.request, wave.number, "no", True)
+
+
+# Workers with more
+
+
+def test_a_task_that_needs_more_waits_for_workers_that_have_it(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 3, workers=1, on_oom="2x")
+    farm.take("w1", 1)
+    assert farm.exchange("w1", 1, {1: b"out of memory"}, kind=Kind.MEMORY).header["tasks"] == [[2, 1]]
+    [wanted] = farm.service.wanted()
+    assert (wanted.workers, wanted.level) == (1, 1)
+    wave = farm.service.plan(farm.request, Wave(0, "n", "d", 1, 1))
+    assert farm.exchange("w1", 3, holding=[2]).header["tasks"] == [[3, 1]]
+    reply = farm.exchange("raised", 1, wave=wave.number)  # it calls before its submission has returned
+    assert reply.header["tasks"] == [[1, 2]]
+    farm.service.submitted(farm.request, replace(wave, job="13"))
+    assert farm.service.wanted() == []
+
+
+def test_what_a_task_needs_is_known_after_a_restart(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 3, workers=1, on_oom="2x")
+    farm.take("w1", 1)
+    farm.exchange("w1", 0, {1: b"out of memory"}, kind=Kind.MEMORY)
+    farm.submit(1, level=1)
+    farm.restart()
+    farm.now += LEASE + 1
+    farm.service.tick()  # nothing is doubtful for ever
+    farm.now += LEASE + 1
+    farm.service.tick()
+    assert farm.take("w1", 1) == [2]
+    assert farm.take("w1", 1, [2]) == [3]
+    assert farm.exchange("raised", 1, wave=2).header["tasks"] == [[1, 3]]
+
+
+def test_a_request_whose_last_tasks_nobody_can_run_ends(storage: Storage) -> None:
+    """A worker that has not enough waits, and would do so for ever."""
+    farm = Farm(storage, [b"1"], workers=1, on_oom="2x", resubmissions=0)
+    farm.take("w1", 1)
+    farm.exchange("w1", 1, {1: b"out of memory"}, kind=Kind.MEMORY)
+    farm.service.tick()
+    [error] = farm.errors
+    assert "tasks need more than their workers had" in error
+
+
+# The breaker
+
+
+def fail(farm: Farm, tasks: Sequence[int], line: int = 1) -> Reply:
+    error = b'ValueError: no\n  File "f.py", line %d, in f\n' % line
+    return farm.exchange("w1", 0, dict.fromkeys(tasks, error), kind=Kind.RAISED)
+
+
+@fault("alike", "the first 20 tasks fail alike", promise="the rest is not run, and says so")
+def test_when_the_first_tasks_fail_alike_the_rest_is_not_run(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    fail(farm, range(1, 20))
+    assert len(farm.errors) == 19
+    assert fail(farm, [20]).header["stop"]
+    assert farm.state == RequestState.ENDED
+    assert farm.errors[20:] == ["not run: the first 20 tasks failed alike: ValueError at line 1 of f.py, in f"] * 80
+    assert storage.retry(farm.request, {}, failed=False) == 80
+
+
+def test_reports_that_are_repeated_do_not_count_twice(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    for _ in range(3):
+        fail(farm, range(1, 12))
+    assert len(farm.errors) == 11
+
+
+@pytest.mark.parametrize("options", [{"fail_fast": 0}, {}])
+def test_a_success_or_a_user_switches_the_breaker_off(storage: Storage, options: dict[str, Any]) -> None:
+    farm = Farm(storage, [b""] * 100, **options)
+    if not options:
+        farm.exchange("w1", 0, {100: b"result"})
+    fail(farm, range(1, 50))
+    assert len(farm.errors) == 49
+
+
+def test_what_was_decided_before_a_restart_is_not_decided_again(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    farm.exchange("w1", 0, {100: b"result"})
+    farm.restart()
+    fail(farm, range(1, 50))
+    assert len(farm.errors) == 49
+
+
+# Cancelled, and tried again
+
+
+def cancel(farm: Farm) -> int:
+    """As another process does it."""
+    with Storage(farm.storage.dbfile) as other:
+        return other.end_pending(farm.request, Kind.CANCELLED, "cancelled by its user")
+
+
+@pytest.mark.parametrize("ticks", [True, False])
+@fault("cancel", "workers of a cancelled request", promise="they are sent away; what they bring changes nothing")
+def test_a_cancelled_request_sends_its_workers_away(farm: Farm, ticks: bool) -> None:
+    farm.take("w1", 2)
+    assert cancel(farm) == 10
+    if ticks:
+        farm.service.tick()
+        assert farm.service.herds == {}
+    reply = farm.exchange("w1", 1, {1: b"late"})
+    assert (reply.status, reply.text) == (410, "the request has ended")
+    assert farm.storage.progress(farm.request).cancelled == 10
+    [(_, [wave], waiting)] = farm.service.left_over()
+    assert (wave.job, waiting) == ("12", True)
+
+
+@pytest.mark.parametrize("ticks", [True, False])
+def test_a_request_that_is_begun_again_is_another_one(farm: Farm, ticks: bool) -> None:
+    """Even if it was cancelled, cleared and tried again between two ticks."""
+    farm.take("w1", 2)
+    cancel(farm)
+    with Storage(farm.storage.dbfile) as other:
+        assert other.step(farm.request, "clear")
+        assert other.retry(farm.request, {"lease": 1.0}, failed=False) == 10
+    if ticks:
+        farm.service.tick()
+    farm.submit(2)
+    farm.service.tick()
+    assert farm.exchange("new", 1, wave=2).header["tasks"] == [[1, 2]]
+    assert farm.herd.queue.lease == 1.0
+    assert set(farm.herd.waves) == {2}
+
+
+def test_no_task_is_leased_of_which_the_user_said_that_it_is_cancelled(farm: Farm) -> None:
+    farm.take("w1", 1)
+    cancel(farm)
+    assert farm.exchange("w2", 1).status == 410
+
+
+# What a server knows that takes over
+
+
+def test_a_server_that_takes_over_knows_the_same_past(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 6, workers=3, retries=5, retry_delay=0.0, on_oom="2x")
+    for kind in (Kind.RAISED, Kind.INTERRUPTED, Kind.TIMEOUT, Kind.MEMORY):
+        for index, attempt in farm.exchange("w1", 2).header["tasks"]:
+            farm.exchange("w1", 0, {index: b"why"}, kind=kind, attempt=attempt)
+    farm.take("w2", 1)
+    farm.now += LEASE + 1
+    farm.exchange("w1", 0)
+    farm.service.tick()
+    known = farm.herd.queue.past
+    assert len(known) > 1
+    assert {kind for _, _, kind, _ in farm.history} > {Kind.LOST, Kind.RAISED, Kind.MEMORY}
+    farm.restart()
+    assert farm.herd.queue.past == known
+
+
+def test_doubtful_tasks_that_nobody_names_are_counted_as_attempts(farm: Farm) -> None:
+    farm.take("w1", 2)
+    farm.restart()
+    farm.service.tick()
+    farm.now += LEASE
+    farm.exchange("w2", 0)
+    farm.service.tick()
+    assert farm.history == []
+    farm.now += 1
+    farm.service.tick()
+    assert farm.history == [(1, 1, Kind.LOST, False), (2, 1, Kind.LOST, False)]
+    assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
+    assert farm.herd.queue.past[1].losses == 0  # nobody's fault
+    known = farm.herd.queue.past
+    farm.restart()
+    assert farm.herd.queue.past == known
+
+
+def test_outcomes_that_a_worker_left_behind_are_collected(farm: Farm) -> None:
+    farm.take("w1", 2)
+    header = {**EXCHANGE, "worker": "w1", "want": 0, "outcomes": [[1, 1, 0, 0.5], [99, 1, 0, 0.5]]}
+    for _ in range(2):
+        farm.service.collect(Call(farm.request, "exchange", header, [b"result", b"", b"", b""]))
+    assert farm.storage.get_results(farm.request) == [(b"args 1", b"result")]
+
+
+@fault((13, 46), "outcomes that were left in files come after the request has ended", promise="they change nothing")
+def test_what_is_collected_of_a_request_that_has_ended_changes_nothing(farm: Farm) -> None:
+    cancel(farm)
+    header = {**EXCHANGE, "outcomes": [[1, 1, 0, 0.5]]}
+    farm.service.collect(Call(farm.request, "exchange", header, [b"result", b""]))
+    assert farm.storage.count_results(farm.request) == 0
+
+
+# What its user hears
+
+
+def test_a_note_goes_when_a_worker_is_heard_again(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.heed(JobStatus(running=frozenset({"1"})))
+    farm.now += LEASE + 1
+    farm.service.tick()
+    farm.now += UNREACHED + 1
+    farm.heed(JobStatus(running=frozenset({"2"})))
+    farm.service.tick()
+    assert "no longer any has reached https://here:1" in farm.note
+    farm.exchange("w1", 0, holding=[1])
+    assert farm.note == ""
+
+
+def test_a_scheduler_that_does_not_answer_is_named(farm: Farm) -> None:
+    farm.service.unanswered(farm.request, "ignored: nobody knows the request yet")
+    farm.service.tick()
+    farm.service.unanswered(farm.request, "no route to host")
+    farm.service.unanswered(farm.request, "later")
+    farm.now += UNREACHED + 1
+    farm.service.tick()
+    assert farm.note.startswith("the scheduler has not answered since ")
+    assert farm.note.endswith(": no route to host")
+    farm.heed(JobStatus(pending=2))
+    farm.service.puzzle(farm.request, "no free slots")
+    farm.service.tick()
+    assert farm.note == "2 workers wait in the queue of this machine (array job 12): no free slots"
+
+
+@fault(
+    "no workers",
+    "workers that run and cannot reach the server for ten minutes",
+    promise="the tasks end with an error that names the address",
+)
+def test_workers_that_run_and_reach_nothing_for_long_end_the_request(farm: Farm) -> None:
+    running = JobStatus(running=frozenset({"1", "2"}))
+    farm.heed(running)
+    farm.now += UNREACHABLE - 30
+    farm.heed(running)
+    farm.service.tick()
+    assert farm.errors == []
+    farm.heed(running)
+    assert farm.errors[0].startswith("not run: for 600 s 2 workers run, but none has reached https://here:1")
+
+
+def test_a_request_whose_maker_ended_before_it_was_submitted(storage: Storage) -> None:
+    options = {"lease": LEASE, "submitter": ["here", 7]}
+    request = storage.new_request(b"", b"", [b""], form=form(), options=options)
+    planned = storage.new_wave(request, Wave(0, "n", "d", 1))
+    service = Service(storage, lambda: 0.0)
+    assert service.unsubmitted() == [(storage.get_request(request), ("here", 7), (planned,))]
+    service.abandon(request)
+    assert storage.get_request(request).state == RequestState.ENDED
+    assert service.unsubmitted() == []
+    service.abandon(request)
+    service.abandon(4711)
+
+
+def test_an_array_job_that_was_told_another_address(farm: Farm) -> None:
+    farm.service.tick()
+    [watched] = farm.service.watched()
+    farm.service.moved(farm.request, replace(watched.waves[0], urls=("https://here:2",)))
+    [watched] = farm.service.watched()
+    assert [wave.urls for wave in watched.waves] == [("https://here:2",)]
+    assert farm.storage.waves(farm.request)[0].urls == ("https://here:2",)
 
 
 # Whatever a worker says
 
 
+@fault(13, "outcomes for a request that was removed", promise="the worker is sent away; nothing is stored")
 def test_the_workers_of_a_request_that_was_removed_are_sent_away(farm: Farm) -> None:
     """As after Ctrl-C in a submission: the array job may have been submitted all the same."""
     farm.exchange("w1", 1)
@@ -426,7 +1202,7 @@ def test_the_workers_of_a_request_that_was_removed_are_sent_away(farm: Farm) -> 
         assert reply.status != 200 or reply.header["stop"]
     farm.heed(GONE, times=3)
     farm.service.tick()
-    farm.service.take_ended()
+    assert farm.service.left_over() == []
 
 
 def test_the_token_of_no_request(farm: Farm) -> None:
@@ -435,8 +1211,19 @@ def test_the_token_of_no_request(farm: Farm) -> None:
         assert farm.service.token(unknown) is None
 
 
-EXCHANGE = {"worker": "w", "host": "h", "element": "1", "call": 1, "want": 1, "holding": [], "outcomes": []}
-JOIN = {"worker": "w", "host": "h", "element": "1", "protocol": PROTOCOL, "python": describe_python()}
+EXCHANGE = {
+    "worker": "w",
+    "host": "h",
+    "pid": 7,
+    "element": "1",
+    "wave": 1,
+    "call": 1,
+    "want": 1,
+    "holding": [],
+    "outcomes": [],
+    "leaving": None,
+}
+JOIN = {"worker": "w", "host": "h", "element": "1", "wave": 1, "protocol": PROTOCOL, "python": describe_python()}
 NUMBERS = st.integers() | st.floats() | st.booleans() | st.sampled_from([1, 2, 10, 11, 0, -1, 2**31, 2**63, 10**400])
 SCALARS = st.none() | NUMBERS | st.text(st.characters(exclude_categories=()), max_size=9)
 JSON = st.recursive(
@@ -444,15 +1231,16 @@ JSON = st.recursive(
 )
 INDEXES = st.sampled_from([1, 2, 3, 10, 10, 11, 0, -1, True, 2.0, 2**63])
 ATTEMPTS = st.sampled_from([1, 1, 1, 2, 0, 2**31, True, 1.0])
-KINDS = st.sampled_from([0, 0, 1, 2, True, 1.0, "0"])
+KINDS = st.sampled_from([0, 0, 1, 2, 3, 4, 5, 6, -1, True, 1.0, "0"])
 ENTRIES = st.lists(st.tuples(INDEXES, ATTEMPTS, KINDS, NUMBERS), max_size=2)
 BLOBS = st.binary(max_size=5) | st.builds(io.BytesIO, st.binary(max_size=5))
 
 
+@fault(23, "headers of any JSON", promise="400 or an answer, never an exception")
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(verb=st.sampled_from(["join", "exchange"]), data=st.data())
 def test_no_header_is_an_exception(storage: Storage, verb: str, data: st.DataObject) -> None:
-    farm = Farm(storage, [b""] * 10)
+    farm = Farm(storage, [b""] * 10, **data.draw(st.sampled_from([{}, {"retries": 1}, {"on_oom": "2x"}])))
     header: dict[str, Any] = dict(EXCHANGE if verb == "exchange" else JOIN)
     blobs: list[Any] = []
     if verb == "exchange" and data.draw(st.booleans()):
@@ -475,7 +1263,7 @@ def answer(farm: Farm, verb: str, header: dict[str, Any], blobs: list[Any]) -> N
     assert (progress.done, progress.failed) == (len(results), len(errors))
     left = sum(last - first + 1 for first, last in farm.storage.pending(farm.request))
     herd = farm.service.herds.get(farm.request)
-    assert left == (herd.queue.ready + herd.queue.leased if herd else left and 10)
+    assert left == (herd.queue.size if herd else left and 10)
 
 
 MALFORMED: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
@@ -490,7 +1278,8 @@ MALFORMED: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         [io.BytesIO(b"r"), b""] * 2,
     ),
     "too few blobs": ("exchange", {"outcomes": [[1, 1, 0, 0.1]]}, [b"r"]),
-    "an unknown kind": ("exchange", {"outcomes": [[1, 1, 2, 0.1]]}, [b"r", b""]),
+    "an unknown kind": ("exchange", {"outcomes": [[1, 1, 6, 0.1]]}, [b"r", b""]),
+    "a kind below all": ("exchange", {"outcomes": [[1, 1, -1, 0.1]]}, [b"r", b""]),
     "a list for a kind": ("exchange", {"outcomes": [[1, 1, [], 0.1]]}, [b"r", b""]),
     "outcomes that are no list": ("exchange", {"outcomes": 7}, []),
     "outcomes of text": ("exchange", {"outcomes": ["abcd"]}, [b"r", b""]),
@@ -499,13 +1288,25 @@ MALFORMED: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "true for want": ("exchange", {"want": True}, []),
     "the call before the first": ("exchange", {"call": 0}, []),
     "holding one number": ("exchange", {"holding": [1]}, []),
-    "an attempt beyond all": ("exchange", {"holding": [[1, 2**31]]}, []),
+    "holding no run": ("exchange", {"holding": [[1, 1]]}, []),
+    "holding a run that goes down": ("exchange", {"holding": [[2, 1, 1]]}, []),
+    "holding more than a worker can": ("exchange", {"holding": [[1, MAX_HELD + 1, 1]]}, []),
+    "an attempt beyond all": ("exchange", {"holding": [[1, 1, 2**31]]}, []),
+    "leaving without a time": ("exchange", {"leaving": {"reason": "qdel"}}, []),
+    "leaving without a reason": ("exchange", {"leaving": {"seconds": 1}}, []),
+    "leaving in no time": ("exchange", {"leaving": {"reason": "qdel", "seconds": float("nan")}}, []),
+    "leaving before": ("exchange", {"leaving": {"reason": "qdel", "seconds": -1}}, []),
+    "leaving as a number": ("exchange", {"leaving": 7}, []),
+    "a wave that is a text": ("exchange", {"wave": "1"}, []),
+    "a wave that is true": ("exchange", {"wave": True}, []),
+    "a wave beyond all": ("exchange", {"wave": 10**30}, []),
     "no worker": ("exchange", {"worker": ""}, []),
     "a worker that is a number": ("join", {"worker": 7}, []),
     "a worker of many letters": ("join", {"worker": "w" * 65}, []),
 }
 
 
+@fault(23, "calls with wrong types, ranges or lengths", promise="400 with what was wrong; nothing is stored")
 @pytest.mark.parametrize("case", MALFORMED)
 def test_what_is_malformed_is_refused(farm: Farm, case: str) -> None:
     verb, change, blobs = MALFORMED[case]

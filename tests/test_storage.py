@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 
 from sheepdog import storage as storage_module
 from sheepdog.errors import RequestNotFound, StorageError
-from sheepdog.model import Outcome, Progress, State, StoredBlob
+from sheepdog.model import Kind, Outcome, Progress, RequestState, State, StoredBlob, Wave
 from sheepdog.storage import Storage
+
+from .faults import fault
 
 LARGE = 20_000_000
 
@@ -31,6 +34,10 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 
 def request_of(storage: Storage, count: int) -> int:
     return storage.new_request(b"f", b"ns", [b"args %d" % number for number in range(1, count + 1)])
+
+
+def unfinished(storage: Storage) -> list[int]:
+    return storage.requests(RequestState.NEW, RequestState.SUBMITTED)
 
 
 def python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -56,12 +63,17 @@ def test_any_bytes_come_back_as_they_were(
         (function, namespace, each) for each in args
     ]
     values = data.draw(st.lists(st.binary(), min_size=len(args), max_size=len(args)))
-    states = data.draw(st.lists(st.sampled_from(State), min_size=len(args), max_size=len(args)))
-    for index, (value, state) in enumerate(zip(values, states, strict=True), 1):
-        {State.DONE: storage.store_result, State.FAILED: storage.store_error}[state](request, index, value)
-    ended = list(zip(args, values, states, strict=True))
-    assert storage.get_results(request) == [(a, v) for a, v, state in ended if state == State.DONE]
-    assert storage.get_errors(request) == [(a, v) for a, v, state in ended if state == State.FAILED]
+    kinds = data.draw(st.lists(st.sampled_from(Kind), min_size=len(args), max_size=len(args)))
+    outcomes = [Outcome(index, kind, value) for index, (kind, value) in enumerate(zip(kinds, values, strict=True), 1)]
+    assert storage.store_outcomes(request, outcomes) == []
+    ended = list(zip(args, values, kinds, strict=True))
+    assert storage.get_results(request) == [(a, v) for a, v, kind in ended if kind == Kind.RESULT]
+    assert storage.get_errors(request) == [(a, v) for a, v, kind in ended if kind != Kind.RESULT]
+    assert list(storage.tasks(request)) == [(a, kind, v) for a, v, kind in ended]
+    count = {state: sum(1 for kind in kinds if kind.state == state) for state in State}
+    progress = storage.progress(request)
+    assert (progress.done, progress.failed) == (count[State.DONE], count[State.FAILED])
+    assert progress.cancelled == count[State.CANCELLED]
 
 
 def test_results_come_in_order_with_gaps_or_without(storage: Storage) -> None:
@@ -93,17 +105,18 @@ def test_counts(storage: Storage) -> None:
     assert storage.progress(request) == Progress(5, 2, 1)
 
 
+@fault(12, "a second outcome of a task", promise="the first stays as it is")
 def test_a_second_outcome_of_a_task_changes_nothing(storage: Storage) -> None:
     request = request_of(storage, 2)
     storage.store_result(request, 1, b"first")
     storage.store_result(request, 1, b"second")
     storage.store_error(request, 1, b"third")
-    both = [Outcome(2, State.FAILED, b"e"), Outcome(2, State.DONE, b"r"), Outcome(2, State.FAILED, io.BytesIO(b"x"))]
-    assert storage.store_outcomes(request, both) == 1
-    assert storage.store_outcomes(request, both) == 0
+    both = [Outcome(2, Kind.RAISED, b"e"), Outcome(2, Kind.RESULT, b"r"), Outcome(2, Kind.DIED, io.BytesIO(b"x"))]
+    assert storage.store_outcomes(request, both) == [2, 2]
+    assert storage.store_outcomes(request, both) == [2, 2, 2]
     assert storage.get_results(request) == [(b"args 1", b"first")]
     assert storage.count_results_and_errors(request) == 2
-    assert storage.unfinished() == []
+    assert unfinished(storage) == []
 
 
 def test_requests_do_not_mix(storage: Storage) -> None:
@@ -135,6 +148,7 @@ METHODS_OF_REQUESTS = [
     "results",
     "tasks",
     "errors",
+    "attempts",
 ]
 
 
@@ -143,7 +157,7 @@ def test_an_unknown_request_is_a_value_error(storage: Storage, unknown: int) -> 
     request_of(storage, 1)
     for method in METHODS_OF_REQUESTS:
         with pytest.raises(ValueError, match="there is no request"):
-            getattr(storage, method)(unknown)
+            list(getattr(storage, method)(unknown))
 
 
 @pytest.mark.parametrize("unknown", [0, -1, 3, 2**32, 2**32 + 1, 2**70])
@@ -160,12 +174,13 @@ def test_an_unknown_task_is_a_value_error(storage: Storage, unknown: int) -> Non
     assert storage.count_results_and_errors(request) == 0
 
 
+@fault(13, "outcomes of which one cannot be stored", promise="all of a call are stored, or none")
 @pytest.mark.parametrize("value", [b"small", b"large" * 3_000_000], ids=["small", "large"])
 def test_outcomes_are_stored_all_or_none(storage: Storage, value: bytes) -> None:
     request = request_of(storage, 2)
     with storage.transaction(), pytest.raises(RequestNotFound):  # as when the server goes on with others' calls
         storage.store_outcomes(
-            request, [Outcome(1, State.DONE, io.BytesIO(value)), Outcome(3, State.DONE, b"of no task")]
+            request, [Outcome(1, Kind.RESULT, io.BytesIO(value)), Outcome(3, Kind.RESULT, b"of no task")]
         )
     assert storage.count_results(request) == len(storage.get_results(request)) == 0
     assert storage.pending(request) == [(1, 2)]
@@ -173,7 +188,7 @@ def test_outcomes_are_stored_all_or_none(storage: Storage, value: bytes) -> None
 
 def test_a_run_time_that_is_no_number_loses_no_outcome(storage: Storage) -> None:
     request = request_of(storage, 1)
-    storage.store_outcomes(request, [Outcome(1, State.DONE, b"x", seconds=float("nan"))])
+    storage.store_outcomes(request, [Outcome(1, Kind.RESULT, b"x", seconds=float("nan"))])
     assert storage.get_results(request) == [(b"args 1", b"x")]
 
 
@@ -192,7 +207,7 @@ def test_large_values_go_through_files(storage: Storage) -> None:
     assert b"".join(storage.chunks(blob)) == value
     with tempfile.TemporaryFile() as file:
         file.write(value)
-        assert storage.store_outcomes(request, [Outcome(1, State.DONE, file)]) == 1
+        assert storage.store_outcomes(request, [Outcome(1, Kind.RESULT, file)]) == []
     assert storage.get_results(request) == [(value, value)]
 
 
@@ -218,7 +233,7 @@ def test_args_that_raise_leave_nothing(storage: Storage) -> None:
 
     with pytest.raises(KeyError):
         storage.new_request(b"f", b"", args())
-    assert storage.unfinished() == []
+    assert unfinished(storage) == []
     assert request_of(storage, 1) == 1
 
 
@@ -235,7 +250,7 @@ def test_others_can_write_while_args_are_drawn(storage: Storage) -> None:
 def test_a_request_without_tasks_has_ended(storage: Storage) -> None:
     request = storage.new_request(b"f", b"", [])
     assert storage.progress(request).finished
-    assert storage.unfinished() == []
+    assert unfinished(storage) == []
     assert storage.pending(request) == []
     assert storage.get_tasks_with_results(request) == []
 
@@ -244,12 +259,12 @@ def test_what_is_known_of_a_request(storage: Storage) -> None:
     request = storage.new_request(b"f", b"", [b"1", b"2"], name="n", form={"magic": "x"}, options={"lease": 3.0})
     stored = storage.get_request(request)
     assert (stored.name, stored.form, stored.tasks) == ("n", {"magic": "x"}, 2)
-    assert (stored.job, stored.submitted, stored.leased) == ("", None, 0)
-    storage.set_submitted(request, "12", "/home/x", 7, ["https://a:1"])
+    assert (stored.state, stored.submitted, stored.leased, stored.gave_up) == (RequestState.NEW, None, 0, False)
     storage.set_leased(request, 2)
+    storage.set_gave_up(request)
+    storage.set_options(request, {"lease": 4.0})
     stored = storage.get_request(request)
-    assert (stored.job, stored.directory, stored.workers, stored.leased) == ("12", "/home/x", 7, 2)
-    assert stored.options == {"lease": 3.0, "urls": ["https://a:1"]}
+    assert (stored.leased, stored.gave_up, stored.options) == (2, True, {"lease": 4.0})
     other = storage.get_request(request_of(storage, 1))
     assert len(stored.token) == 64
     assert stored.token != other.token
@@ -268,16 +283,16 @@ def test_pending_tasks_are_ranges_and_can_be_ended_together(storage: Storage) ->
     for index in (1, 4, 5, 8):
         storage.store_result(request, index, b"r")
     assert storage.pending(request) == [(2, 3), (6, 7), (9, 9)]
-    assert storage.fail_pending(request, "the job is gone") == 5
+    assert storage.end_pending(request, Kind.NOT_RUN, "the job is gone") == 5
     assert storage.pending(request) == []
     assert [outcome.task for _, outcome in storage.errors(request)] == [2, 3, 6, 7, 9]
     assert {outcome.value for _, outcome in storage.errors(request)} == {b"the job is gone"}
-    assert storage.fail_pending(request, "again") == 0
+    assert storage.end_pending(request, Kind.NOT_RUN, "again") == 0
 
 
 def test_an_error_keeps_what_is_known_of_it(storage: Storage) -> None:
     request = request_of(storage, 1)
-    outcome = Outcome(1, State.FAILED, b"why", attempt=3, host="node", seconds=2.5, output=b"said")
+    outcome = Outcome(1, Kind.RAISED, b"why", attempt=3, host="node", seconds=2.5, output=b"said", attempts=4)
     storage.store_outcomes(request, [outcome])
     assert list(storage.errors(request)) == [(b"args 1", outcome)]
 
@@ -321,6 +336,7 @@ def test_the_file_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
     assert modes == dict.fromkeys(["db", "db-shm", "db-wal"], 0o600)
 
 
+@fault(54, "a database of a newer version", promise="it is refused with what to do, and left alone")
 def test_a_newer_schema_is_refused(storage: Storage) -> None:
     storage.db.execute(f"PRAGMA user_version = {len(storage_module.MIGRATIONS) + 1}")
     storage.close()
@@ -330,6 +346,31 @@ def test_a_newer_schema_is_refused(storage: Storage) -> None:
     assert Path(storage.dbfile).read_bytes() == before
 
 
+@fault(54, "a database of an older version", promise="it is brought up to date, and nothing in it is lost")
+def test_an_older_schema_is_brought_up_to_date(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_of(storage, 2)
+    storage.store_result(request, 1, b"r")
+    storage.close()
+    script = "CREATE TABLE later (x); INSERT INTO later SELECT value FROM outcome"
+    monkeypatch.setattr(storage_module, "MIGRATIONS", (*storage_module.MIGRATIONS, script))
+    assert storage.db.execute("SELECT x FROM later").fetchall() == [(b"r",)]
+    assert storage.get_tasks_with_results(request) == [(b"args 1", b"r"), (b"args 2", None)]
+
+
+@fault(54, "bringing an older database up to date fails halfway", promise="an error; the database stays as it was")
+def test_a_step_to_a_newer_schema_is_all_or_nothing(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_of(storage, 1)
+    storage.close()
+    script = "CREATE TABLE later (x); INSERT INTO nosuch VALUES (1)"
+    with monkeypatch.context() as newer:
+        newer.setattr(storage_module, "MIGRATIONS", (*storage_module.MIGRATIONS, script))
+        with pytest.raises(StorageError, match="nosuch"):
+            storage.initdb()
+    assert storage.get_request(request).tasks == 1
+    assert storage.db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'later'").fetchone() == (0,)
+
+
+@fault(16, "a database of another program", promise="it is refused and left alone")
 def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "firefox"
     connection = sqlite3.connect(file)
@@ -341,6 +382,7 @@ def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+@fault(16, "a file whose header is no database's", promise="it is refused and left alone")
 def test_what_is_not_a_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "thesis.txt"
     file.write_text("It is a truth universally acknowledged\n" * 100)
@@ -350,12 +392,43 @@ def test_what_is_not_a_database_is_refused_and_left_alone(tmp_path: Path) -> Non
     assert file.read_bytes() == before
 
 
+MAKE = """
+import sys
+from pathlib import Path
+from sheepdog.errors import StorageError
+from sheepdog.storage import Storage
+lines = Path("/proc/self/mountinfo").read_text() + f"1 1 0:1 / {sys.argv[1]} rw - {sys.argv[2]} server:/home rw\\n"
+read = Path.read_text
+Path.read_text = lambda path, **options: lines if str(path) == "/proc/self/mountinfo" else read(path, **options)
+try:
+    Storage(sys.argv[1] + "/sheepdog.sqlite").initdb()
+except StorageError as error:
+    print(error)
+"""
+
+
+@fault(17, "the database would lie on a network file system", promise="refused, with the reason, before it is made")
+@pytest.mark.parametrize("kind", ["nfs4", "lustre", "fuse.sshfs"])
+def test_a_network_file_system_is_refused(tmp_path: Path, kind: str) -> None:
+    """The list of mounts is made up: to mount one takes a server."""
+    done = python(MAKE, tmp_path, kind)
+    assert done.stderr == ""
+    assert done.stdout == (
+        f"{tmp_path}/sheepdog.sqlite would lie on a network file system ({kind}), where SQLite may lose data: "
+        "choose a dbfile on a disk of this machine, with the option dbfile\n"
+    )
+    assert not (tmp_path / "sheepdog.sqlite").exists()
+    assert python(MAKE, tmp_path, "ext4").stdout == ""
+    assert (tmp_path / "sheepdog.sqlite").exists()
+
+
 @pytest.mark.parametrize("path", ["/proc/db", "/nonexistent/db", "/dev/null/db", "/proc"])
 def test_where_no_file_can_be_made(path: str) -> None:
     with pytest.raises(StorageError, match=f"{path} cannot be written .* choose a dbfile"):
         Storage(path).initdb()
 
 
+@fault(16, "a database with overwritten pages", promise="an error that names the file; no wrong result")
 def test_a_damaged_database_is_a_storage_error_whatever_is_asked(tmp_path: Path) -> None:
     file = tmp_path / "db"
     with Storage(file) as storage:
@@ -383,6 +456,11 @@ print(storage.count_results(request) == len(storage.get_results(request)) > 0)
 """
 
 
+@fault(
+    (15, "disk full"),
+    "the disk is full in the midst of storing",
+    promise="an error that says so; what was stored before is whole",
+)
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"]).returncode != 0,
     reason="needs a file system of its own",
@@ -409,6 +487,11 @@ for _ in range(25):
 """
 
 
+@fault(
+    ("two clients", "database locked"),
+    "processes that write one database at once",
+    promise="each waits for its turn; all is stored",
+)
 def test_processes_that_make_and_write_one_database_at_once(tmp_path: Path) -> None:
     file = tmp_path / "db"
     writers = [
@@ -421,10 +504,13 @@ def test_processes_that_make_and_write_one_database_at_once(tmp_path: Path) -> N
         writer.stdin.flush()
     assert [writer.communicate()[1] for writer in writers] == [""] * 4
     with Storage(file) as storage:
-        assert storage.unfinished() == list(range(1, 101))
+        assert unfinished(storage) == list(range(1, 101))
         assert all(storage.get_results(id) == [(b"1", b"%d" % id)] for id in range(1, 101))
 
 
+@fault(
+    (1, "power loss"), "kill -9 in the midst of a transaction", promise="what was committed is there, and nothing else"
+)
 def test_a_process_that_is_killed_in_the_midst_of_writing_leaves_what_it_had_committed(tmp_path: Path) -> None:
     script = """
 import os, sys
@@ -440,3 +526,122 @@ with storage.transaction():
     with Storage(tmp_path / "db") as storage:
         assert storage.get_tasks_with_results(1) == [(b"1", b"r"), (b"2", None)]
         assert storage.count_results(1) == 1
+
+
+# Waves
+
+
+def test_waves_are_numbered_and_kept(storage: Storage) -> None:
+    request, other = request_of(storage, 2), request_of(storage, 1)
+    first = storage.new_wave(request, Wave(0, "n", "d", 7, urls=("https://a:1",)))
+    second = storage.new_wave(request, Wave(0, "m", "e", 3, level=2))
+    assert (first.number, second.number, storage.new_wave(other, first).number) == (1, 2, 1)
+    assert storage.waves(request) == [first, second]
+    submitted = replace(first, job="12", directory="/home/x", workers=6)
+    assert storage.set_submitted(request, submitted)
+    assert storage.get_request(request).state == RequestState.SUBMITTED
+    when = storage.get_request(request).submitted
+    assert storage.set_submitted(request, replace(second, job="13"))
+    assert storage.get_request(request).submitted == when
+    storage.set_urls(request, 1, ["https://b:2"])
+    storage.end_wave(request, 2)
+    first, second = storage.waves(request)
+    assert first == replace(submitted, urls=("https://b:2",))
+    assert second.job == "13"
+    assert second.ended is not None
+
+
+def test_the_array_job_of_a_request_that_has_ended_is_not_waited_for(storage: Storage) -> None:
+    request = request_of(storage, 1)
+    wave = storage.new_wave(request, Wave(0, "n", "d", 1))
+    storage.end_pending(request, Kind.CANCELLED, "cancelled")
+    assert not storage.set_submitted(request, replace(wave, job="12"))
+    assert storage.get_request(request).state == RequestState.ENDED
+
+
+# Attempts, cancelled and begun again
+
+
+def test_an_attempt_is_kept_once(storage: Storage) -> None:
+    request = request_of(storage, 3)
+    attempt = Outcome(2, Kind.RAISED, b"why", 1, "node", 2.5, b"said")
+    assert storage.store_attempts(request, [attempt, attempt]) == [True, False]
+    assert storage.store_attempts(request, [attempt._replace(value=b"again")]) == [False]
+    noted = Outcome(1, Kind.LOST, b"lost", 3)
+    assert storage.store_attempts(request, [noted], counts=False) == [True]
+    assert list(storage.attempts(request)) == [(noted, False), (attempt, True)]
+    storage.store_result(request, 2, b"r")
+    assert list(storage.attempts(request)) == [(noted, False), (attempt, True)]
+    assert list(storage.attempts(request, pending=True)) == [(noted, False)]
+
+
+def test_tasks_that_are_ended_together_tell_how_often_they_may_have_been_begun(storage: Storage) -> None:
+    request = request_of(storage, 4)
+    storage.set_leased(request, 2)
+    storage.store_attempts(request, [Outcome(2, Kind.LOST, b"", 3), Outcome(3, Kind.LOST, b"", 1)])
+    storage.end_pending(request, Kind.CANCELLED, "cancelled")
+    assert [outcome.attempts for _, outcome in storage.errors(request)] == [1, 4, 1, 0]
+
+
+def ended_request(storage: Storage) -> int:
+    """Its tasks: a result, an error, never run, cancelled."""
+    request = request_of(storage, 4)
+    storage.set_leased(request, 4)
+    storage.store_attempts(request, [Outcome(2, Kind.LOST, b"lost", 1)])
+    kinds = [Kind.RESULT, Kind.RAISED, Kind.NOT_RUN, Kind.CANCELLED]
+    values = [Outcome(index, kind, kind.name.encode(), attempt=2) for index, kind in enumerate(kinds, 1)]
+    storage.store_outcomes(request, values)
+    return request
+
+
+@pytest.mark.parametrize(("failed", "pending"), [(False, [(3, 4)]), (True, [(2, 4)])])
+def test_what_is_tried_again(storage: Storage, failed: bool, pending: list[tuple[int, int]]) -> None:
+    request = ended_request(storage)
+    before = storage.get_request(request)
+    assert storage.retry(request, {"retries": 7}, failed) == sum(last - first + 1 for first, last in pending)
+    assert storage.pending(request) == pending
+    assert storage.get_results(request) == [(b"args 1", b"RESULT")]
+    assert storage.progress(request) == Progress(4, 1, 0 if failed else 1)
+    now = storage.get_request(request)
+    assert now.token != before.token
+    assert (now.state, now.options, now.leased, now.gave_up) == (RequestState.NEW, {"retries": 7}, 0, False)
+    history = [(outcome.task, outcome.attempt, outcome.kind, counts) for outcome, counts in storage.attempts(request)]
+    again = [(2, 2, Kind.RAISED, False)] if failed else []
+    others = [(3, 2, Kind.NOT_RUN, False), (4, 2, Kind.CANCELLED, False)]
+    assert history == [(2, 1, Kind.LOST, False), *again, *others]
+
+
+def test_a_retried_request_ends_again_and_its_array_jobs_are_over(storage: Storage) -> None:
+    request = ended_request(storage)
+    storage.new_wave(request, Wave(0, "n", "d", 1))
+    storage.retry(request, {}, failed=True)
+    assert storage.waves(request)[0].ended is not None
+    storage.store_outcomes(request, [Outcome(index, Kind.RESULT, b"now") for index in (2, 3, 4)])
+    assert storage.get_request(request).state == RequestState.ENDED
+    assert storage.progress(request) == Progress(4, 4, 0)
+
+
+@pytest.mark.parametrize("case", ["has not ended", "has only results"])
+def test_what_cannot_be_tried_again_stays_as_it_is(storage: Storage, case: str) -> None:
+    request = request_of(storage, 2)
+    storage.store_error(request, 1, b"why")
+    if case == "has only results":
+        request = request_of(storage, 1)
+        storage.store_result(request, 1, b"r")
+    before = (storage.get_request(request), list(storage.tasks(request)))
+    assert storage.retry(request, {"retries": 7}, failed=True) == 0
+    assert (storage.get_request(request), list(storage.tasks(request))) == before
+
+
+def test_a_request_without_tasks_is_not_tried_again(storage: Storage) -> None:
+    request = storage.new_request(b"f", b"", [])
+    assert storage.retry(request, {}, failed=True) == 0
+
+
+def test_what_is_not_a_file_is_left_alone(tmp_path: Path) -> None:
+    """Nor is its mode changed: /dev/null would be of no more use to anybody."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path, 0o644)
+    with pytest.raises(StorageError, match="pipe is not a file: choose another dbfile"):
+        Storage(path).initdb()
+    assert path.stat().st_mode & 0o777 == 0o644

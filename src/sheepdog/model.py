@@ -1,19 +1,111 @@
-"""The values that pass between the rooms: requests, outcomes, progress. No I/O."""
+"""The values that pass between the rooms, and the two tables of states that everything about their lives comes from.
+
+No I/O. storage.py guards its statements by the tables, the docs draw them, and a property-based test walks them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from .client import ERROR, RESULT
+from . import client
 
 
 class State(IntEnum):
-    """How a task ended. The numbers are stored, and travel from the worker."""
+    """What a task is doing, or how it ended."""
 
-    DONE = RESULT
-    FAILED = ERROR
+    PENDING = 0
+    RUNNING = 1
+    DONE = 2
+    FAILED = 3
+    CANCELLED = 4
+
+
+class RequestState(IntEnum):
+    """What a request is doing. The numbers are stored."""
+
+    NEW = 0
+    """Stored; its array job is being submitted."""
+    SUBMITTED = 1
+    ENDED = 2
+    """Every task has ended; what is left on the host is to be taken away."""
+    CLOSED = 3
+    """Nothing is left there."""
+
+
+class Kind(IntEnum):
+    """How an attempt of a task ended. The first ones travel from the worker; all are stored."""
+
+    RESULT = client.RESULT
+    RAISED = client.RAISED
+    DIED = client.DIED
+    MEMORY = client.MEMORY
+    TIMEOUT = client.TIMEOUT
+    INTERRUPTED = client.INTERRUPTED
+    LOST = 6
+    """Its worker was lost."""
+    NOT_RUN = 7
+    """It was never run, or is not to run again, for a reason that is not its own."""
+    CANCELLED = 8
+
+    @property
+    def state(self) -> State:
+        """The state of a task whose outcome is of this kind."""
+        return ENDS.get(self, State.FAILED)
+
+
+ENDS = {Kind.RESULT: State.DONE, Kind.CANCELLED: State.CANCELLED}
+
+S = TypeVar("S", State, RequestState)
+
+
+class Transition(NamedTuple, Generic[S]):
+    """A step in a life: what may happen in a state, where that leads, and what it means."""
+
+    before: S
+    event: str
+    after: S
+    meaning: str
+
+
+TASK_STATES: tuple[Transition[State], ...] = (
+    Transition(State.PENDING, "lease", State.RUNNING, "a worker takes it"),
+    Transition(State.RUNNING, "give back", State.PENDING, "the worker has not begun it; no attempt is counted"),
+    Transition(State.RUNNING, "lose", State.PENDING, "the worker is lost; it may have begun"),
+    Transition(State.RUNNING, "repeat", State.PENDING, "the attempt failed, and its cause allows another"),
+    Transition(State.RUNNING, "succeed", State.DONE, "the result is stored"),
+    Transition(State.PENDING, "succeed", State.DONE, "the result of a worker that was believed lost is stored"),
+    Transition(State.RUNNING, "fail", State.FAILED, "the error is stored"),
+    Transition(State.PENDING, "fail", State.FAILED, "it is not run, or lost too many workers; the reason is stored"),
+    Transition(State.RUNNING, "cancel", State.CANCELLED, "its user cancels the request"),
+    Transition(State.PENDING, "cancel", State.CANCELLED, "its user cancels the request"),
+    Transition(State.FAILED, "retry", State.PENDING, "its user wants it again; the error goes into the history"),
+    Transition(State.CANCELLED, "retry", State.PENDING, "its user wants it again"),
+)
+"""The life of a task. There is no way out of DONE: the first result stays."""
+
+REQUEST_STATES: tuple[Transition[RequestState], ...] = (
+    Transition(RequestState.NEW, "submit", RequestState.SUBMITTED, "its array job is in the scheduler's hands"),
+    Transition(RequestState.NEW, "end", RequestState.ENDED, "its tasks end without having been submitted"),
+    Transition(RequestState.SUBMITTED, "end", RequestState.ENDED, "its last task ends"),
+    Transition(RequestState.ENDED, "clear", RequestState.CLOSED, "what was left on the host is gone"),
+    Transition(RequestState.ENDED, "retry", RequestState.NEW, "its user wants tasks again; it gets a new token"),
+    Transition(RequestState.CLOSED, "retry", RequestState.NEW, "its user wants tasks again; it gets a new token"),
+)
+"""The life of a request."""
+
+
+def before(table: Iterable[Transition[S]], event: str) -> list[S]:
+    """Return the states in which something may happen."""
+    return [step.before for step in table if step.event == event]
+
+
+def after(table: Iterable[Transition[S]], event: str) -> S:
+    """Return the state to which something leads."""
+    [state] = {step.after for step in table if step.event == event}
+    return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +119,20 @@ class StoredBlob:
 
 
 class Outcome(NamedTuple):
-    """How a task ended.
+    """How a task, or one attempt of it, ended.
 
-    task is its index; value the serialised result, or the error as text in UTF-8; seconds its run time.
+    task is its index; value the serialised result, or the error as text in UTF-8; seconds its run time; attempts how
+    many were begun until then, as far as is known.
     """
 
     task: int
-    state: State
+    kind: Kind
     value: Any  # bytes, or a binary file if it is large
     attempt: int = 1
     host: str = ""
     seconds: float = 0.0
     output: bytes = b""
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +142,22 @@ class Progress:
     tasks: int
     done: int
     failed: int
+    cancelled: int = 0
     note: str = ""
+
+    @property
+    def ended(self) -> int:
+        """How many tasks have ended."""
+        return self.done + self.failed + self.cancelled
 
     @property
     def finished(self) -> bool:
         """Whether every task has ended."""
-        return self.done + self.failed >= self.tasks
+        return self.ended >= self.tasks
 
     def __str__(self) -> str:
-        return f"{self.done + self.failed}/{self.tasks} results, {self.failed} errors"
+        cancelled = f", {self.cancelled} cancelled" if self.cancelled else ""
+        return f"{self.ended}/{self.tasks} results, {self.failed} errors{cancelled}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +166,52 @@ class Request:
 
     id: int
     name: str
+    state: RequestState
     token: str
     form: dict[str, Any]
     options: dict[str, Any]
     tasks: int
     created: float
     submitted: float | None
-    job: str
-    """The array job's id in the words of its scheduler; empty before submission."""
+    leased: int
+    """The highest index that was ever leased to a worker."""
+    gave_up: bool
+    """Its workers ended before its tasks: what they said is of interest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """An array job of a request. There are several if workers are submitted again; number counts from 1."""
+
+    number: int
+    name: str
     directory: str
     """The directory of the job's files on the host."""
     workers: int
-    """The size of the array job."""
-    leased: int
-    """The highest index that was ever leased to a worker."""
+    level: int = 0
+    """How often the resources were raised for it."""
+    job: str = ""
+    """The array job's id in the words of its scheduler; empty until it is known."""
+    urls: tuple[str, ...] = ()
+    """The addresses that its workers call."""
+    ended: float | None = None
+    """When the scheduler had nothing left of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """What a scheduler says of one array job: the names of its elements, by what they are doing.
+    """What a scheduler says of one array job.
 
     broken elements will not run unless somebody mends them; reason says why, in the scheduler's words.
     """
 
-    pending: bool = False
+    pending: int = 0
+    """How many elements wait."""
     running: frozenset[str] = frozenset()
+    """The names of the elements that run."""
     broken: bool = False
+    held: bool = False
+    """Waiting elements are on hold."""
     reason: str = ""
 
     @property

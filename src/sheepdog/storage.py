@@ -1,8 +1,9 @@
 """The store: one SQLite file. Every SQL statement of the project is here.
 
 A task's row id is its request's id times 2**32 plus its index, so tasks and outcomes lie in order, and an outcome is
-unique because its id is: a repeated report changes nothing. An outcome is on the disk when the commit returns
-(synchronous=FULL). One process, the server, checkpoints the log; before SQLite 3.51.3 two at once could corrupt it.
+unique because its id is: a repeated report changes nothing. Attempts that ended without ending their task are kept as
+its history. An outcome is on the disk when the commit returns (synchronous=FULL). One process, the server, checkpoints
+the log; before SQLite 3.51.3 two at once could corrupt it.
 """
 
 from __future__ import annotations
@@ -17,23 +18,41 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from .client import CHUNK, IN_MEMORY, size_of
-from .errors import RequestNotFound, StorageError
-from .model import Outcome, Progress, Request, State, StoredBlob
+from .errors import DamagedError, RequestNotFound, StorageError
+from .model import (
+    ENDS,
+    REQUEST_STATES,
+    TASK_STATES,
+    Kind,
+    Outcome,
+    Progress,
+    Request,
+    RequestState,
+    State,
+    StoredBlob,
+    Wave,
+    after,
+    before,
+)
+from .mounts import network_file_system
 
 APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
 SPAN = 1 << 32  # task indices in a request
 OVERHEAD = 64  # bytes of memory for an object, about
 SOME = 10_000  # outcomes made at once
+CHECKED = 1 << 28  # bytes of a file that is looked through before it is served: a million small tasks have half
 MAX_VALUE = 950_000_000  # SQLite holds at most 1,000,000,000 bytes in a row
 
 INSERT_OUTCOME = (
-    "INSERT INTO outcome (id, state, attempt, host, seconds, output, stored, value) VALUES (?, ?, ?, ?, ?, ?, ?,"
+    "INSERT INTO outcome (id, kind, attempt, attempts, host, seconds, output, stored, value)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?,"
 )
-UNLESS_THERE = "ON CONFLICT (id) DO NOTHING"
+UNLESS_THERE = "ON CONFLICT (id) DO NOTHING"  # no state in which a task has ended allows another end: see model.py
+OPEN = f"state IN ({', '.join(str(int(state)) for state in before(REQUEST_STATES, 'end'))})"
 
 MIGRATIONS = (
     """
@@ -47,28 +66,54 @@ MIGRATIONS = (
         function BLOB NOT NULL,
         namespace BLOB NOT NULL,
         tasks INTEGER NOT NULL DEFAULT 0,
+        state INTEGER NOT NULL DEFAULT 0,
         done INTEGER NOT NULL DEFAULT 0,
         failed INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
         leased INTEGER NOT NULL DEFAULT 0,
-        workers INTEGER NOT NULL DEFAULT 0,
-        job TEXT NOT NULL DEFAULT '',
-        directory TEXT NOT NULL DEFAULT '',
+        gave_up INTEGER NOT NULL DEFAULT 0,
         note TEXT NOT NULL DEFAULT '',
         created REAL NOT NULL,
         submitted REAL,
         ended REAL
     );
-    CREATE INDEX unfinished ON request (id) WHERE done + failed < tasks;
+    CREATE INDEX not_closed ON request (state) WHERE state < 3;
+    CREATE TABLE wave (
+        request INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        directory TEXT NOT NULL,
+        workers INTEGER NOT NULL,
+        level INTEGER NOT NULL,
+        job TEXT NOT NULL DEFAULT '',
+        urls TEXT NOT NULL DEFAULT '[]',
+        created REAL NOT NULL,
+        ended REAL,
+        PRIMARY KEY (request, number)
+    ) WITHOUT ROWID;
     CREATE TABLE task (id INTEGER PRIMARY KEY, args BLOB NOT NULL);
     CREATE TABLE outcome (
         id INTEGER PRIMARY KEY,
-        state INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
         attempt INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
         host TEXT NOT NULL,
         seconds REAL NOT NULL,
         output BLOB,
         stored REAL NOT NULL,
         value NOT NULL  -- last, or SQLite would build a large one in memory
+    );
+    CREATE TABLE attempt (
+        id INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        counts INTEGER NOT NULL,
+        host TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        output BLOB,
+        stored REAL NOT NULL,
+        value NOT NULL,
+        PRIMARY KEY (id, attempt, kind)
     );
     """,
 )
@@ -102,10 +147,20 @@ class Storage:
             return
         connection = None
         try:
+            if os.path.exists(self.dbfile) and not (os.path.isfile(self.dbfile) or os.path.isdir(self.dbfile)):
+                raise StorageError(f"{self.dbfile} is not a file: choose another dbfile")
+            if not os.path.exists(self.dbfile) and (kind := network_file_system(self.dbfile)):
+                raise StorageError(
+                    f"{self.dbfile} would lie on a network file system ({kind}), where SQLite may lose data: choose a "
+                    "dbfile on a disk of this machine, with the option dbfile"
+                )
             with contextlib.suppress(FileExistsError):
                 descriptor = os.open(self.dbfile, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
                 os.fchmod(descriptor, 0o600)  # whatever the umask
                 os.close(descriptor)
+            found = os.stat(self.dbfile)
+            if found.st_uid == os.getuid() and found.st_mode & 0o077:  # a copy, say
+                os.chmod(self.dbfile, 0o600)
             connection = sqlite3.connect(self.dbfile, timeout=60, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -115,7 +170,7 @@ class Storage:
         except (OSError, sqlite3.Error) as error:
             if connection:
                 connection.close()
-            raise StorageError(self._advice(error)) from error
+            raise self._told(error) from error
         except BaseException:
             if connection:
                 connection.close()
@@ -151,6 +206,26 @@ class Storage:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+    def _told(self, error: Exception) -> StorageError:
+        """Return an error of the system or of SQLite as ours, which says what to do."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+            return self._damaged(str(error))
+        return StorageError(self._advice(error))
+
+    def _damaged(self, text: str) -> DamagedError:
+        return DamagedError(
+            f"{self.dbfile} is damaged ({text}): put a copy in its place, or save what can be read: "
+            f"sqlite3 {self.dbfile} .recover | sqlite3 NEW_FILE"
+        )
+
+    def check(self) -> None:
+        """Look for damage, unless that would take long: SQLite reads the whole file."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.getsize(self.dbfile) <= CHECKED:
+                found = [text for (text,) in self._query("PRAGMA quick_check(1)")]
+                if found != ["ok"]:
+                    raise self._damaged(" ".join(found[0].split()))
 
     def _advice(self, error: Exception) -> str:
         text = str(error)
@@ -190,7 +265,7 @@ class Storage:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise StorageError(self._advice(error)) from error
+                raise self._told(error) from error
             raise
 
     def checkpoint_by_itself(self) -> None:
@@ -214,7 +289,7 @@ class Storage:
             while (row := cursor.fetchone()) is not None:  # `yield from` would close the cursor when the file is closed
                 yield row
         except sqlite3.Error as error:
-            raise StorageError(self._advice(error)) from error
+            raise self._told(error) from error
 
     def set_settings(self, **values: Any) -> None:
         """Store settings of this database."""
@@ -260,10 +335,11 @@ class Storage:
             spool.seek(0)
             with self.transaction():
                 cursor = self.db.execute(
-                    "INSERT INTO request (token, function, namespace, tasks, name, form, options, created, ended)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO request"
+                    " (token, function, namespace, tasks, name, form, options, created, ended, state)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        secrets.token_hex(32),
+                        _token(),
                         serialised_function,
                         serialised_namespace,
                         count,
@@ -272,6 +348,7 @@ class Storage:
                         json.dumps(options or {}),
                         time.time(),
                         None if count else time.time(),
+                        RequestState.NEW if count else RequestState.CLOSED,
                     ),
                 )
                 request_id = cursor.lastrowid
@@ -285,35 +362,90 @@ class Storage:
     def remove_request(self, request_id: int) -> None:
         """Remove a request and everything of it."""
         with self.transaction():
-            for table in ("task", "outcome"):
+            for table in ("task", "outcome", "attempt"):
                 self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
+            self.db.execute("DELETE FROM wave WHERE request = ?", (request_id,))
             self.db.execute("DELETE FROM request WHERE id = ?", (request_id,))
 
     def get_request(self, request_id: int) -> Request:
         """Return a request without its function and tasks."""
         names = [field.name for field in fields(Request)]
         row = dict(zip(names, self._one(request_id, ", ".join(names)), strict=True))
-        return Request(**{**row, "form": json.loads(row["form"]), "options": json.loads(row["options"])})
+        row.update({key: json.loads(row[key]) for key in ("form", "options")})
+        return Request(**{**row, "state": RequestState(row["state"]), "gave_up": bool(row["gave_up"])})
 
-    def unfinished(self, submitted: bool = False) -> list[int]:
-        """Return the ids of the requests with tasks that have not ended; of the submitted ones alone, if so asked."""
-        statement = "SELECT id FROM request WHERE done + failed < tasks AND (job != '' OR NOT ?) ORDER BY id"
-        return [row for (row,) in self._query(statement, submitted)]
+    def requests(self, *states: RequestState) -> list[int]:
+        """Return the ids of the requests in these states."""
+        wanted = ", ".join(str(int(state)) for state in states)
+        return [row for (row,) in self._query(f"SELECT id FROM request WHERE state IN ({wanted}) ORDER BY id")]  # noqa: S608
 
-    def unsubmitted(self) -> list[tuple[int, tuple[str, int]]]:
-        """Return the unfinished requests that have no array job yet, and who makes them: a machine and a process."""
-        statement = "SELECT id, options FROM request WHERE done + failed < tasks AND job = ''"
-        found = ((row, json.loads(options).get("submitter")) for row, options in self._query(statement))
-        return [(row, (submitter[0], submitter[1])) for row, submitter in found if submitter]
+    def step(self, request_id: int, event: str) -> bool:
+        """Let something happen to a request. Return whether it was in a state in which that may happen."""
+        sources = ", ".join(str(int(state)) for state in before(REQUEST_STATES, event))
+        with self.transaction():
+            cursor = self.db.execute(
+                f"UPDATE request SET state = ? WHERE id = ? AND state IN ({sources})",  # noqa: S608
+                (after(REQUEST_STATES, event), request_id),
+            )
+            return cursor.rowcount > 0
 
-    def set_submitted(self, request_id: int, job: str, directory: str, workers: int, urls: Sequence[str]) -> None:
-        """Note the array job of a request, and the addresses it calls."""
+    def set_options(self, request_id: int, options: dict[str, Any]) -> None:
+        """Store the options of a request."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET options = ? WHERE id = ?", (json.dumps(options), request_id))
+
+    def set_gave_up(self, request_id: int) -> None:
+        """Note that a request's workers ended before its tasks."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET gave_up = 1 WHERE id = ?", (request_id,))
+
+    # --- waves: the array jobs of a request
+
+    def new_wave(self, request_id: int, wave: Wave) -> Wave:
+        """Note an array job that is about to be submitted, and give it a number: it can be found, whatever happens."""
+        with self.transaction():
+            [(number,)] = self._query("SELECT 1 + ifnull(max(number), 0) FROM wave WHERE request = ?", request_id)
+            values = (wave.name, wave.directory, wave.workers, wave.level, json.dumps(wave.urls), time.time())
+            self.db.execute(
+                "INSERT INTO wave (request, number, name, directory, workers, level, urls, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (request_id, number, *values),
+            )
+        return replace(wave, number=int(number))
+
+    def set_submitted(self, request_id: int, wave: Wave) -> bool:
+        """Note that an array job is in the scheduler's hands. Return whether its request still waits for workers."""
         with self.transaction():
             self.db.execute(
-                "UPDATE request SET job = ?, directory = ?, workers = ?, submitted = ?,"
-                " options = json_set(options, '$.urls', json(?)) WHERE id = ?",
-                (job, directory, workers, time.time(), json.dumps(list(urls)), request_id),
+                "UPDATE wave SET job = ?, directory = ?, workers = ?, ended = NULL WHERE request = ? AND number = ?",
+                (wave.job, wave.directory, wave.workers, request_id, wave.number),
             )
+            self.db.execute(
+                "UPDATE request SET submitted = ifnull(submitted, ?) WHERE id = ?", (time.time(), request_id)
+            )
+            return self.step(request_id, "submit") or bool(self._one(request_id, OPEN)[0])
+
+    def set_urls(self, request_id: int, number: int, urls: Sequence[str]) -> None:
+        """Note the addresses that the workers of an array job have been told."""
+        with self.transaction():
+            self.db.execute(
+                "UPDATE wave SET urls = ? WHERE request = ? AND number = ?",
+                (json.dumps(list(urls)), request_id, number),
+            )
+
+    def end_wave(self, request_id: int, number: int) -> None:
+        """Note that the scheduler has nothing left of an array job."""
+        with self.transaction():
+            self.db.execute(
+                "UPDATE wave SET ended = ? WHERE request = ? AND number = ?", (time.time(), request_id, number)
+            )
+
+    def waves(self, request_id: int) -> list[Wave]:
+        """Return the array jobs of a request."""
+        names = [field.name for field in fields(Wave)]
+        rows = self._query(f"SELECT {', '.join(names)} FROM wave WHERE request = ? ORDER BY number", request_id)  # noqa: S608
+        found = (dict(zip(names, row, strict=True)) for row in rows)
+        return [Wave(**{**row, "urls": tuple(json.loads(row["urls"]))}) for row in found]
 
     def set_leased(self, request_id: int, index: int) -> None:
         """Note the highest index that was ever leased: a server that takes over knows that the rest is free."""
@@ -327,7 +459,7 @@ class Storage:
 
     def progress(self, request_id: int) -> Progress:
         """Return how far a request is."""
-        return Progress(*self._one(request_id, "tasks, done, failed, note"))
+        return Progress(*self._one(request_id, "tasks, done, failed, cancelled, note"))
 
     def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:
         """Return the serialised function and namespace."""
@@ -367,85 +499,180 @@ class Storage:
             gaps.append((expected, tasks))
         return gaps
 
-    def store_outcomes(self, request_id: int, outcomes: Sequence[Outcome]) -> int:
-        """Store outcomes, all or none; the first one of a task stays. Return how many were new."""
+    def store_outcomes(self, request_id: int, outcomes: Sequence[Outcome]) -> list[int]:
+        """Store outcomes, all or none; the first one of a task stays. Return the tasks that had ended before."""
         now = time.time()
         base = request_id * SPAN
-        new = {State.DONE: 0, State.FAILED: 0}
+        counts = dict.fromkeys((State.DONE, State.FAILED, State.CANCELLED), 0)
         with self.transaction():
             tasks = self.count_tasks(request_id)
-            rows: dict[State, list[tuple[Any, ...]]] = {state: [] for state in State}
             for outcome in outcomes:
                 if not 1 <= outcome.task <= tasks:
                     raise RequestNotFound(f"request {request_id} has no task {outcome.task}, only 1 to {tasks}")
+            ended = self._ended(base, sorted({outcome.task for outcome in outcomes}))
+            late, again = [], []
+            small = []
             for outcome in outcomes:
+                if outcome.task in ended:
+                    late.append(outcome.task)
+                    again.append((outcome.attempt, base + outcome.task))
+                    continue
+                ended.add(outcome.task)
+                counts[ENDS.get(outcome.kind, State.FAILED)] += 1
                 if isinstance(outcome.value, (bytes, str)):
-                    rows[outcome.state].append(_row(base, outcome, outcome.value, now))
+                    small.append(_row(base, outcome, outcome.value, now))
                 else:
-                    new[outcome.state] += self._store_large(base, outcome, now)
-            for state, small in rows.items():
-                cursor = self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
-                new[state] += max(0, cursor.rowcount)
-            self.db.execute(
-                "UPDATE request SET done = done + ?1, failed = failed + ?2,"
-                " ended = CASE WHEN done + failed + ?1 + ?2 >= tasks THEN ?3 END WHERE id = ?4",
-                (new[State.DONE], new[State.FAILED], now, request_id),
-            )
-        return sum(new.values())
+                    self._store_large(base, outcome, now)
+            self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
+            if again:
+                self.db.executemany("UPDATE outcome SET attempts = max(attempts, ?) WHERE id = ?", again)
+            new = tuple(counts.values())
+            if any(new):
+                self.db.execute(
+                    "UPDATE request SET done = done + ?, failed = failed + ?, cancelled = cancelled + ? WHERE id = ?",
+                    (*new, request_id),
+                )
+                if self.progress(request_id).finished and self.step(request_id, "end"):
+                    self.db.execute("UPDATE request SET ended = ? WHERE id = ?", (now, request_id))
+        return late
 
-    def _store_large(self, base: int, outcome: Outcome, now: float) -> int:
-        length = size_of(outcome.value)
-        row = _row(base, outcome, length, now)
-        cursor = self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
-        if cursor.rowcount > 0:
-            outcome.value.seek(0)
-            with self.db.blobopen("outcome", "value", row[0]) as blob:
-                while chunk := outcome.value.read(CHUNK):
-                    blob.write(chunk)
-        return max(0, cursor.rowcount)
+    def _ended(self, base: int, indexes: Sequence[int]) -> set[int]:
+        return {
+            row - base
+            for first, last in _runs(indexes)
+            for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
+        }
 
-    def fail_pending(self, request_id: int, error: str) -> int:
-        """End every task that has not ended with this error. Return how many there were."""
+    def _store_large(self, base: int, outcome: Outcome, now: float) -> None:
+        row = _row(base, outcome, size_of(outcome.value), now)
+        self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
+        outcome.value.seek(0)
+        with self.db.blobopen("outcome", "value", row[0]) as blob:
+            while chunk := outcome.value.read(CHUNK):
+                blob.write(chunk)
+
+    def end_pending(self, request_id: int, kind: Kind, error: str) -> int:
+        """End every task that has not ended, with this error. Return how many there were."""
         value = error.encode("utf-8", "replace")
-        count = 0
+        base, leased, count = request_id * SPAN, int(self._one(request_id, "leased")[0]), 0
+        history = "SELECT id, max(attempt) FROM attempt WHERE id BETWEEN ? AND ? GROUP BY id"
         with self.transaction():
+            begun = dict(self._query(history, *self._rows(request_id)))
             for first, last in self.pending(request_id):
                 for start in range(first, last + 1, SOME):
-                    indexes = range(start, min(start + SOME, last + 1))
-                    some = [Outcome(index, State.FAILED, value, attempt=0) for index in indexes]
-                    count += self.store_outcomes(request_id, some)
+                    outcomes = [
+                        Outcome(index, kind, value, 0, attempts=begun.get(base + index, 0) + (index <= leased))
+                        for index in range(start, min(start + SOME, last + 1))
+                    ]
+                    self.store_outcomes(request_id, outcomes)
+                    count += len(outcomes)
         return count
+
+    # --- the history: attempts that did not end their task
+
+    def store_attempts(self, request_id: int, attempts: Sequence[Outcome], counts: bool = True) -> list[bool]:
+        """Store attempts that ended. Return for each whether it was new. If counts, the policy counts them."""
+        now = time.time()
+        base = request_id * SPAN
+        statement = "INSERT OR IGNORE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        with self.transaction():
+            return [
+                self.db.execute(
+                    statement,
+                    (
+                        base + attempt.task,
+                        attempt.attempt,
+                        attempt.kind,
+                        counts,
+                        attempt.host,
+                        attempt.seconds,
+                        attempt.output or None,
+                        now,
+                        attempt.value if isinstance(attempt.value, (bytes, str)) else b"",
+                    ),
+                ).rowcount
+                > 0
+                for attempt in attempts
+            ]
+
+    def attempts(self, request_id: int, pending: bool = False) -> Iterator[tuple[Outcome, bool]]:
+        """Yield the attempts of a request's tasks that did not end them, in order, and whether the policy counts them.
+
+        If pending, only those of tasks that have not ended.
+        """
+        self.count_tasks(request_id)
+        rows = self._query(
+            "SELECT id, kind, value, attempt, host, seconds, output, counts FROM attempt WHERE id BETWEEN ? AND ?"
+            " AND NOT (? AND id IN (SELECT id FROM outcome)) ORDER BY id, attempt, stored",
+            *self._rows(request_id),
+            pending,
+        )
+        for row, kind, value, attempt, host, seconds, output, counts in rows:
+            yield Outcome(row % SPAN, Kind(kind), value, attempt, host, seconds, output or b""), bool(counts)
+
+    def retry(self, request_id: int, options: dict[str, Any], failed: bool) -> int:
+        """Make tasks of an ended request pending again: those that were never run, and if so asked those that failed.
+
+        Their errors go into the history. The request gets these options and a new token. Return how many tasks there
+        are; 0, and nothing is changed, if there are none or the request has not ended.
+        """
+        again = [kind for kind in Kind if kind.state in before(TASK_STATES, "retry")]
+        never_run = (Kind.NOT_RUN, Kind.CANCELLED)
+        kinds = ", ".join(str(int(kind)) for kind in again if failed or kind in never_run)
+        where = f"id BETWEEN ? AND ? AND kind IN ({kinds})"
+        with self.transaction():
+            rows = self._rows(request_id)
+            counts = dict.fromkeys(State, 0)
+            for kind, count in self._query(f"SELECT kind, count(*) FROM outcome WHERE {where} GROUP BY kind", *rows):  # noqa: S608
+                counts[Kind(kind).state] += count
+            if not sum(counts.values()) or not self.step(request_id, "retry"):
+                return 0
+            self.db.execute("UPDATE attempt SET counts = 0 WHERE id BETWEEN ? AND ?", rows)
+            self.db.execute(
+                "INSERT OR IGNORE INTO attempt (id, attempt, kind, counts, host, seconds, output, stored, value)"  # noqa: S608
+                " SELECT id, max(attempt, attempts), kind, 0, host, seconds, output, stored, value FROM outcome"
+                f" WHERE {where} AND max(attempt, attempts) > 0",
+                rows,
+            )
+            self.db.execute(f"DELETE FROM outcome WHERE {where}", rows)  # noqa: S608
+            self.db.execute("UPDATE wave SET ended = ifnull(ended, ?) WHERE request = ?", (time.time(), request_id))
+            self.db.execute(
+                "UPDATE request SET failed = failed - ?, cancelled = cancelled - ?, token = ?, options = ?,"
+                " ended = NULL, gave_up = 0, leased = 0, note = '' WHERE id = ?",
+                (counts[State.FAILED], counts[State.CANCELLED], _token(), json.dumps(options), request_id),
+            )
+        return sum(counts.values())
+
+    # --- what came of it
 
     def results(self, request_id: int) -> Iterator[tuple[int, bytes]]:
         """Yield (index, serialised result) of the tasks that are done, in order."""
         self.count_tasks(request_id)
         rows = self._query(
-            "SELECT id, value FROM outcome WHERE id BETWEEN ? AND ? AND state = 0", *self._rows(request_id)
+            "SELECT id, value FROM outcome WHERE id BETWEEN ? AND ? AND kind = 0", *self._rows(request_id)
         )
         return ((row % SPAN, value) for row, value in rows)
 
-    def tasks(self, request_id: int) -> Iterator[tuple[bytes, State | None, Any]]:
-        """Yield (serialised arguments, state, value) of every task, in order; both are None if it has not ended."""
+    def tasks(self, request_id: int) -> Iterator[tuple[bytes, Kind | None, Any]]:
+        """Yield (serialised arguments, kind, value) of every task, in order; both are None if it has not ended."""
         self.count_tasks(request_id)
         rows = self._query(
-            "SELECT task.args, outcome.state, outcome.value FROM task LEFT JOIN outcome USING (id)"
+            "SELECT task.args, outcome.kind, outcome.value FROM task LEFT JOIN outcome USING (id)"
             " WHERE id BETWEEN ? AND ? ORDER BY id",
             *self._rows(request_id),
         )
-        return ((args, None if state is None else State(state), value) for args, state, value in rows)
+        return ((args, None if kind is None else Kind(kind), value) for args, kind, value in rows)
 
     def errors(self, request_id: int) -> Iterator[tuple[bytes, Outcome]]:
-        """Yield (serialised arguments, outcome) of the tasks that failed, in order."""
+        """Yield (serialised arguments, outcome) of the tasks that ended without a result, in order."""
         self.count_tasks(request_id)
         rows = self._query(
-            "SELECT args, id, value, attempt, host, seconds, output FROM outcome JOIN task USING (id)"
-            " WHERE id BETWEEN ? AND ? AND state = 1",
+            "SELECT args, id, kind, value, attempt, host, seconds, output, attempts FROM outcome JOIN task USING (id)"
+            " WHERE id BETWEEN ? AND ? AND kind != 0",
             *self._rows(request_id),
         )
-        return (
-            (args, Outcome(row % SPAN, State.FAILED, value, attempt, host, seconds, output or b""))
-            for args, row, value, attempt, host, seconds, output in rows
-        )
+        for args, row, kind, value, attempt, host, seconds, output, attempts in rows:
+            yield args, Outcome(row % SPAN, Kind(kind), value, attempt, host, seconds, output or b"", attempts)
 
     def chunks(self, blob: StoredBlob) -> Iterator[bytes]:
         """Yield a large blob in pieces."""
@@ -464,25 +691,25 @@ class Storage:
     def store_result(self, request_id: int, job_index: int, result: bytes) -> None:
         """Store the result of a task, unless it has ended already."""
         self._row_id(request_id, job_index)
-        self.store_outcomes(request_id, [Outcome(job_index, State.DONE, result)])
+        self.store_outcomes(request_id, [Outcome(job_index, Kind.RESULT, result)])
 
     def store_error(self, request_id: int, job_index: int, error: bytes | str) -> None:
         """Store the error of a task, unless it has ended already."""
         self._row_id(request_id, job_index)
-        self.store_outcomes(request_id, [Outcome(job_index, State.FAILED, error)])
+        self.store_outcomes(request_id, [Outcome(job_index, Kind.RAISED, error)])
 
     def count_results(self, request_id: int) -> int:
         """Return how many tasks have a result."""
         return self.progress(request_id).done
 
     def count_errors(self, request_id: int) -> int:
-        """Return how many tasks ended with an error."""
-        return self.progress(request_id).failed
+        """Return how many tasks ended with an error, or were cancelled."""
+        progress = self.progress(request_id)
+        return progress.failed + progress.cancelled
 
     def count_results_and_errors(self, request_id: int) -> int:
         """Return how many tasks have ended."""
-        progress = self.progress(request_id)
-        return progress.done + progress.failed
+        return self.progress(request_id).ended
 
     def count_tasks(self, request_id: int) -> int:
         """Return how many tasks the request has."""
@@ -490,22 +717,21 @@ class Storage:
 
     def get_results(self, request_id: int) -> list[tuple[bytes, bytes]]:
         """Return [(args, result)] of the tasks that are done, in order and without gaps."""
-        return self._with_outcomes(request_id, "JOIN", State.DONE)
+        return self._with_outcomes(request_id, "JOIN", "=")
 
     def get_tasks_with_results(self, request_id: int) -> list[tuple[bytes, bytes | None]]:
         """Return [(args, result)] of all tasks, in order; result is None where there is none."""
-        return self._with_outcomes(request_id, "LEFT JOIN", State.DONE)
+        return self._with_outcomes(request_id, "LEFT JOIN", "=")
 
     def get_errors(self, request_id: int) -> list[tuple[bytes, bytes | str]]:
         """Return [(args, error)] of the tasks that failed, in order."""
-        return self._with_outcomes(request_id, "JOIN", State.FAILED)
+        return self._with_outcomes(request_id, "JOIN", "!=")
 
-    def _with_outcomes(self, request_id: int, join: str, state: State) -> list[Any]:
+    def _with_outcomes(self, request_id: int, join: str, compare: str) -> list[Any]:
         self.count_tasks(request_id)
         rows = self._query(
-            f"SELECT task.args, outcome.value FROM task {join} outcome ON outcome.id = task.id AND state = ?"  # noqa: S608
+            f"SELECT task.args, outcome.value FROM task {join} outcome ON outcome.id = task.id AND kind {compare} 0"  # noqa: S608
             " WHERE task.id BETWEEN ? AND ? ORDER BY task.id",
-            state,
             *self._rows(request_id),
         )
         return list(rows)
@@ -534,11 +760,16 @@ class Storage:
         return bytes(value)
 
 
+def _token() -> str:
+    return secrets.token_hex(32)
+
+
 def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:
     return (
         base + outcome.task,
-        int(outcome.state),
+        int(outcome.kind),
         outcome.attempt,
+        max(outcome.attempt, outcome.attempts),
         outcome.host,
         0.0 if math.isnan(outcome.seconds) else outcome.seconds,
         outcome.output or None,
