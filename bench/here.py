@@ -92,9 +92,9 @@ def database() -> Iterator[dict[str, Any]]:
         finally:
             sheepdog.Server(dbfile=config["dbfile"]).stop()
             with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):  # no such request
-                for request in map(storage.get_request, itertools.count(1)):
-                    if request.job:  # a worker that was not told of the end would wait for the next server
-                        make_scheduler("local").cancel(LocalHost(), request.job)
+                for request_id in itertools.count(1):  # a worker that was not told of the end waits for a server
+                    storage.get_request(request_id)
+                    make_scheduler("local").cancel(LocalHost(), [wave.job for wave in storage.waves(request_id)])
 
 
 @contextlib.contextmanager
@@ -192,7 +192,7 @@ def memory(n: int) -> Measure:
             def others() -> dict[str, list[int]]:
                 server = sheepdog.Server(dbfile=config["dbfile"]).pid
                 with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):
-                    workers = [int(pid) for pid in storage.get_request(1).job.split()]
+                    workers = [int(pid) for wave in storage.waves(1) for pid in wave.job.split()]
                     return {"server": [server or 0], "worker": workers, "worker's child": children_of(workers)}
                 return {}
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sheepdog.config import CHECKS, TASK_VARIABLES, Config, choose_scheduler, make_config, parse_size
+from sheepdog.config import CHECKS, TASK_VARIABLES, Config, choose_scheduler, make_config, parse_size, parse_time
 from sheepdog.errors import ConfigError
+
+from .faults import fault
 
 
 class Place:
@@ -57,6 +59,17 @@ def test_defaults(place: Place) -> None:
         "patience": 86400.0,
         "lease": 150.0,
         "poll_interval": 30.0,
+        "time": None,
+        "timeout": None,
+        "retries": 0,
+        "retry_delay": 5.0,
+        "max_losses": 3,
+        "on_oom": None,
+        "on_walltime": None,
+        "resubmissions": 3,
+        "fail_fast": 20,
+        "tasks_per_child": None,
+        "trusted": True,
     }
 
 
@@ -140,6 +153,19 @@ ACCEPTED = [
     ("patience", 0.5, 0.5),
     ("lease", 1, 1.0),
     ("poll_interval", 2.5, 2.5),
+    ("time", "2h", "2h"),
+    ("time", "1:30:00", "1:30:00"),
+    ("time", 5400, "5400"),
+    ("timeout", 1, 1.0),
+    ("timeout", 0.001, 0.001),
+    ("retries", 0, 0),
+    ("retries", 1000, 1000),
+    ("retry_delay", 0, 0.0),
+    ("max_losses", 1, 1),
+    ("resubmissions", 0, 0),
+    ("fail_fast", 0, 0),
+    ("tasks_per_child", 1, 1),
+    ("trusted", False, False),
 ]
 
 
@@ -154,6 +180,8 @@ HOST = "a host's name, of letters, digits and . _ - : [ ] @ only"
 PORT = "a whole number from 1 to 65535"
 DIRECTORY = "of letters, digits and . _ - + @ / only"
 SIZE = 'a whole number of bytes, or one with a unit k, m, g or t, such as "2G"'
+TIME = 'a whole number of seconds, or one with a unit s, m, h or d, such as "2h", or "2:00:00"'
+FACTOR = 'a factor above 1 and at most 10, such as "2x"'
 NAME = "a letter or _ followed by at most 63 letters, digits and . _ -"
 LINE = "one line of printable text"
 OPTION = 'each is one line of text and begins with "-"'
@@ -161,7 +189,7 @@ OPTION = 'each is one line of text and begins with "-"'
 REFUSED = [
     *[("host", value, HOST) for value in ("", "-oProxyCommand=x", "me@-x", "a b", "a\n", "a;b", "ä", "a/b", 5)],
     *[("ssh_port", value, PORT) for value in (0, 65536, True, "22", 22.0)],
-    *[("ssh_user", value, "a user's name") for value in ("", "-l", "a b", "a;b", "a\n", 5)],
+    *[("ssh_user", value, "a user's name") for value in ("", "-l", "a b", "a;b", "a\n", "a\\", "\\a", "a\\\\b", 5)],
     *[("ssh_keyfile", value, LINE) for value in ("", "a\nb", "a\0", 5)],
     *[("ssh_dir", value, DIRECTORY) for value in ("", "~", "~/x", "a b", "a\n", "a'b", 'a"b', "$HOME", "`x`")],
     *[("ssh_dir", value, DIRECTORY) for value in ("a;b", "ä", None, 5)],
@@ -192,10 +220,26 @@ REFUSED = [
     *[("memory", value, "at least 1M") for value in (2, "2", "1023k")],
     *[("memory_resource", value, "the name of a resource") for value in ("", "1a", "a=b", "a,b", "a\n", None)],
     *[("patience", value, "more than 0") for value in (0, -1, True, "60", float("nan"), float("inf"), 10**400)],
+    *[("time", value, TIME) for value in ("", "0", "2x", "1:2", "1:60:00", "-1h", "1.5h", "0:0:0", 0, 1.5, True)],
+    *[("timeout", value, "more than 0") for value in (0, -1, True, "60", float("nan"))],
+    ("retry_delay", -1, "at least 0"),
+    *[
+        (key, value, "a whole number from 0")
+        for key in ("retries", "resubmissions", "fail_fast")
+        for value in (-1, "1")
+    ],
+    *[(key, value, "a whole number from 1") for key in ("max_losses", "tasks_per_child") for value in (0, True, 1.5)],
+    *[(key, value, FACTOR) for key in ("on_oom", "on_walltime") for value in ("2", "1x", "11x", "x", 2, "2 x", "-2x")],
+    *[("trusted", value, "True or False") for value in (1, 0, "yes", None)],
     *[(key, value, "at least 1") for key in ("lease", "poll_interval") for value in (0.9, True, None, "60")],
 ]
 
 
+@fault(
+    "injection",
+    "configuration values that are wrong or hold shell syntax",
+    promise="an error that names the key and what is allowed",
+)
 @pytest.mark.parametrize(("key", "value", "allowed"), REFUSED)
 def test_refused(place: Place, key: str, value: object, allowed: str) -> None:
     message = place.refuse({key: value})
@@ -255,6 +299,51 @@ def test_memory(place: Place, values: dict[str, object], memory: int | None, lim
     assert config.memory_limit == limit
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7), ("7s", 7), ("2m", 120), ("2H", 7200), ("1d", 86400), ("1:30:00", 5400), ("100:0:1", 360_001)],
+)
+def test_parse_time(text: str, seconds: int) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "known"),
+    [
+        ({}, None, None),
+        ({"time": "2h"}, 7200, 7200),
+        ({"ge_opts": ["-l h_rt=3600"]}, None, 3600),
+        ({"ge_opts": ["-l h_rt=1:00:00,h=node1"]}, None, 3600),
+        ({"ge_opts": ["-l s_rt=60"]}, None, 60),
+        ({"ge_opts": ["-l h_rt=100 -l s_rt=90"]}, None, 90),
+        ({"ge_opts": ["-l h_rt=100", "-l h_rt=200"]}, None, 200),
+        ({"ge_opts": ["-l h_rt=INFINITY"]}, None, None),
+        ({"ge_opts": ["-l h_rt=INFINITY,s_rt=90"]}, None, 90),
+        ({"ge_opts": ["-v h_rt=100"]}, None, None),
+        ({"ge_opts": ["-l h_rt=3600"], "time": "2h"}, 7200, 7200),
+    ],
+)
+def test_time(place: Place, values: dict[str, object], asked: int | None, known: int | None) -> None:
+    """What is asked of the scheduler, and what the worker may count on."""
+    config = place.make(values)
+    assert (config.time_seconds, config.walltime) == (asked, known)
+
+
+def test_resources_can_be_raised(place: Place) -> None:
+    config = place.make({"memory": "1G", "time": "1h", "on_oom": "2x", "on_walltime": "1.5x"})
+    assert config.raised(0) is config
+    assert config.raised(1).memory_bytes == 2 << 30
+    assert config.raised(3).memory_bytes == config.raised(3).memory_limit == 8 << 30
+    assert config.raised(2).walltime == 8100
+    assert place.make({"memory": "1G", "on_oom": "2x", "time": "1h"}).raised(2).time == "1h"
+
+
+@pytest.mark.parametrize(("key", "needed"), [("on_oom", "memory"), ("on_walltime", "time")])
+def test_what_is_raised_must_be_said(place: Place, key: str, needed: str) -> None:
+    assert place.refuse({key: "2x"}) == f"{key} raises what {needed} says: give {needed} too"
+    assert getattr(place.make({key: "2x", needed: "2000000"}), key) == "2x"
+
+
 def test_gives() -> None:
     config = Config(ge_opts=("-wd $HOME/x", "-j y -o $HOME/out"))
     assert config.gives("-wd", "-cwd")
@@ -273,6 +362,9 @@ def test_gives() -> None:
         (Config(host="fear"), "local", "/usr/bin/python3"),
         (Config(shell="/usr/bin/env python3"), "gridengine", "/usr/bin/env python3"),
         (Config(shell="/usr/bin/env python3"), "local", "/usr/bin/env python3"),
+        (Config(shell="'/my py/python' -I $(id)"), "local", "'/my py/python' -I '$(id)'"),
+        (Config(shell="~/py/bin/python -I"), "gridengine", '"$HOME"/py/bin/python -I'),
+        (Config(shell="$HOME/my\\ py/python"), "gridengine", "\"$HOME\"/'my py/python'"),
     ],
 )
 def test_python(config: Config, scheduler: str, python: str) -> None:
@@ -298,7 +390,7 @@ def test_an_unknown_key_with_a_near_one(place: Place) -> None:
 
 def test_an_unknown_key_with_no_near_one(place: Place) -> None:
     message = place.refuse({"zzz": 1})
-    assert message.startswith("'zzz' is not a known key; the known ones are dbfile, ge_opts, host, ")
+    assert message.startswith("'zzz' is not a known key; the known ones are dbfile, fail_fast, ge_opts, host, ")
     assert all(key in message for key in [*CHECKS, "profile"])
 
 
@@ -323,6 +415,11 @@ def test_a_key_that_is_no_string(place: Place, key: object) -> None:
         ("PATIENCE", "60", 60.0),
         ("LEASE", "1e2", 100.0),
         ("POLL_INTERVAL", "2.5", 2.5),
+        ("TIME", "90m", "90m"),
+        ("TIMEOUT", "2.5", 2.5),
+        ("RETRIES", "2", 2),
+        ("TRUSTED", "no", False),
+        ("TRUSTED", "True", True),
         ("GE_OPTS", "-l h_rt=60", ("-l h_rt=60",)),
         ("GE_OPTS", "-cwd; -l h_rt=60 ;", ("-cwd", "-l h_rt=60")),
         ("GE_OPTS", "\n-cwd\n-l h_rt=60\r\n", ("-cwd", "-l h_rt=60")),
@@ -334,6 +431,8 @@ def test_a_key_that_is_no_string(place: Place, key: object) -> None:
         ("LEASE", "nan", None),
         ("GE_OPTS", "cwd", None),
         ("MEMORY", "2X", None),
+        ("RETRIES", "some", None),
+        ("TRUSTED", "perhaps", None),
     ],
 )
 def test_a_variable(place: Place, variable: str, text: str, value: object) -> None:

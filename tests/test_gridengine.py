@@ -7,26 +7,35 @@ from pathlib import Path
 
 import pytest
 
+from sheepdog.config import Config, make_config
 from sheepdog.deployment import LocalHost
-from sheepdog.errors import HostError, SchedulerError
+from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
 from sheepdog.job_file import Job
 from sheepdog.model import JobStatus
 from sheepdog.schedulers.gridengine import (
+    WORKER_MEMORY,
     GridEngineScheduler,
+    directives,
     expand,
     parse_qacct,
     parse_qstat,
     parse_qsub,
     parse_reasons,
+    parse_waiting,
 )
 
+from .faults import fault
+
 CAPTURED = Path(__file__).parent / "captured" / "gridengine"
-WAITS = JobStatus(pending=True)
 EIGHT = frozenset("12345678")
 
 
-def running(*elements: str, pending: bool = False) -> JobStatus:
+def running(*elements: str, pending: int = 0) -> JobStatus:
     return JobStatus(pending, frozenset(elements))
+
+
+def waits(pending: int, held: bool = False) -> JobStatus:
+    return JobStatus(pending, held=held)
 
 
 # The parsers
@@ -35,10 +44,10 @@ QSTAT = {
     "empty": {},
     "running": {"5": running("1")},
     "suspended": {"5": running("1")},
-    "running-array": {"1": JobStatus(True, EIGHT)},
-    "pending-array": {"1": JobStatus(True, EIGHT), "2": WAITS},
-    "held": {"1": JobStatus(True, EIGHT), "2": WAITS, "3": WAITS, "4": WAITS},
-    "being-deleted": {"1": running("5", "7", "8"), "3": WAITS, "4": WAITS},
+    "running-array": {"1": JobStatus(12, EIGHT)},
+    "pending-array": {"1": JobStatus(12, EIGHT), "2": waits(12)},
+    "held": {"1": JobStatus(12, EIGHT), "2": waits(12), "3": waits(4, held=True), "4": waits(1, held=True)},
+    "being-deleted": {"1": running("5", "7", "8"), "3": waits(4, held=True), "4": waits(1, held=True)},
     "eqw": {"33": JobStatus(broken=True)},
     "eqw-array": {"35": JobStatus(broken=True)},
 }
@@ -57,6 +66,19 @@ REASONS = {
     "running-array": [],
     "running": [],
     "two-unknown": [],
+    "unknown": [],
+}
+WAITING = {
+    "held": ["Job is in hold state"],
+    "known-and-unknown": ["Job is in hold state"],
+    "pending-array": ["not all array tasks may be started due to 'max_aj_instances'"],
+    "running-array": [
+        'queue instance "all.q@node2" dropped because it is full',
+        'queue instance "all.q@node1" dropped because it is full',
+        "All queues dropped because of overload or full",
+    ],
+    "eqw-no-output": [],
+    "no-shell-posix_compliant": [],
     "unknown": [],
 }
 LIMIT = "exit status 137, failed 37 : qmaster enforced h_rt, h_cpu, or h_vmem limit"
@@ -95,6 +117,11 @@ def test_why_a_job_is_in_error(name: str) -> None:
     assert all(words in reason for words, reason in zip(REASONS[name], reasons, strict=True))
 
 
+@pytest.mark.parametrize("name", WAITING)
+def test_why_a_job_waits(name: str) -> None:
+    assert parse_waiting((CAPTURED / f"qstat-j-{name}.xml").read_bytes()) == WAITING[name]
+
+
 @pytest.mark.parametrize("name", QACCT)
 def test_how_the_elements_of_a_job_ended(name: str) -> None:
     assert parse_qacct((CAPTURED / f"qacct-j-{name}.txt").read_bytes()) == QACCT[name]
@@ -113,7 +140,7 @@ def test_a_refusal_is_no_number(file: Path) -> None:
         parse_qsub(file.read_text())
 
 
-@pytest.mark.parametrize("parse", [parse_qstat, parse_reasons])
+@pytest.mark.parametrize("parse", [parse_qstat, parse_reasons, parse_waiting])
 @pytest.mark.parametrize("name", ["qstat-u-no-master.txt", "qstat-j-unknown.txt"])
 def test_what_is_not_xml_is_quoted(parse: Callable[[bytes], object], name: str) -> None:
     with pytest.raises(SchedulerError, match=r"did not print XML .*(Connection refused|do not exist)"):
@@ -157,7 +184,27 @@ def test_the_notation_of_elements(text: str, elements: list[str]) -> None:
 # The verbs
 
 
-TOOLS = ["sh", "cat", "chmod", "echo", "head", "id", "mkdir", "mv", "rm", "rmdir", "sed", "sleep", "tail", "tar"]
+TOOLS = [
+    "sh",
+    "cat",
+    "chmod",
+    "echo",
+    "grep",
+    "head",
+    "id",
+    "ls",
+    "mkdir",
+    "mv",
+    "rm",
+    "rmdir",
+    "sed",
+    "sleep",
+    "tail",
+    "tar",
+]
+
+
+JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3)
 
 
 class Head:
@@ -188,8 +235,8 @@ class Head:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
     def submit(self) -> tuple[str, str]:
-        job = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3, ("-t 1-3",))
-        return self.scheduler.submit(self.host, job, {**self.scheduler.files(job), "secret.json": b"secret"})
+        files = {**self.scheduler.files(JOB, Config()), "secret.json": b"secret"}
+        return self.scheduler.submit(self.host, JOB, files)
 
 
 @pytest.fixture
@@ -211,23 +258,29 @@ def test_submit(head: Head, name: str) -> None:
     assert (there / "secret.json").stat().st_mode & 0o777 == 0o600
 
 
+@fault(40, "the answer to a submission is lost", promise="the job is found by its name, not submitted again")
 def test_a_job_that_was_submitted_before_the_connection_broke_is_found_by_its_name(head: Head) -> None:
     head.program("qsub", "qsub-terse-array.txt")
     qstat = head.bin / "qstat"
-    qstat.write_text("#!/bin/sh\n[ \"$*\" = '-j herd_012_ab' ] && echo 'job_number:                 4711'\n")
+    qstat.write_text(
+        "#!/bin/sh\n[ \"$*\" = '-j herd_012_ab' ] || exit 1\n"
+        'echo "job_number:                 4711"\necho "owner:                      $(id -un)"\n'
+    )
     qstat.chmod(0o755)
     (head.home / ".sheepdog/herd_012_ab/attempted").mkdir(parents=True)
     assert head.submit()[0] == "4711"
     assert head.ran == []
 
 
+@fault(41, "a submission that the scheduler refuses", promise="an error with its words; nothing is left")
 @pytest.mark.parametrize(
     ("captured", "status", "words"),
     [
         ("qsub-refused-unknown-queue.txt", 1, 'requests unknown queue "none.q"'),
-        ("qsub-refused-too-many-jobs.txt", 25, "(try again later): Unable to run job: job rejected: only 2 jobs"),
+        ("qsub-refused-too-many-jobs.txt", 25, "only 2 jobs are allowed per user"),
         ("qsub-refused-bad-option.txt", 2, 'invalid option argument "-nosuch"'),
         ("qsub-no-master.txt", 1, "Connection refused"),
+        ("qsub-refused-too-many-tasks.txt", 1, "more than 75000 tasks"),
     ],
 )
 def test_a_refusal_is_quoted_and_leaves_nothing(head: Head, captured: str, status: int, words: str) -> None:
@@ -247,20 +300,30 @@ def test_without_qsub_the_user_learns_where_to_look(head: Head) -> None:
 
 def test_one_question_tells_of_all_jobs(head: Head) -> None:
     head.program("qstat", "qstat-u-held.xml")
-    assert head.scheduler.status(head.host, ["1", "3"]) == {"1": QSTAT["held"]["1"], "3": WAITS}
+    status = head.scheduler.status(head.host, ["1", "3"])
+    assert status == {"1": JobStatus(12, EIGHT), "3": waits(4, held=True)}
     assert len(head.ran) == 1
 
 
+@fault(
+    "late accounting",
+    "a job that is gone, with its accounting late or missing",
+    promise="the reason if there is one; else that the accounting does not know it",
+)
 def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
+    """Which is asked until the accounting knows it, and not again while the job is gone."""
     head.program("qstat", "qstat-u-empty.xml")
-    head.program("qacct", "qacct-j-array-exit-3.txt")
-    [(job, status)] = head.scheduler.status(head.host, ["7"]).items()
-    assert (job, status.gone, status.reason) == ("7", True, "2 workers ended with exit status 3")
+    assert head.scheduler.status(head.host, ["7"])["7"].gone  # there is no qacct at all
     for captured in ("qacct-j-not-found.txt", "qacct-j-no-accounting-yet.txt"):
         head.program("qacct", captured, 1)
         assert "accounting does not know it" in head.scheduler.status(head.host, ["7"])["7"].reason
-    (head.bin / "qacct").unlink()
-    assert head.scheduler.status(head.host, ["7"])["7"].gone
+    head.program("qacct", "qacct-j-array-exit-3.txt")
+    for _ in range(3):
+        [(job, status)] = head.scheduler.status(head.host, ["7"]).items()
+        assert (job, status.gone, status.reason) == ("7", True, "2 workers ended with exit status 3")
+    assert head.ran.count("qacct -j 7") == 3
+    head.program("qstat", "qstat-u-running.xml")
+    assert head.scheduler.status(head.host, ["5", "7"])["5"].running
 
 
 def broken_head(head: Head, jobs: int) -> None:
@@ -282,6 +345,7 @@ def broken_head(head: Head, jobs: int) -> None:
     qstat.chmod(0o755)
 
 
+@fault((38, "Eqw"), "a job in error", promise="the scheduler's own reason is read")
 def test_a_job_in_error_has_a_reason(head: Head) -> None:
     broken_head(head, 1)
     status = head.scheduler.status(head.host, ["1"])["1"]
@@ -290,13 +354,35 @@ def test_a_job_in_error_has_a_reason(head: Head) -> None:
     assert "can't chdir to /nonexistent" in status.reason
 
 
+@fault((38, "polite"), "many jobs in error", promise="two questions answer for all")
 def test_however_many_jobs_are_in_error_the_scheduler_is_asked_politely(head: Head) -> None:
+    """Each is asked for its reason once, until it is cured."""
     broken_head(head, 6)
-    status = head.scheduler.status(head.host, [str(number) for number in range(1, 7)])
-    assert all(each.broken for each in status.values())
-    assert len(head.ran) <= 2
+    jobs = [str(number) for number in range(1, 7)]
+    for _ in range(3):
+        status = head.scheduler.status(head.host, jobs)
+        assert all("can't chdir" in each.reason for each in status.values())
+    assert sorted(line.split()[2] for line in head.ran) == ["-j", "-u", "-u", "-u"]
+    broken_head(head, 7)
+    assert "can't chdir" in head.scheduler.status(head.host, [*jobs, "7"])["7"].reason
+    assert head.ran[-1] == "qstat -xml -j 7"
+    broken_head(head, 5)
+    head.program("qacct", "qacct-j-not-found.txt", 1)
+    assert head.scheduler.status(head.host, jobs)["6"].gone
+    broken_head(head, 6)
+    assert head.scheduler.status(head.host, jobs)["6"].broken
+    assert head.ran[-1] == "qstat -xml -j 6"
 
 
+def test_a_reason_that_could_not_be_asked_is_asked_again(head: Head) -> None:
+    broken_head(head, 1)
+    (head.bin / "why.xml").write_text("no XML")
+    assert "did not print XML" in head.scheduler.status(head.host, ["1"])["1"].reason
+    broken_head(head, 1)
+    assert "can't chdir" in head.scheduler.status(head.host, ["1"])["1"].reason
+
+
+@fault((42, "qmaster down"), "the qmaster is down", promise="an error, never taken for the end of the jobs")
 def test_a_scheduler_that_does_not_answer_is_an_error_not_an_end(head: Head) -> None:
     head.program("qstat", "qstat-u-no-master.txt", 1, stream=2)
     with pytest.raises(HostError, match="Connection refused"):
@@ -306,5 +392,89 @@ def test_a_scheduler_that_does_not_answer_is_an_error_not_an_end(head: Head) -> 
 @pytest.mark.parametrize(("captured", "status"), [("qdel-running-array.txt", 0), ("qdel-unknown.txt", 1)])
 def test_cancel(head: Head, captured: str, status: int) -> None:
     head.program("qdel", captured, status)
-    head.scheduler.cancel(head.host, "4711")
-    assert head.ran == ["qdel 4711"]
+    head.scheduler.cancel(head.host, ["4711", "4712"])
+    assert head.ran == ["qdel 4711,4712"]
+
+
+@pytest.mark.parametrize("captured", ["qdel-no-master.txt", None])
+def test_a_job_that_cannot_be_deleted_now_is_to_be_tried_again(head: Head, captured: str | None) -> None:
+    if captured:
+        head.program("qdel", captured, 1)
+    with pytest.raises(SchedulerError, match=r"did not delete 4711: .*(unable to send message|qdel)"):
+        head.scheduler.cancel(head.host, ["4711"])
+
+
+@pytest.mark.parametrize(
+    ("captured", "said"),
+    [
+        ("qstat-j-held.xml", "Job is in hold state"),
+        ("qstat-j-running-array.xml", "All queues dropped because of overload or full"),
+        ("qstat-j-eqw-no-output.xml", ""),
+        ("qstat-j-unknown.xml", ""),
+        ("qstat-j-unknown.txt", ""),
+    ],
+)
+def test_explain(head: Head, captured: str, said: str) -> None:
+    head.program("qstat", captured, 1 if captured.endswith(".txt") else 0)
+    assert head.scheduler.explain(head.host, "3") == said
+    assert head.ran == ["qstat -xml -j 3"]
+
+
+# The options of the job file
+
+
+def options(**config: object) -> list[str]:
+    return list(directives(JOB, make_config(config, environ={}, directory="/nowhere", home="/nowhere")))
+
+
+def test_the_options_of_a_job() -> None:
+    assert options() == [
+        "-wd $HOME/.sheepdog",
+        "-o $HOME/.sheepdog/herd_012_ab/",
+        "-e $HOME/.sheepdog/herd_012_ab/",
+        "-notify",
+        "-r y",
+        "-S /bin/sh",
+        "-N herd_012_ab",
+        "-t 1-3",
+    ]
+
+
+def test_the_users_options_come_first_and_stand_in_for_ours() -> None:
+    given = ["-cwd", "-j y", "-o $HOME/out", "-r n", "-notify", "-q long.q"]
+    assert options(ge_opts=given) == [*given, "-S /bin/sh", "-N herd_012_ab", "-t 1-3"]
+
+
+def test_resources_are_asked_for() -> None:
+    said = options(memory="2G", time="1:30:00", memory_resource="s_vmem")
+    assert "-l h_rt=5400" in said
+    assert f"-l s_vmem={(2 << 30) + WORKER_MEMORY}" in said
+
+
+def test_raised_resources_are_asked_for() -> None:
+    config = Config(memory="1G", time="1h", on_oom="2x", on_walltime="1.5x").raised(2)
+    said = list(directives(JOB, config))
+    assert f"-l h_vmem={(4 << 30) + WORKER_MEMORY}" in said
+    assert "-l h_rt=8100" in said
+
+
+# What a refusal means
+
+
+@pytest.mark.parametrize(
+    ("captured", "status", "kind"),
+    [
+        ("qsub-refused-too-many-jobs.txt", 25, SchedulerBusy),
+        ("qsub-no-master.txt", 1, SchedulerBusy),
+        ("qsub-refused-too-many-tasks.txt", 1, TooManyWorkers),
+        ("qsub-refused-unknown-queue.txt", 1, SchedulerError),
+        ("qsub-refused-never-fits.txt", 1, SchedulerError),
+    ],
+)
+def test_a_refusal_says_whether_to_try_again(head: Head, captured: str, status: int, kind: type) -> None:
+    head.program("qsub", captured, status, stream=2)
+    with pytest.raises(SchedulerError) as caught:
+        head.submit()
+    assert type(caught.value) is kind
+    if isinstance(caught.value, TooManyWorkers):
+        assert caught.value.limit == 75000

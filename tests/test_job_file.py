@@ -16,6 +16,7 @@ from sheepdog import client
 from sheepdog.job_file import Job, job_file, local_script, secret, submit_script, worker_files
 
 from .cluster import until
+from .faults import fault
 
 PROGRAM = """
 import json, os, sys, time
@@ -32,15 +33,15 @@ def run(script: bytes | str, directory: Path, **environment: str) -> subprocess.
     return subprocess.run(["sh", "-c", text], cwd=directory, env=environment, capture_output=True, text=True)
 
 
-def job(python: str = sys.executable, directory: str = ".sheepdog/herd", **options: object) -> Job:
-    return Job(12, "herd", directory, python, 3, **options)  # type: ignore[arg-type]
+def job(python: str = sys.executable, directory: str = ".sheepdog/herd") -> Job:
+    return Job(12, "herd", directory, python, 3)
 
 
 # The job file
 
 
 def test_the_options_come_first_one_a_line() -> None:
-    lines = job_file(job(options=("-q all.q", "-t 1-3")), "#$", "SGE_TASK_ID").splitlines()
+    lines = job_file(job(), ["-q all.q", "-t 1-3"], "#$", "SGE_TASK_ID").splitlines()
     assert lines[0].startswith("#!")
     assert lines[1:3] == ["#$ -q all.q", "#$ -t 1-3"]
     assert not any(line.startswith("#$") for line in lines[3:])
@@ -54,7 +55,7 @@ def test_the_job_file_starts_the_worker(tmp_path: Path, directory: str, python: 
     there.mkdir(parents=True)
     (there / "client.py").write_text(PROGRAM)
     made = job(python.format(python=sys.executable), str(there) if directory == "absolute" else directory)
-    done = run(job_file(made, "#$", "ELEMENT"), tmp_path, HOME=str(home), ELEMENT="7")
+    done = run(job_file(made, [], "#$", "ELEMENT"), tmp_path, HOME=str(home), ELEMENT="7")
     assert (done.stdout, done.stderr, done.returncode) == ("said\n", "", 0)
     ran = json.loads((there / "ran.7").read_text())
     assert ran["directory"] == str(there)
@@ -66,10 +67,11 @@ def test_a_job_file_is_named_after_its_request(request_id: int, file: str) -> No
     assert Job(request_id, "n", "d", "python3", 1).file.rpartition(".")[0] == file
 
 
+@fault(51, "somebody who reads job files, scripts and arguments", promise="no secret is in them")
 def test_no_secret_is_in_the_job_file_or_a_script() -> None:
     token = "0123456789abcdef"
     files = {**worker_files(), "secret.json": secret(12, token, ["https://here:1"], "CERTIFICATE", patience=5.0)}
-    texts = [job_file(job(), "#$", "X").encode(), local_script(job(), "/"), submit_script("qsub", "qstat")]
+    texts = [job_file(job(), [], "#$", "X").encode(), local_script(job(), "/"), submit_script("qsub", "qstat")]
     assert not any(token.encode() in text for text in [*texts, files["client.py"], files["cloudpickle.zip"]])
     assert json.loads(files["secret.json"]) == {
         "request": 12,
@@ -109,6 +111,7 @@ def submissions(there: Path) -> int:
     return len(file.read_text().split()) if file.exists() else 0
 
 
+@fault(40, "a submission that is tried again", promise="one array job")
 def test_a_job_is_submitted_once_however_often_the_script_is_run(there: Path) -> None:
     for _ in range(3):
         done = run(submit_script(SUBMIT, FIND_NONE), there)
@@ -117,6 +120,7 @@ def test_a_job_is_submitted_once_however_often_the_script_is_run(there: Path) ->
     assert submissions(there) == 1
 
 
+@fault(40, "the connection breaks right after the submission", promise="the job is found, not submitted again")
 def test_a_job_that_was_submitted_before_the_answer_was_written_is_found(there: Path) -> None:
     (there / "attempted").mkdir()
     done = run(submit_script(SUBMIT, "echo 12"), there)
@@ -124,6 +128,7 @@ def test_a_job_that_was_submitted_before_the_answer_was_written_is_found(there: 
     assert submissions(there) == 0
 
 
+@fault(40, "a submission that is tried again while the first still runs", promise="it waits for the first one's answer")
 def test_a_second_run_waits_for_the_answer_of_the_first(there: Path) -> None:
     script = submit_script(f"sh -c 'until [ -e go ]; do sleep 0.02; done; {SUBMIT[7:-1]}'", FIND_NONE)
     command = ["sh", "-c", script.decode()]
@@ -142,6 +147,7 @@ def test_a_second_run_waits_for_the_answer_of_the_first(there: Path) -> None:
     assert submissions(there) == 1
 
 
+@fault(41, "a submission that the scheduler refuses", promise="an error with its words; nothing is left")
 def test_a_scheduler_that_refuses_is_quoted_and_nothing_is_left(there: Path) -> None:
     (there / "secret.json").write_text("secret")
     done = run(submit_script("sh -c 'echo out; echo no such queue >&2; exit 25'", FIND_NONE), there)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from . import client, config, deployment, errors, job_file, serialisation, server, storage
     from .config import Config
     from .errors import SheepdogError
-    from .functional import get_errors, get_results, map, map_async
+    from .functional import cancel, get_errors, get_results, map, map_async, retry
     from .server import Server
     from .storage import Storage
 
@@ -22,10 +22,12 @@ _HOMES = {
     "Server": "server",
     "SheepdogError": "errors",
     "Storage": "storage",
+    "cancel": "functional",
     "get_errors": "functional",
     "get_results": "functional",
     "map": "functional",
     "map_async": "functional",
+    "retry": "functional",
 }
 _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisation", "server", "storage")
 
@@ -34,6 +36,7 @@ __all__ = [
     "Server",
     "SheepdogError",
     "Storage",
+    "cancel",
     "client",
     "config",
     "deployment",
@@ -43,6 +46,7 @@ __all__ = [
     "job_file",
     "map",
     "map_async",
+    "retry",
     "serialisation",
     "server",
     "storage",

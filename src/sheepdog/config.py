@@ -11,10 +11,10 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .errors import ConfigError
 
@@ -22,6 +22,8 @@ TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMP
 """Set inside a task, for the user's function to read; they configure nothing."""
 
 _PREFIX = "SHEEPDOG_"
+
+T = TypeVar("T")
 
 Said = dict[str, tuple[object, str]]
 """What one source says: for each key its value, and where it stands, in words for an error."""
@@ -49,10 +51,24 @@ class Config:
     patience: float = 86400.0  # seconds a worker keeps trying to deliver outcomes
     lease: float = 150.0  # seconds without a heartbeat after which a worker counts as lost
     poll_interval: float = 30.0  # seconds at least between two status queries to a head node
+    time: str | None = None  # of one worker, such as "2h"; see time_seconds
+    timeout: float | None = None  # seconds that a task may run
+    retries: int = 0  # of a task that raised, died or ran into its timeout
+    retry_delay: float = 5.0  # seconds before the first retry; twice as long before each other one
+    max_losses: int = 3  # workers that a task may lose before it is given up
+    on_oom: str | None = None  # such as "2x": the memory of the next attempt
+    on_walltime: str | None = None  # such as "2x": the time of the next attempt
+    resubmissions: int = 3  # of workers that ended too early: in a row, each without an outcome or within ten minutes
+    fail_fast: int = 20  # first tasks that fail alike and so end the request; 0: never
+    tasks_per_child: int | None = None  # tasks after which the worker's child is made anew
+    trusted: bool = True  # may results be objects of any kind, whose loading runs code
 
     def __post_init__(self) -> None:
         for key in CHECKS:
             object.__setattr__(self, key, _checked(key, getattr(self, key)))
+        for key, needed in (("on_oom", "memory"), ("on_walltime", "time")):
+            if getattr(self, key) is not None and getattr(self, needed) is None:
+                raise ConfigError(f"{key} raises what {needed} says: give {needed} too")
 
     @property
     def memory_bytes(self) -> int | None:
@@ -64,14 +80,41 @@ class Config:
         """The most bytes of address space a task may have: memory's, or else those of -l mem_grab."""
         return _mem_grab(self.ge_opts) if self.memory is None else self.memory_bytes
 
+    @property
+    def time_seconds(self) -> int | None:
+        """What time says, in seconds."""
+        return None if self.time is None else parse_time(self.time)
+
+    @property
+    def walltime(self) -> int | None:
+        """The seconds that the scheduler gives a worker: time's, or else those of -l h_rt or -l s_rt; None: unknown."""
+        if self.time is not None:
+            return self.time_seconds
+        limits = (_resource(self.ge_opts, name, _limit) for name in ("h_rt", "s_rt"))
+        return min(filter(None, limits), default=None)
+
+    def raised(self, level: int) -> "Config":
+        """Return this with its resources raised so often, as on_oom and on_walltime say."""
+        if not level:
+            return self
+        said: dict[str, Any] = {}
+        if self.on_oom is not None and self.memory_bytes is not None:
+            said["memory"] = str(int(self.memory_bytes * float(self.on_oom[:-1]) ** level))
+        if self.on_walltime is not None and self.time_seconds is not None:
+            said["time"] = str(int(self.time_seconds * float(self.on_walltime[:-1]) ** level))
+        return replace(self, **said)
+
     def gives(self, *flags: str) -> bool:
         """Tell whether ge_opts hold one of these flags of qsub, such as "-cwd"."""
         return any(word in flags for word in _words(self.ge_opts))
 
     def python(self, scheduler: str) -> str:
-        """Give the command of the worker's Python, which may hold several words quoted for a shell."""
+        """Give the command of the worker's Python: words quoted for a shell, which finds nothing else in them."""
         if self.shell is not None:
-            return self.shell
+            first, *more = shlex.split(self.shell)
+            home = re.match(r"(~|\$HOME|\$\{HOME\})/", first)
+            rest = first[home.end() :] if home else first
+            return " ".join([('"$HOME"/' if home else "") + shlex.quote(rest), *map(shlex.quote, more)])
         if scheduler == "local" and self.host is None and sys.executable:
             return shlex.quote(sys.executable)
         return "/usr/bin/python3"
@@ -170,13 +213,19 @@ def _parse_text(key: str, text: str) -> object:
     if key == "ge_opts":
         return [option.strip() for option in re.split("[;\n]", text) if option.strip()]
     try:
-        if key in ("ssh_port", "port", "workers"):
+        if key in WHOLE:
             return int(text)
-        if key in ("patience", "lease", "poll_interval"):
+        if key in NUMBERS:
             return float(text)
-    except ValueError:
+        if key == "trusted":
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+    except (ValueError, KeyError):
         pass
     return text
+
+
+WHOLE = ("ssh_port", "port", "workers", "retries", "max_losses", "resubmissions", "fail_fast", "tasks_per_child")
+NUMBERS = ("patience", "lease", "poll_interval", "timeout", "retry_delay")
 
 
 def _project_path(directory: str | os.PathLike[str] | None) -> Path:
@@ -267,6 +316,21 @@ def parse_size(text: str) -> int:
     return size
 
 
+def parse_time(text: str) -> int:
+    """Turn a time such as "90m", "1:30:00" or "5400" into seconds. Units are s, m, h and d."""
+    match = re.fullmatch("([0-9]{1,9})([smhdSMHD]?)", text)
+    clock = re.fullmatch("([0-9]{1,6}):([0-5]?[0-9]):([0-5]?[0-9])", text)
+    seconds = 0
+    if match:
+        seconds = int(match[1]) * {"S": 1, "M": 60, "H": 3600, "D": 86400}[match[2].upper() or "S"]
+    elif clock:
+        seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + int(clock[3])
+    if seconds < 1:
+        raise ValueError(f"must be {_TIME}")
+    return seconds
+
+
+_TIME = 'a whole number of seconds, or one with a unit s, m, h or d, such as "2h", or "2:00:00"'
 _SIZE = 'a whole number of bytes, or one with a unit k, m, g or t, such as "2G"'
 
 Check = Callable[[object], object]
@@ -359,6 +423,26 @@ def _dbfile(value: object) -> str:
     return value
 
 
+def _time(value: object) -> str:
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str) or parse_time(text) < 1:
+        raise ValueError(f"must be {_TIME}")
+    return text
+
+
+def _factor(value: object) -> str:
+    match = re.fullmatch("([0-9]{1,2}(?:[.][0-9]{1,2})?)x", value) if isinstance(value, str) else None
+    if match is None or not 1 < float(match[1]) <= 10:
+        raise ValueError('must be a factor above 1 and at most 10, such as "2x"')
+    return match[0]
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be True or False")  # noqa: TRY004
+    return value
+
+
 def _memory(value: object) -> str:
     text = str(value) if type(value) is int else value
     # The smallest Python takes more: who says 2 means "2G".
@@ -406,13 +490,26 @@ def _words(ge_opts: Iterable[str]) -> list[str]:
 
 def _mem_grab(ge_opts: Iterable[str]) -> int | None:
     """Give the bytes of -l mem_grab=SIZE, the last one if there are several."""
-    size = None
+    return _resource(ge_opts, "mem_grab", parse_size)
+
+
+def _limit(text: str) -> int:
+    """Give the seconds of a limit; 0 for INFINITY and whatever else Grid Engine may know."""
+    try:
+        return parse_time(text)
+    except ValueError:
+        return 0
+
+
+def _resource(ge_opts: Iterable[str], wanted: str, parse: Callable[[str], T]) -> T | None:
+    """Give what -l NAME=VALUE says, the last one if there are several."""
+    found = None
     for flag, resources in pairwise(_words(ge_opts)):
         for resource in resources.split(",") if flag == "-l" else ():
             name, _, text = resource.partition("=")
-            if name == "mem_grab":
-                size = parse_size(text)
-    return size
+            if name == wanted:
+                found = parse(text)
+    return found
 
 
 _HOST = r"(?!-)[\w.:\[\]-]+"
@@ -440,7 +537,7 @@ CHECKS: dict[str, Check] = {
     "ssh_user": _optional(
         _pattern(
             'a user\'s name, of letters, digits and . _ - + @ \\ only, and not beginning with "-"',
-            r"(?!-)[\w.+@\\-]+",
+            r"(?!-)([\w.+@-]+\\)*[\w.+@-]+",
         ),
         "ssh's own choice",
     ),
@@ -468,5 +565,16 @@ CHECKS: dict[str, Check] = {
     "patience": _seconds("more than 0", 1e-9),
     "lease": _seconds("at least 1", 1),
     "poll_interval": _seconds("at least 1", 1),
+    "time": _optional(_time, "no limit"),
+    "timeout": _optional(_seconds("more than 0", 1e-3), "no limit"),
+    "retries": _whole(0, 1000),
+    "retry_delay": _seconds("at least 0", 0),
+    "max_losses": _whole(1, 1_000_000),
+    "on_oom": _optional(_factor, "no second attempt"),
+    "on_walltime": _optional(_factor, "the same time again"),
+    "resubmissions": _whole(0, 1000),
+    "fail_fast": _whole(0, 1_000_000),
+    "tasks_per_child": _optional(_whole(1, 1_000_000_000), "no limit"),
+    "trusted": _flag,
 }
 """For each key of Config, in its order, what its value must be."""

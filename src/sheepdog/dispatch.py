@@ -9,30 +9,28 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any
 
+from . import job_directory
 from .config import Config, choose_scheduler, make_config
-from .deployment import make_host
-from .errors import ConnectionLost, ServerError
-from .job_file import Job, secret, worker_files
-from .model import Progress
-from .schedulers import make_scheduler
+from .deployment import Host
+from .errors import ConfigError, ServerError, SheepdogError
+from .model import Kind, Progress, RequestState, Wave
 from .serialisation import form, name_of, serialise_arguments, serialise_function
 from .server import Server, log_file
 from .storage import Storage
+from .submission import Terms
 
 log = logging.getLogger("sheepdog")
 log.addHandler(logging.NullHandler())  # who wants to read it says so
 
-CLUSTER_WORKERS = 1000
-WORKER_MEMORY = 128 << 20  # bytes that a job needs beside its task: Grid Engine counts the sum
-SUBMISSIONS = 3  # tries, when the connection breaks
 RESTARTS = 3  # of a server that dies at once, before its user hears of it
+CLEARING = 30.0  # seconds in which what is left of a request should be cleared up
 
 
 def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mapping[str, Any] | None) -> int:
@@ -41,13 +39,9 @@ def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mappin
     If anything fails before the array job is submitted, nothing is left behind.
     """
     settings = make_config(config)
-    scheduler_name, why = choose_scheduler(settings)
-    log.info("scheduler: %s (%s)", scheduler_name, why)
+    options = options_of(settings)
     function, namespace = serialise_function(f, ns)
     with Storage(settings.dbfile) as storage:
-        server = Server(settings.port, dbfile=storage.dbfile, public=scheduler_name != "local" or bool(settings.host))
-        submitter = [socket.gethostname(), os.getpid()]
-        options = {**asdict(settings), "scheduler": scheduler_name, "submitter": submitter}
         request_id = storage.new_request(
             function,
             namespace,
@@ -57,66 +51,104 @@ def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mappin
             options=options,
         )
         try:
-            if storage.count_tasks(request_id):
-                server.start()
-                submit(storage, request_id, settings, scheduler_name)
+            launch(storage, request_id)
         except BaseException:
             storage.remove_request(request_id)
             raise
     return request_id
 
 
-def submit(storage: Storage, request_id: int, config: Config, scheduler_name: str) -> None:
-    """Submit the array job of a request."""
+def options_of(settings: Config) -> dict[str, Any]:
+    """Return the options of a request: a configuration, and where and by whom the request is made."""
+    scheduler, why = choose_scheduler(settings)
+    log.info("scheduler: %s (%s)", scheduler, why)
+    here = scheduler == "local" and settings.host is None
+    return {
+        **asdict(settings),
+        "scheduler": scheduler,
+        "directory": os.getcwd() if here else "",
+        "submitter": [socket.gethostname(), os.getpid()],
+    }
+
+
+def launch(storage: Storage, request_id: int) -> None:
+    """Start the server of a request, and submit its first array job."""
     request = storage.get_request(request_id)
-    local = scheduler_name == "local"
-    here = local and config.host is None
-    name = f"{config.name or 'sheepdog'}_{request_id:03d}_{secrets.token_hex(4)}"
-    limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(config.workers or (limit if local else CLUSTER_WORKERS), request.tasks)
-    directory = f"{config.ssh_dir}/{name}"
-    python = config.python(scheduler_name)
-    address = "127.0.0.1" if here else config.localhost or socket.getfqdn()
-    urls = [f"https://{f'[{address}]' if ':' in address else address}:{storage.get_setting('port')}"]
-    job = Job(request_id, name, directory, python, workers, tuple(options_of(config, name, directory, workers)))
-    scheduler = make_scheduler(scheduler_name, config.poll_interval, os.getcwd() if here else "")
-    content = secret(
-        request_id,
-        request.token,
-        urls,
-        storage.get_setting("certificate"),
-        patience=config.patience,
-        memory_limit=config.memory_limit,
-    )
-    files = {**worker_files(), **scheduler.files(job), "secret.json": content}
-    host = make_host(config.host, config.ssh_port, config.ssh_user, config.ssh_keyfile)
-    for remaining in reversed(range(SUBMISSIONS)):
-        try:
-            job_id, where = scheduler.submit(host, job, files)
-            break
-        except ConnectionLost:
-            if not remaining:
+    pending = storage.progress(request_id)
+    if pending.finished:
+        return
+    terms = Terms.of(request.options)
+    Server(terms.config.port, dbfile=storage.dbfile, public=not terms.here).start()
+    host = terms.make_host(interactive=True)
+    workers = terms.workers(pending.tasks - pending.ended)
+    wave = storage.new_wave(request_id, terms.plan(request, workers, 0, storage.get_setting("port")))
+    try:
+        wave = terms.submit(host, request, wave, storage.get_setting("certificate"))
+    except BaseException:
+        withdraw(terms, host, wave)
+        raise
+    if not storage.set_submitted(request_id, wave):  # it was cancelled meanwhile
+        terms.make_scheduler().cancel(host, [wave.job])
+
+
+def withdraw(terms: Terms, host: Host, wave: Wave) -> None:
+    """Take away an array job that may have been submitted: the answer never came."""
+    with suppress(SheepdogError):
+        found = job_directory.find(host, wave)
+        if found is not None:
+            terms.make_scheduler().cancel(host, [found.job])
+        host.run(["rm", "-rf", wave.directory])  # without its files, no worker starts
+
+
+def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
+    """End the tasks of a request that have not ended; return how many there were. The server ends its workers."""
+    with Storage(dbfile) as storage:
+        storage.get_request(request_id)
+        count = storage.end_pending(request_id, Kind.CANCELLED, "cancelled by its user")
+        if storage.get_request(request_id).state == RequestState.ENDED:
+            Server(dbfile=storage.dbfile).start()
+        return count
+
+
+def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config: Mapping[str, Any]) -> int:
+    """Run tasks of an ended request again; return how many."""
+    with Storage(dbfile) as storage:
+        request = storage.get_request(request_id)
+        wait_for_clearing(storage, request_id)
+        if request.state in (RequestState.NEW, RequestState.SUBMITTED):
+            raise ConfigError(
+                f"request {request_id} has not ended ({storage.progress(request_id)}): wait for it with "
+                "sheepdog.get_results, or stop it with sheepdog.cancel"
+            )
+        terms = Terms.of(request.options)
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"config is {config!r}; for retry it must be a dict of options, or left out")
+        given = dict(config)
+        if "dbfile" in given:
+            raise ConfigError("retry takes no option dbfile: a request stays in the database that it was made in")
+        if "profile" in given:
+            raise ConfigError("retry takes no profile: give the options in which this time differs from the last")
+        chosen = {} if {"scheduler", "host"} & given.keys() else {"scheduler": terms.scheduler}
+        settings = make_config({**asdict(terms.config), **chosen, **given}, environ={})
+        options = options_of(settings)
+        if options["directory"] and terms.directory:
+            options["directory"] = terms.directory  # where it ran before
+        count = storage.retry(request_id, options, failed)
+        if count:
+            try:
+                launch(storage, request_id)
+            except BaseException as error:
+                storage.end_pending(request_id, Kind.NOT_RUN, f"not run: {error}")
                 raise
-            log.warning("the connection to %s broke; looking whether the job was submitted", host.name)
-    storage.set_submitted(request_id, job_id, where, workers, urls)
-    log.info("request %d: array job %s, %d workers, %d tasks", request_id, job_id, workers, request.tasks)
+        return count
 
 
-def options_of(config: Config, name: str, directory: str, workers: int) -> Iterator[str]:
-    """Yield the directives of a Grid Engine job file: the user's first, then ours."""
-    yield from config.ge_opts
-    home = "" if config.ssh_dir.startswith("/") else "$HOME/"
-    if not config.gives("-wd", "-cwd"):
-        yield f"-wd {home}{config.ssh_dir}"
-    if not config.gives("-o"):
-        yield f"-o {home}{directory}/"
-    if not config.gives("-e", "-j"):
-        yield f"-e {home}{directory}/"
-    if config.memory_bytes is not None:
-        yield f"-l {config.memory_resource}={config.memory_bytes + WORKER_MEMORY}"
-    yield "-S /bin/sh"
-    yield f"-N {name}"
-    yield f"-t 1-{workers}"
+def wait_for_clearing(storage: Storage, request_id: int) -> None:
+    """Wait until the workers of an ended request are gone, so that none of them meets those of the next attempt."""
+    deadline = time.monotonic() + CLEARING
+    while storage.get_request(request_id).state == RequestState.ENDED and time.monotonic() < deadline:
+        Server(dbfile=storage.dbfile).start()
+        time.sleep(0.05)
 
 
 def wait(request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None]) -> Progress:
@@ -139,6 +171,8 @@ def wait(request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progre
                         raise ServerError(f"the server of {storage.dbfile} dies: see {log_file(storage.dbfile)}")
                     log.warning("the server of %s has died; starting it again", storage.dbfile)
                     server.start()
+                elif trouble := server.trouble:
+                    show(replace(progress, note=trouble))
             time.sleep(delay)
             latest = storage.version()
             if latest == version:

@@ -4,14 +4,18 @@ SheepdogError
 ├── ConfigError (ValueError)          a key or value of the configuration is wrong
 ├── ArgumentsError (TypeError)        an item of args is not a tuple, list or dict
 ├── SerialisationError (TypeError)    a function, argument or result cannot travel
+├── UntrustedResult                   a value is not plain data, and nothing else was to be loaded
 ├── RequestNotFound (ValueError)      no such request, or no such task, in this database
 ├── StorageError                      the database file cannot be used
+│   └── DamagedError                  ... because its content is not what was written
 ├── ServerError (RuntimeError)        the server cannot run
 │   └── PortInUse                     ... because its port is taken
 ├── HostError                         a machine cannot be reached
 │   ├── CommandFailed                 it was reached, and the command failed there
 │   └── ConnectionLost                the connection broke; the command may have run
 └── SchedulerError                    the batch system did not take or does not know the array job
+    ├── SchedulerBusy                 ... but may take it later
+    └── TooManyWorkers                ... but would take a smaller one
 """
 
 
@@ -31,12 +35,20 @@ class SerialisationError(SheepdogError, TypeError):
     """A function, an argument or a result cannot travel."""
 
 
+class UntrustedResult(SheepdogError):
+    """A value is not plain data, and nothing else was to be loaded: to load it may run code."""
+
+
 class RequestNotFound(SheepdogError, ValueError):
     """There is no such request or task in this database."""
 
 
 class StorageError(SheepdogError):
     """The database file cannot be used."""
+
+
+class DamagedError(StorageError):
+    """The content of the database file is not what was written."""
 
 
 class ServerError(SheepdogError, RuntimeError):
@@ -70,3 +82,15 @@ class ConnectionLost(HostError):
 
 class SchedulerError(SheepdogError):
     """The batch system refused an array job, or cannot be asked about it."""
+
+
+class SchedulerBusy(SchedulerError):
+    """The batch system cannot take an array job now: it is down, or a limit has been reached."""
+
+
+class TooManyWorkers(SchedulerError):
+    """The batch system takes no array job of so many elements. limit is how many it takes."""
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit

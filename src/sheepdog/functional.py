@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from . import dispatch as road
 from .config import Config, make_config
 from .dispatch import dispatch, wait
-from .errors import StorageError
-from .model import Outcome, Progress, State
+from .errors import SheepdogError, StorageError, UntrustedResult
+from .model import Kind, Outcome, Progress
 from .serialisation import deserialise, deserialise_arguments
 from .storage import Storage
 
@@ -42,11 +43,21 @@ def map(
         if verbose:
             _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
         raise
+    except SheepdogError as error:
+        error.add_note(f"(request {request_id} is stored; go on with sheepdog.get_results({request_id}, {dbfile!r}))")
+        raise
     results: list[Any] = [None] * progress.tasks
     with Storage(dbfile) as storage:
         unreadable = 0
         for index, data in storage.results(request_id):
-            results[index - 1], problem = load(data)
+            try:
+                results[index - 1], problem = load(data, settings.trusted)
+            except UntrustedResult as error:
+                error.add_note(
+                    f"(it is the result of task {index} of request {request_id}; the others can be fetched: see "
+                    f"sheepdog.get_errors({request_id}, {dbfile!r}, trusted=False))"
+                )
+                raise
             unreadable += problem is not None
     if verbose and progress.failed + unreadable:
         tasks = "task" if progress.tasks == 1 else "tasks"
@@ -68,41 +79,78 @@ def map_async(
 
 
 def get_results(
-    request_id: int, dbfile: str | os.PathLike[str], block: bool = True, verbose: bool = False
+    request_id: int,
+    dbfile: str | os.PathLike[str],
+    block: bool = True,
+    verbose: bool = False,
+    trusted: bool = True,
 ) -> list[tuple[Any, Any]]:
     """Return [(args, result)] of a request, in order; result is None where a task failed or has not ended.
 
-    If block, wait until every task has ended; if verbose too, say each second on standard error how many have.
-    Raises ValueError if there is no such request.
+    If block, wait until every task has ended; if verbose too, say each second on standard error how many have. To load
+    a result is to run what it says: unless trusted, one that is not plain data (numbers, texts, bytes, and lists,
+    tuples, dicts and sets of these) raises UntrustedResult. Raises ValueError if there is no such request.
     """
     _require(dbfile)
     if block:
         wait(request_id, dbfile, _ticker(1.0) if verbose else _notes(False))
     with Storage(dbfile) as storage:
         return [
-            (load_arguments(args), load(value)[0] if state == State.DONE else None)
-            for args, state, value in storage.tasks(request_id)
+            (load_arguments(args, trusted), load(value, trusted)[0] if kind == Kind.RESULT else None)
+            for args, kind, value in storage.tasks(request_id)
         ]
 
 
-def get_errors(request_id: int, dbfile: str | os.PathLike[str]) -> list[tuple[Any, str]]:
-    """Return [(args, error)] of the tasks that failed so far, in order.
+def get_errors(request_id: int, dbfile: str | os.PathLike[str], trusted: bool = True) -> list[tuple[Any, str]]:
+    """Return [(args, error)] of the tasks that failed or were cancelled so far, in order.
 
     An error is text. Its first line says what happened; then come the task, the attempt, the host, the remote
-    traceback and the end of the task's own output. A result that cannot be loaded here counts as an error, too. Raises
+    traceback, the end of the task's own output, and what earlier attempts ended with. A result that cannot be loaded
+    here counts as an error, too; unless trusted, so does one that is not plain data, and it is not loaded. Raises
     ValueError if there is no such request.
     """
     _require(dbfile)
     with Storage(dbfile) as storage:
-        failed = {outcome.task: describe(request_id, outcome) for _, outcome in storage.errors(request_id)}
+        before: dict[int, list[Outcome]] = {}
+        for attempt, _ in storage.attempts(request_id):
+            before.setdefault(attempt.task, []).append(attempt)
+        failed = {
+            outcome.task: describe(request_id, outcome, before.get(outcome.task, []))
+            for _, outcome in storage.errors(request_id)
+        }
         errors = []
-        for index, (args, state, value) in enumerate(storage.tasks(request_id), 1):
+        for index, (args, kind, value) in enumerate(storage.tasks(request_id), 1):
             error = failed.get(index)
-            if state == State.DONE and b"\x93" in value:  # it names a class or a function
-                error = load(value)[1]
+            if kind == Kind.RESULT and b"\x93" in value:  # it names a class or a function
+                error = unreadable(value, trusted)
             if error is not None:
-                errors.append((load_arguments(args), error))
+                errors.append((load_arguments(args, trusted), error))
         return errors
+
+
+def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
+    """End the tasks of a request that have not ended, and its workers. Return how many tasks there were.
+
+    Results that are there stay. Raises ValueError if there is no such request.
+    """
+    _require(dbfile)
+    return road.cancel(request_id, dbfile)
+
+
+def retry(
+    request_id: int,
+    dbfile: str | os.PathLike[str],
+    failed: bool = True,
+    config: Mapping[str, Any] | None = None,
+) -> int:
+    """Run tasks of an ended request again; return how many. Then get_results waits for them as ever.
+
+    Those are the tasks that were cancelled or never run and, if failed, those that failed. config holds options in
+    which this time differs from the last. What the tasks ended with stays in their history, see get_errors. Raises
+    ValueError if there is no such request or if it has not ended, and what map raises.
+    """
+    _require(dbfile)
+    return road.retry(request_id, dbfile, failed, config or {})
 
 
 def _require(dbfile: str | os.PathLike[str]) -> None:
@@ -112,24 +160,34 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
         )
 
 
-def describe(request_id: int, outcome: Outcome) -> str:
-    """Return an error as text for people."""
-    text = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else str(outcome.value)
-    summary, _, rest = text.partition("\n")
-    where = f", on {outcome.host}, after {outcome.seconds:.2f} s" if outcome.host else ", never run"
+def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) -> str:
+    """Return an error as text for people; before are the task's earlier attempts."""
+    summary, _, rest = text_of(outcome).partition("\n")
+    unheard = f", begun {outcome.attempts} times at most" if outcome.attempts else ", never run"
+    where = f", on {outcome.host}, after {outcome.seconds:.2f} s" if outcome.host else unheard
     attempt = f", attempt {outcome.attempt}" if outcome.host else ""
     lines = [summary, f"(task {outcome.task} of request {request_id}{attempt}{where})"]
     if rest.strip():
         lines.append(rest.rstrip())
     if outcome.output:
         lines += ["The end of its output:", outcome.output.decode("utf-8", "replace").rstrip()]
+    for earlier in before:
+        where = f", on {earlier.host}" if earlier.host else ""
+        lines.append(f"Attempt {earlier.attempt}{where}: {text_of(earlier).splitlines()[0]}")
     return "\n".join(lines)
 
 
-def load(data: bytes) -> tuple[Any, str | None]:
+def text_of(outcome: Outcome) -> str:
+    """Return an error's text."""
+    return outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else str(outcome.value)
+
+
+def load(data: bytes, trusted: bool = True) -> tuple[Any, str | None]:
     """Return a result, and why it cannot be loaded here, if so. One must not withhold the others."""
     try:
-        return deserialise(data), None
+        return deserialise(data, trusted), None
+    except UntrustedResult:
+        raise
     except Exception as error:
         return None, (
             f"the result cannot be loaded here: {type(error).__name__}: {error}\n"
@@ -137,10 +195,18 @@ def load(data: bytes) -> tuple[Any, str | None]:
         )
 
 
-def load_arguments(data: bytes) -> Any:
+def unreadable(data: bytes, trusted: bool) -> str | None:
+    """Return why a result cannot be loaded here, None if it can."""
+    try:
+        return load(data, trusted)[1]
+    except UntrustedResult as error:
+        return str(error)
+
+
+def load_arguments(data: bytes, trusted: bool = True) -> Any:
     """Return an item of args, or a text that says why it cannot be loaded here."""
     try:
-        return deserialise_arguments(data)
+        return deserialise_arguments(data, trusted)
     except Exception as error:
         return f"<arguments that cannot be loaded: {type(error).__name__}: {error}>"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,6 @@ class Job:
     directory: str
     python: str
     workers: int
-    options: tuple[str, ...] = ()
-    """The scheduler's directives, each one line of the job file."""
 
     @property
     def file(self) -> str:
@@ -40,17 +38,17 @@ class Job:
         return f"sheepdog_{self.request:03d}.sh"
 
 
-def job_file(job: Job, prefix: str, element: str) -> str:
-    """Return the job file: the options behind the scheduler's prefix, then the start of the worker.
+def job_file(job: Job, options: Iterable[str], prefix: str, element: str) -> str:
+    """Return the job file: the scheduler's options, each behind its prefix, then the start of the worker.
 
     element is the environment variable in which the scheduler names the element of the array. A shell starts the
     worker's Python, for queues differ in how they start any other interpreter: some ignore the first line of the
     file, some the option -S, and some start a Python so that it does not find its own library.
     """
-    options = "".join(f"{prefix} {option}\n" for option in job.options)
+    directives = "".join(f"{prefix} {option}\n" for option in options)
     home = "" if job.directory.startswith("/") else "$HOME/"
     return f"""#!/bin/sh
-{options}#
+{directives}#
 # Request {job.request} of Sheepdog: one of {job.workers} workers. Each asks the server for tasks until there are none.
 here="{home}{job.directory}"
 exec {job.python} "$here/client.py" "$here" "${element}"
@@ -103,10 +101,10 @@ echo "sheepdog:directory $here"
 
 def local_script(job: Job, directory: str) -> bytes:
     """Return a script that starts the workers as processes of the host, in this working directory."""
-    program = shlex.quote(shlex.split(job.python)[0])
     return f"""here=$(pwd)
-if ! command -v {program} >/dev/null; then
-  echo {program}: not found >&2
+set -- {job.python}
+if ! command -v "$1" >/dev/null; then
+  echo "$1: not found" >&2
   cd / && rm -rf "$here"
   exit 127
 fi

@@ -1,53 +1,67 @@
-"""Asks the schedulers what became of the array jobs, and takes away what is left of those that are over.
+"""Does for the requests what takes a scheduler: asks what became of their array jobs, submits workers again, clears up.
 
-One question a head node and interval answers for all requests there. What follows from the answer is decided in
-service.py.
+One question a head node and interval answers for all requests there; while the workers say enough themselves, it is
+asked more rarely. What is to be done is decided in service.py.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-import shlex
 import socket
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from .deployment import Host, make_host
-from .errors import HostError, RequestNotFound, SheepdogError
-from .model import Request
-from .schedulers import Scheduler, make_scheduler
-from .service import Ended
+from . import job_directory
+from .calls import Call
+from .client import read_blob, unpack
+from .deployment import Host
+from .errors import SchedulerBusy, SchedulerError, SheepdogError, StorageError
+from .model import JobStatus, Request, Wave
+from .schedulers import Scheduler
+from .service import Service, Wanted, Watched
+from .submission import Terms
+from .turns import take_turn
 
 log = logging.getLogger(__name__)
 
 FIRST = 10.0  # seconds after the submission in which a job in error shows
+RARELY = 10  # intervals between two questions while the workers say enough themselves
 LONGEST = 600.0  # seconds between two tries to reach a head node that does not answer
+PUZZLING = 20  # intervals that workers wait before the scheduler is asked why
+CLEAR_TRIES = 4  # to take away what is left of a request
+CLEAR_JOBS_TRIES = 150  # ... if workers may be left: about a day, for so long they would hold their slots
+PATIENCE = 60.0  # seconds with the service's thread
+STOPPING = 5.0  # ... while the server ends
+LATE_ANSWER = 5.0  # seconds in which the answer to a submission that nobody heard may come
+
+T = TypeVar("T")
 
 
 class Submitter(Protocol):
     """What runs decisions in the service's thread."""
 
-    unfinished: list[int]
-
-    def submit(self, decide: Any) -> Future[Any]:
+    def submit(self, decide: Callable[[Service], Any]) -> Future[Any]:
         """Have a decision made."""
 
 
 class HeadNode:
     """A host and a scheduler there, and when to ask next."""
 
-    def __init__(self, host: Host, scheduler: Scheduler) -> None:
-        self.host = host
-        self.scheduler = scheduler
-        self.asked = float("inf")
-        self.next = 0.0
+    def __init__(self, terms: Terms, now: float) -> None:
+        self.host: Host = terms.make_host(interactive=False)
+        self.scheduler: Scheduler = terms.make_scheduler()
+        self.asked = now + min(FIRST, self.scheduler.interval) - self.scheduler.interval
+        self.not_before = 0.0
         self.failures = 0
+        self.explained: dict[int, float] = {}  # when it was asked why a request's workers wait
 
 
 class Watcher(threading.Thread):
@@ -57,99 +71,256 @@ class Watcher(threading.Thread):
         super().__init__(name="watcher", daemon=True)
         self.writer = writer
         self.nodes: dict[tuple[Any, ...], HeadNode] = {}
-        self.requests: dict[int, Request] = {}
         self.calls = 0
+        self.port: Any = 0
+        self.certificate = ""
+        self._orphans: dict[int, float] = {}  # requests whose maker has ended -> when that was seen
+        self._unseen: dict[str, float] = {}  # array jobs whose submission nobody saw to its end -> when that was seen
+        self._clearing: dict[int, tuple[int, float]] = {}  # ended requests -> failed tries, when to try again
         self._over = threading.Event()
+        self._patience = PATIENCE
 
     def stop(self) -> None:
         """End the thread, without waiting for a host that does not answer; clear up once more."""
+        self._patience = STOPPING
         self._over.set()
         self.join(2.0)
         if not self.is_alive():
             with suppress(TimeoutError, SheepdogError):
-                self.clear_up(5.0)
+                self.clear_up(time.monotonic())
 
     def run(self) -> None:
-        """Ask, until stopped."""
+        """Look, until stopped."""
         while not self._over.wait(0.5):
             try:
                 self.look(time.monotonic())
+            except StorageError:  # the writer has said so
+                self._over.wait(1.0)
             except Exception:
                 log.exception("the watcher failed")
 
     def look(self, now: float) -> None:
-        """Ask where it is time to."""
-        unfinished = set(self.writer.unfinished)
-        for request_id in unfinished - self.requests.keys():
-            with suppress(RequestNotFound):  # its submission may have failed
-                request = self.writer.submit(lambda service, id=request_id: service.storage.get_request(id)).result()
-                if request.job:
-                    self.requests[request_id] = request
-        for request_id, (machine, pid) in self.writer.submit(lambda service: service.storage.unsubmitted()).result():
-            if machine == socket.gethostname() and not is_alive(pid):
-                self.writer.submit(lambda service, id=request_id: service.abandon(id)).result()
-        self.clear_up()
-        for request_id in self.requests.keys() - unfinished:
-            del self.requests[request_id]
-        groups: dict[tuple[Any, ...], list[Request]] = defaultdict(list)
-        for request in self.requests.values():
-            groups[head_key(request)].append(request)
-        for key, requests in groups.items():
-            if key not in self.nodes:
-                self.nodes[key] = head_node(requests[0])
-                self.nodes[key].next = now + min(FIRST, self.nodes[key].scheduler.interval)
-            node = self.nodes[key]
-            interval = self.interval(node, requests)
-            node.next = min(node.next, node.asked + interval) if not node.failures else node.next
-            if now >= node.next:
-                self.ask(node, requests)
+        """Do what is to be done."""
+        if not (self.port and self.certificate):
+            self.port, self.certificate = self.decide(
+                lambda service: [service.storage.get_setting(name) or "" for name in ("port", "certificate")]
+            )
+        self.adopt(now)
+        self.clear_up(now)
+        watched = self.decide(Service.watched)
+        groups: dict[tuple[Any, ...], list[Watched]] = defaultdict(list)
+        for each in watched:
+            self.tell_port(each, now)
+            groups[head_key(each.request)].append(each)
+        for key, there in groups.items():
+            node = self.node(there[0].request, now)
+            if now >= max(node.not_before, node.asked + self.interval(node, there)):
+                self.ask(key, node, there)
+        for wanted in self.decide(Service.wanted):
+            self.submit(wanted)
+
+    def decide(self, decide: Callable[..., T], *arguments: Any) -> T:
+        """Have something decided in the service's thread, and return that."""
+        future: Future[T] = self.writer.submit(lambda service: decide(service, *arguments))
+        return future.result(self._patience)
+
+    def node(self, request: Request, now: float) -> HeadNode:
+        """Return the head node of a request."""
+        key = head_key(request)
+        if key not in self.nodes:
+            self.nodes[key] = HeadNode(Terms.of(request.options), now)
+        return self.nodes[key]
+
+    # --- asking
 
     @staticmethod
-    def interval(node: HeadNode, requests: list[Request]) -> float:
-        """Return the seconds between two questions: the shortest that one of the requests allows."""
+    def interval(node: HeadNode, watched: list[Watched]) -> float:
+        """Return the seconds between two questions: the shortest that one of the requests needs."""
         if node.scheduler.name == "local":
             return node.scheduler.interval
-        return float(min(request.options["poll_interval"] for request in requests))
+        return min(float(each.request.options["poll_interval"]) * (RARELY if each.calm else 1) for each in watched)
 
-    def ask(self, node: HeadNode, requests: list[Request]) -> None:
+    def ask(self, key: tuple[Any, ...], node: HeadNode, watched: list[Watched]) -> None:
         """Put one question for all these requests."""
-        self.calls += 1
         if node.scheduler.interval > 1:
-            log.info("status query %d, for %d requests on %s", self.calls, len(requests), node.host.name)
-        asked = time.monotonic()
+            interval = min(each.request.options["poll_interval"] for each in watched)
+            pause = take_turn(repr(key), interval)
+            if pause:
+                node.not_before = time.monotonic() + pause
+                return
+            self.calls += 1
+            log.info("status query %d, for %d requests on %s", self.calls, len(watched), node.host.name)
+        asked = self.decide(lambda service: float(service.clock()))
         try:
-            answer = node.scheduler.status(node.host, [request.job for request in requests])
+            jobs = [wave.job for each in watched for wave in each.waves]
+            answer = node.scheduler.status(node.host, jobs)
         except Exception as error:
             node.failures += 1
-            node.next = time.monotonic() + min(LONGEST, node.scheduler.interval * 2 ** min(node.failures, 10))
+            node.not_before = time.monotonic() + min(LONGEST, node.scheduler.interval * 2 ** min(node.failures, 10))
             log.warning("%s", error, exc_info=not isinstance(error, SheepdogError))
+            for each in watched:
+                self.decide(Service.unanswered, each.request.id, str(error))
             return
         node.failures = 0
         node.asked = time.monotonic()
-        node.next = node.asked + self.interval(node, requests)
-        for request in requests:
-            status = answer[request.job]
-            if status.gone:
-                words = last_words(node.host, request.directory)
-                status = replace(status, reason="; ".join(filter(None, (status.reason, words))))
-            self.writer.submit(lambda service, id=request.id, status=status: service.heed(id, status, asked)).result()
+        for each in watched:
+            statuses = {wave.number: answer[wave.job] for wave in each.waves}
+            for wave in each.waves:
+                if statuses[wave.number].gone:
+                    statuses[wave.number] = self.look_back(node, each.request, wave, statuses[wave.number])
+            self.wonder(node, each, statuses)
+            self.decide(Service.heed, each.request.id, statuses, asked)
 
-    def clear_up(self, timeout: float | None = None) -> None:
-        """Take away what is left of the requests that have ended since the last time."""
-        for request, how in self.writer.submit(lambda service: service.take_ended()).result(timeout):
-            self.remove(request, how)
-
-    def remove(self, request: Request, how: Ended) -> None:
-        """Take away elements that never started; of local workers, the processes and the files."""
+    def look_back(self, node: HeadNode, request: Request, wave: Wave, status: JobStatus) -> JobStatus:
+        """Bring in what the workers of a job left that is gone: outcomes, and last words."""
         try:
-            node = self.nodes.get(head_key(request)) or head_node(request)
-            local = node.scheduler.name == "local"
-            if how.unstarted or local:
-                node.scheduler.cancel(node.host, request.job)
-            if local and not how.given_up:
-                node.host.run(["rm", "-rf", request.directory])
+            names = job_directory.spooled(node.host, wave.directory)
+            for name in names:
+                self.collect(request, job_directory.fetch(node.host, wave.directory, name))
+            if names:
+                job_directory.discard(node.host, wave.directory, names)
         except SheepdogError as error:
-            log.warning("request %d: what is left of its job %s stays: %s", request.id, request.job, error)
+            log.warning("request %d: what its workers left cannot be collected: %s", request.id, error)
+        words = job_directory.last_words(node.host, wave.directory)
+        return replace(status, reason="; ".join(filter(None, (status.reason, words))))
+
+    def collect(self, request: Request, data: bytes) -> None:
+        """Hand over outcomes that a worker could not deliver."""
+        stream = io.BytesIO(data)
+        try:
+            header = unpack(stream)
+            blobs = [read_blob(stream, length) for length in header["blobs"]]
+            self.decide(Service.collect, Call(request.id, "exchange", header, blobs))
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("request %d: a file of outcomes is damaged: %s", request.id, error)
+
+    def wonder(self, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
+        """Ask why a request's workers wait, if they have for long and nothing of it runs."""
+        patience = PUZZLING * watched.request.options["poll_interval"]
+        waiting = [wave for wave in watched.waves if statuses[wave.number].pending and not statuses[wave.number].reason]
+        now = time.monotonic()
+        if not waiting or any(status.running for status in statuses.values()):
+            node.explained.pop(watched.request.id, None)
+        elif now - node.explained.setdefault(watched.request.id, now) >= patience:
+            node.explained[watched.request.id] = now
+            reason = node.scheduler.explain(node.host, waiting[0].job)
+            if reason:
+                count = sum(statuses[wave.number].pending for wave in waiting)
+                log.info("request %d: %d workers wait: %s", watched.request.id, count, reason)
+                self.decide(Service.puzzle, watched.request.id, reason)
+
+    # --- submitting
+
+    def submit(self, wanted: Wanted) -> None:
+        """Submit workers again."""
+        request = wanted.request
+        number = 0
+        try:
+            terms = Terms.of(request.options)
+            host = self.node(request, time.monotonic()).host
+            wave = terms.plan(request, wanted.workers, wanted.level, self.port)
+            wave = self.decide(Service.plan, request.id, wave)
+            number = wave.number
+            submitted = terms.submit(host, request, wave, self.certificate)
+        except Exception as error:
+            log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
+            refused = isinstance(error, SchedulerError) and not isinstance(error, SchedulerBusy)
+            self.decide(Service.not_submitted, request.id, number, str(error), refused)
+            return
+        if not self.decide(Service.submitted, request.id, submitted):
+            terms.make_scheduler().cancel(host, [submitted.job])  # it has ended meanwhile
+
+    def adopt(self, now: float) -> None:
+        """Find out what became of the submission of requests whose maker has ended."""
+        for request, (machine, pid), noted in self.decide(Service.unsubmitted):
+            waves = [wave for wave in noted if wave.ended is None]  # the others are of an earlier attempt
+            if machine != socket.gethostname() or is_alive(pid):
+                continue
+            if now - self._orphans.setdefault(request.id, now) < (LATE_ANSWER if waves else 0.0):
+                continue
+            del self._orphans[request.id]
+            try:
+                host = self.node(request, now).host
+                found = [wave for wave in (job_directory.find(host, wave) for wave in waves) if wave]
+            except SheepdogError as error:
+                log.warning("request %d: %s", request.id, error)
+                self._orphans[request.id] = now + LONGEST / 10
+                continue
+            for wave in found:
+                log.info("request %d: its maker has ended, but array job %s is there", request.id, wave.job)
+                self.decide(Service.submitted, request.id, wave)
+            if not found:
+                self.decide(Service.abandon, request.id)
+        for request, wave in self.decide(Service.unseen):  # a server died while it submitted workers again
+            if now - self._unseen.setdefault(wave.name, now) < LATE_ANSWER:
+                continue
+            del self._unseen[wave.name]
+            try:
+                there = job_directory.find(self.node(request, now).host, wave)
+            except SheepdogError as error:
+                log.warning("request %d: %s", request.id, error)
+                self._unseen[wave.name] = now + LONGEST / 10
+                continue
+            if there is not None:
+                self.decide(Service.submitted, request.id, there)
+            else:
+                self.decide(Service.forget_wave, request.id, wave.number)
+
+    def tell_port(self, watched: Watched, now: float) -> None:
+        """Tell workers that call another port than this server's where it is now."""
+        moved_on = [wave for wave in watched.waves if not is_port(wave, self.port)]
+        request = watched.request
+        node = self.node(request, now)
+        if not moved_on or now < node.not_before:
+            return
+        terms = Terms.of(request.options)
+        for wave in moved_on:
+            moved = replace(wave, urls=terms.urls(self.port))
+            try:
+                content = terms.secret(request, moved, self.certificate)
+                job_directory.rewrite(node.host, wave.directory, "secret.json", content)
+            except SheepdogError as error:
+                log.warning("request %d: its workers do not know the new port: %s", request.id, error)
+                node.not_before = now + LONGEST / 10
+                return
+            log.info("request %d: its workers are told that the server is at %s", request.id, moved.urls[0])
+            self.decide(Service.moved, request.id, moved)
+
+    # --- clearing up
+
+    def clear_up(self, now: float) -> None:
+        """Take away what is left of the requests that have ended."""
+        for request, waves, waiting in self.decide(Service.left_over):
+            tries, due = self._clearing.get(request.id, (0, 0.0))
+            if now < due:
+                continue
+            try:
+                self.remove(request, waves, waiting)
+            except SheepdogError as error:
+                jobs = any(wave.job and wave.ended is None for wave in waves)
+                if tries + 1 < (CLEAR_JOBS_TRIES if jobs else CLEAR_TRIES):
+                    self._clearing[request.id] = tries + 1, now + min(LONGEST, 10.0 * 2 ** min(tries, 10))
+                    if tries + 1 == CLEAR_TRIES:
+                        log.warning("request %d: its array job is still there; trying on: %s", request.id, error)
+                    continue
+                log.warning("request %d: what is left of its array job stays: %s", request.id, error)
+            self._clearing.pop(request.id, None)
+            self.decide(Service.clear, request.id)
+
+    def remove(self, request: Request, waves: tuple[Wave, ...], waiting: bool) -> None:
+        """Take away elements that never started, and the secrets; of local workers, the processes and the files."""
+        if not waves:
+            return
+        node = self.node(request, time.monotonic())
+        local = node.scheduler.name == "local"
+        jobs = [wave.job for wave in waves if wave.job and wave.ended is None]
+        if jobs and (waiting or local):
+            node.scheduler.cancel(node.host, jobs)
+        directories = [wave.directory for wave in waves]
+        if local and not request.gave_up:
+            node.host.run(["rm", "-rf", *directories])
+        else:
+            job_directory.close(node.host, directories)
 
 
 def is_alive(pid: int) -> bool:
@@ -163,24 +334,12 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def last_words(host: Host, directory: str) -> str:
-    """Return the last line that a worker wrote into the scheduler's output files, for a job that ended too early."""
-    script = f"cd {shlex.quote(directory)} && cat *.e*[0-9] *.o*[0-9] worker.*.log 2>/dev/null | grep . | tail -n 1"
-    try:
-        line = host.run(["sh", "-c", script]).decode(errors="replace").strip()
-    except HostError:
-        return ""
-    return f"the last line of its output is: {line[-500:]}" if line else ""
+def is_port(wave: Wave, port: int) -> bool:
+    """Tell whether the workers of an array job call this port."""
+    return all(url.endswith(f":{port}") for url in wave.urls)
 
 
 def head_key(request: Request) -> tuple[Any, ...]:
     """Return what two requests on one head node have in common."""
     keys = ("scheduler", "host", "ssh_port", "ssh_user", "ssh_keyfile")
     return tuple(request.options.get(key) for key in keys)
-
-
-def head_node(request: Request) -> HeadNode:
-    """Return the head node of a request."""
-    scheduler, name, port, user, keyfile = head_key(request)
-    host = make_host(name, port, user, keyfile, interactive=False)
-    return HeadNode(host, make_scheduler(scheduler, request.options["poll_interval"]))

@@ -1,10 +1,17 @@
-"""Whoever starts the workers: a scheduler submits an array job, says what became of it, and cancels it."""
+"""Whoever starts the workers: a scheduler submits an array job, says what became of it, and cancels it.
+
+files    what to upload for a job, the script that submits it among them
+submit   upload and submit, in one round trip; safe to repeat
+status   what the host knows of some jobs
+cancel   take jobs away
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..config import Config
 from ..deployment import Host
 from ..errors import ConfigError
 from ..job_file import Job
@@ -12,23 +19,31 @@ from ..model import JobStatus
 
 
 class Scheduler(Protocol):
-    """The three verbs. A job is known by the id that submit returned."""
+    """The verbs. A job is known by the id that submit returned."""
 
     name: str
     interval: float
     """The shortest time between two questions for the status, in seconds."""
+    notice: float
+    """The seconds between a signal that warns a worker and the one that ends it, at least and in general."""
 
-    def files(self, job: Job) -> dict[str, bytes]:
+    def files(self, job: Job, config: Config) -> dict[str, bytes]:
         """Return the files to upload for a job, submit.sh among them."""
 
     def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
-        """Upload the files and submit the job; return its id and its directory. Safe to repeat."""
+        """Upload the files and submit the job; return its id and its directory. Safe to repeat.
+
+        Raises SchedulerError if it is refused: SchedulerBusy if it may be taken later, TooManyWorkers if fewer fit.
+        """
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Return what the host knows of these jobs."""
 
-    def cancel(self, host: Host, job: str) -> None:
-        """Take the job away, whatever it is doing."""
+    def explain(self, host: Host, job: str) -> str:
+        """Return why a job waits, or an empty text."""
+
+    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
+        """Take jobs away, whatever they are doing."""
 
 
 def make_scheduler(name: str, interval: float = 30.0, directory: str = "") -> Scheduler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..config import Config
 from ..deployment import Host
 from ..errors import CommandFailed, SchedulerError
 from ..job_file import Job, local_script
@@ -29,11 +30,12 @@ class LocalScheduler:
 
     name = "local"
     interval = 1.0
+    notice = 10.0
 
     def __init__(self, directory: str = "") -> None:
         self.directory = directory
 
-    def files(self, job: Job) -> dict[str, bytes]:
+    def files(self, job: Job, config: Config) -> dict[str, bytes]:  # noqa: ARG002
         """Return the script that starts the workers."""
         return {"submit.sh": local_script(job, self.directory)}
 
@@ -66,8 +68,12 @@ class LocalScheduler:
         running = frozenset(str(number) for number, pid in enumerate(job.split(), 1) if pid in alive)
         return JobStatus(running=running, reason="" if running else "its processes ended before the tasks did")
 
-    def cancel(self, host: Host, job: str) -> None:
+    def explain(self, host: Host, job: str) -> str:  # noqa: ARG002
+        """Return nothing: processes do not wait."""
+        return ""
+
+    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
         """End the workers; their children end with them."""
-        pids = self._alive(host, job.split())
+        pids = self._alive(host, [pid for job in jobs for pid in job.split()])
         if pids:
             host.run(["sh", "-c", f"kill -9 {' '.join(pids)} || true"])
