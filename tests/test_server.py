@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from sheepdog import client
 from sheepdog.certificate import make_certificate
 from sheepdog.errors import PortInUse, RequestNotFound, ServerError, StorageError
 from sheepdog.listener import LINGER
+from sheepdog.model import Wave
 from sheepdog.serialisation import form
 from sheepdog.server import Server, get_server, log_file, take_lock
 from sheepdog.storage import Storage
 
 from .cluster import until
+from .faults import fault
 
 Make = Callable[..., Server]
 
@@ -54,6 +57,12 @@ def make(dbfile: Path) -> Iterator[Make]:
 def new_request(dbfile: Path, count: int = 1) -> int:
     with Storage(dbfile) as storage:
         return storage.new_request(b"function", b"", [b"args"] * count, form=form(), options={"lease": 150.0})
+
+
+def submit(storage: Storage, request: int, port: int = 1) -> None:
+    """Note an array job whose workers call this port."""
+    wave = storage.new_wave(request, Wave(0, "herd", "directory", 1, urls=(f"https://head:{port}",)))
+    storage.set_submitted(request, replace(wave, job="1"))
 
 
 def processes_of(dbfile: Path) -> list[int]:
@@ -106,12 +115,18 @@ def test_start_and_stop(make: Make, dbfile: Path) -> None:
     server.stop()  # again
 
 
+@fault((18, "second call"), "a second call with the database of a running server", promise="it joins that server")
 def test_a_running_server_is_found_not_started_again(make: Make, dbfile: Path) -> None:
     first = started(make())
     assert make().start().pid == first.pid == get_server(dbfile=dbfile).pid
     assert processes_of(dbfile) == [first.pid]
 
 
+@fault(
+    1,
+    "a server that ended, by SIGTERM or kill -9, and the next one",
+    promise="the same port and certificate: workers find it",
+)
 @pytest.mark.parametrize("end", ["stop", "kill -9"])
 def test_the_next_server_has_the_same_port_and_certificate(make: Make, dbfile: Path, end: str) -> None:
     server = started(make())
@@ -131,6 +146,11 @@ def test_workers_may_connect_as_soon_as_start_returns(make: Make) -> None:
     assert listens(make().start().port)
 
 
+@fault(
+    (18, "two clients"),
+    "several clients that start the server at once",
+    promise="one process serves; all of them find it",
+)
 def test_several_starters_at_once_make_one_process(make: Make, dbfile: Path) -> None:
     script = "import sys\nfrom sheepdog.server import get_server\nsys.stdin.read()\nget_server(dbfile=sys.argv[1])"
     starters = [subprocess.Popen([sys.executable, "-c", script, dbfile], stdin=subprocess.PIPE) for _ in range(4)]
@@ -176,6 +196,7 @@ def test_a_database_with_spaces_and_quotes_in_its_name(make: Make, tmp_path: Pat
     assert started(make(dbfile=tmp_path / "my 'own' $db; x")).running
 
 
+@fault(18, "a second server of one database", promise="only one holds the lock; a dead one's is taken over")
 def test_the_lock_is_one(dbfile: Path) -> None:
     lock = take_lock(str(dbfile))
     assert lock is not None
@@ -222,7 +243,7 @@ def test_another_port_than_the_one_that_workers_know(make: Make, dbfile: Path) -
     server = started(make(port))
     request = new_request(dbfile)
     with Storage(dbfile) as storage:
-        storage.set_submitted(request, "1", "directory", 1, [])
+        submit(storage, request)
         for _ in ("while it runs", "when it is dead"):
             with pytest.raises(RuntimeError, match=f"call port {port}, not {other}"):
                 make(other).start()
@@ -234,6 +255,11 @@ def test_another_port_than_the_one_that_workers_know(make: Make, dbfile: Path) -
     assert not listens(port)
 
 
+@fault(
+    16,
+    "a database that is removed while it is served",
+    promise="its server ends; the next call starts another for the new file",
+)
 def test_a_database_that_was_removed(make: Make, dbfile: Path) -> None:
     """Another of its name gets a server of its own, and the old one goes."""
     old = started(make()).pid
@@ -250,6 +276,11 @@ def test_a_database_that_was_removed(make: Make, dbfile: Path) -> None:
     until(lambda: not server.running, "it has gone by itself")
 
 
+@fault(
+    19,
+    "a port that is asked for and taken",
+    promise="an error that says which key to change; nothing stands in the way afterwards",
+)
 def test_a_port_that_is_taken(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -260,22 +291,40 @@ def test_a_port_that_is_taken(make: Make) -> None:
     assert started(make(port)).port == port  # nothing stands in the way of another try
 
 
-def test_a_port_that_was_taken_meanwhile_matters_if_somebody_waits_for_it(make: Make, dbfile: Path) -> None:
+@fault(
+    (19, "port taken"),
+    "the server's port is taken when it starts again",
+    promise="it moves, and its workers learn where",
+)
+def test_a_port_that_was_taken_meanwhile(make: Make, dbfile: Path) -> None:
+    """The server takes another one and tells its workers: see test_watcher.py."""
     server = started(make())
     port = server.port
     server.stop()
+    with Storage(dbfile) as storage:
+        submit(storage, new_request(dbfile))
     with socket.create_server(("127.0.0.1", port)):
         assert started(make()).port != port
+        moved = server.port
         server.stop()
+    assert started(make()).port == moved
+
+
+@fault(
+    19, "the port that its user asked for is taken", promise="the server does not move: a firewall may know that port"
+)
+def test_a_port_that_was_asked_for_and_was_taken_meanwhile(make: Make, dbfile: Path) -> None:
+    port = free_port()
+    server = started(make(port))
+    server.stop()
     with Storage(dbfile) as storage:
-        storage.set_settings(port=port)
-    with Storage(dbfile) as storage:
-        storage.set_submitted(new_request(dbfile), "1", "directory", 1, [])
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(PortInUse):
+        submit(storage, new_request(dbfile))
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(PortInUse, match=f"port {port} .*option port"):
         make().start()
     assert started(make()).port == port
 
 
+@fault(19, "two databases that want one port", promise="the second is told; the first goes on")
 def test_another_database_on_the_port_of_a_running_server(make: Make, tmp_path: Path) -> None:
     port = started(make()).port
     with pytest.raises(RuntimeError, match=f"port {port} of this machine is taken"):
@@ -322,6 +371,7 @@ def test_where_no_database_can_be(path: str) -> None:
         get_server(dbfile=path)
 
 
+@fault(16, "a database of another program", promise="it is refused and left alone")
 def test_a_database_of_another_program(make: Make, dbfile: Path) -> None:
     dbfile.write_text("It is a truth universally acknowledged\n" * 100)
     with pytest.raises(StorageError, match="is not a database"):
@@ -333,6 +383,11 @@ def test_a_database_of_another_program(make: Make, dbfile: Path) -> None:
 # The command
 
 
+@fault(
+    (18, "SIGTERM"),
+    "a second server in the foreground; SIGTERM to the first",
+    promise="the second names the first's process; the first ends in order, with status 0",
+)
 def test_serve_runs_in_the_foreground_until_told(make: Make, dbfile: Path) -> None:
     command = [sys.executable, "-m", "sheepdog", "serve", dbfile]
     done = subprocess.run(command, capture_output=True, text=True, cwd=dbfile.parent)
@@ -388,7 +443,9 @@ class Caller:
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.context)
         shown = self.token if token is None else token
         path = f"/requests/{self.request if request is None else request}/{verb}"
-        headers = {"Authorization": f"Bearer {shown}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        headers = {"Content-Type": "application/x-sheepdog", "Authorization": f"Bearer {shown}"} | {
+            k.replace("_", "-"): v for k, v in headers.items()
+        }
         try:
             connection.request("POST", path, body, headers)
             answer = connection.getresponse()
@@ -414,6 +471,11 @@ def test_a_worker_is_let_in_with_its_token(caller: Caller) -> None:
     assert body.endswith(b"function")
 
 
+@fault(
+    (21, 22, 25),
+    "wrong tokens, lying lengths, calls of a browser",
+    promise="401, 413, 400 or 403, and the workers are served as before",
+)
 def test_what_is_refused_and_how(caller: Caller) -> None:
     fine = client.pack({"worker": "w", "call": 1, "want": 1, "holding": [], "outcomes": []}, [])
     refusals = [
@@ -436,6 +498,11 @@ def test_what_is_refused_and_how(caller: Caller) -> None:
     assert caller.exchange("w")[0] == 200
 
 
+@fault(
+    52,
+    "calls with a wrong token and absurd numbers",
+    promise="nothing that the server remembers of its workers is lost",
+)
 def test_a_stranger_cannot_disturb_the_workers(caller: Caller) -> None:
     """A server that forgets what it knows would lease the task again, or not know the worker's latest call."""
     assert caller.exchange("w", 7)[0] == 200
@@ -444,6 +511,7 @@ def test_a_stranger_cannot_disturb_the_workers(caller: Caller) -> None:
     assert caller.exchange("w", 7)[0] == 400
 
 
+@fault(19, "another program on the server's port", promise="its certificate is not ours: a worker says nothing to it")
 def test_a_certificate_of_another_server_is_not_trusted(caller: Caller) -> None:
     caller.context = ssl.create_default_context(cadata=make_certificate()[0])
     caller.context.check_hostname = False
@@ -460,6 +528,11 @@ def test_a_large_outcome_goes_through_files(caller: Caller, dbfile: Path) -> Non
         assert storage.get_results(caller.request) == [(b"args", value)]
 
 
+@fault(
+    (1, 2, "power loss"),
+    "kill -9 after an outcome was acknowledged; the shared memory of the database lost",
+    promise="the outcome is on the disk",
+)
 def test_what_was_acknowledged_survives_any_end(caller: Caller, make: Make, dbfile: Path) -> None:
     server = make()
     header = {"worker": "w", "call": 1, "want": 0, "holding": [], "outcomes": [[1, 1, 0, 0.1]]}

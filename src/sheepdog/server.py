@@ -19,13 +19,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .certificate import ensure_certificate
 from .errors import PortInUse, ServerError, StorageError
+from .model import RequestState
 from .storage import Storage
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", ""
 STOP_SECONDS = 15.0
+SIGNED = 4000  # bytes of the lock's file
 
 
 class Server:
@@ -69,7 +72,12 @@ class Server:
         signed = self._signed()
         return None if signed is None else int(signed["pid"])
 
-    def _signed(self) -> dict[str, int] | None:
+    @property
+    def trouble(self) -> str:
+        """What keeps the process from storing outcomes, or an empty text."""
+        return str((self._signed() or {}).get("trouble", ""))
+
+    def _signed(self) -> dict[str, Any] | None:
         """Return what the process wrote into the lock's file, None if nobody holds the lock."""
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
@@ -91,6 +99,7 @@ class Server:
                 lock = take_lock(self.dbfile)
                 if lock is not None:
                     try:
+                        storage.check()
                         self._spawn(storage, lock)
                     finally:
                         os.close(lock)
@@ -113,7 +122,7 @@ class Server:
 
     def _insist_on_nobody_waiting(self, storage: Storage) -> None:
         """Refuse to change the port while workers know the old one."""
-        if storage.unfinished(submitted=True):
+        if storage.requests(RequestState.SUBMITTED):
             port = storage.get_setting("port")
             raise ServerError(
                 f"the workers of unfinished requests in {self.dbfile} call port {port}, not {self.wanted}: "
@@ -151,8 +160,8 @@ class Server:
         except OverflowError as error:
             raise ServerError(f"port is {port}; it must be from 1 to 65535") from error
         except OSError as error:
-            if self.wanted is None and not storage.unfinished(submitted=True):  # nobody waits for the old one
-                listener = _listen(address, 0)
+            if self.wanted is None and not storage.get_setting("port_wanted"):
+                listener = _listen(address, 0)  # who calls the old one is told: see watcher.py
             else:
                 state = "is taken" if error.errno == errno.EADDRINUSE else "cannot be used"
                 raise PortInUse(
@@ -160,6 +169,8 @@ class Server:
                     "leave it out for a free one, or end the program that listens there"
                 ) from error
         storage.set_settings(port=listener.getsockname()[1], address=address)
+        if self.wanted is not None:
+            storage.set_settings(port_wanted=1)  # its user has a reason, such as a firewall
         return listener
 
     def _spawn(self, storage: Storage, lock: int) -> None:
@@ -231,11 +242,16 @@ def take_lock(dbfile: str) -> int | None:
     return descriptor
 
 
-def sign(lock: int, dbfile: str) -> None:
-    """Write into the lock's file which process this is, and which database it serves."""
-    text = json.dumps({"pid": os.getpid(), "file": file_number(dbfile)})
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, text.encode(), 0)
+def sign(lock: int, dbfile: str, trouble: str = "") -> None:
+    """Write into the lock's file which process this is, which database it serves, and what keeps it from storing.
+
+    The file keeps its size: on a full disk it can be written over, but not grow.
+    """
+    text = json.dumps({"pid": os.getpid(), "file": file_number(dbfile), "trouble": trouble[:400]})
+    try:
+        os.pwrite(lock, text.ljust(SIGNED).encode(), 0)
+    except OSError as error:
+        raise StorageError(f"{lock_file(dbfile)} cannot be written: {error.strerror}") from error
 
 
 def file_number(dbfile: str) -> int:

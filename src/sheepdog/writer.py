@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from .errors import RequestNotFound, StorageError
+from .errors import DamagedError, RequestNotFound, StorageError
+from .model import RequestState
 from .server import file_number
 from .service import Service
 from .storage import Storage
@@ -19,19 +20,41 @@ from .storage import Storage
 log = logging.getLogger(__name__)
 
 GROUP = 64  # calls in one commit
-CLOCK_JUMP = 30.0  # a pause of the process so long means that nobody could be heard
+LOOK = 1.0  # seconds between two looks at the clock
+
+
+class Clock:
+    """The seconds in which workers could be heard: those of a pause of this process are not counted.
+
+    It may be stopped, its machine asleep, its disk hang, its database be locked: that ends no lease.
+    """
+
+    def __init__(self) -> None:
+        self.counted = 0.0
+        self.looked = time.monotonic()
+
+    def __call__(self) -> float:
+        """Return the seconds so far. A longer time than LOOK since the last call was a pause."""
+        now = time.monotonic()
+        self.counted += min(LOOK, now - self.looked)
+        self.looked = now
+        return self.counted
 
 
 class Writer(threading.Thread):
     """The thread in which the service lives. What it is given runs there, in one transaction with its neighbours."""
 
-    def __init__(self, dbfile: str) -> None:
+    def __init__(self, dbfile: str, tell: Callable[[str], None] = lambda _: None) -> None:
+        """tell is called with what keeps the server from storing, and with an empty text when that is over."""
         super().__init__(name="writer", daemon=True)
         self.dbfile = dbfile
+        self.tell = tell
+        self.trouble = ""
         self.jobs: queue.SimpleQueue[tuple[Callable[[Service], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self.unfinished: list[int] = []
         self.idle_since = time.monotonic()
+        self.idle = 0.0  # seconds without an unfinished request, as of the last look
         self.over = threading.Event()
+        self.damage: DamagedError | None = None
 
     def submit(self, decide: Callable[[Service], Any]) -> Future[Any]:
         """Have a decision made; its future is set after the commit."""
@@ -50,6 +73,8 @@ class Writer(threading.Thread):
         """Decide, commit, reply; once a second, look at the clock."""
         try:
             self._run()
+        except DamagedError as error:
+            self.damage = error
         finally:
             self.over.set()
             self._turn_away()
@@ -67,7 +92,7 @@ class Writer(threading.Thread):
             storage.checkpoint_by_itself()
             storage.initdb()
             served = file_number(self.dbfile)
-            service = Service(storage, time.monotonic)
+            service = Service(storage, Clock())
             ticked = 0.0
             while True:
                 group = self._next_group()
@@ -75,23 +100,29 @@ class Writer(threading.Thread):
                 if None in group:
                     return
                 now = time.monotonic()
-                if now - ticked > CLOCK_JUMP:
-                    service.renew_all()
-                if now - ticked > 1.0:
+                service.clock()
+                if now - ticked > LOOK:
                     with suppress(StorageError):
                         service.tick()
-                        self.unfinished = storage.unfinished()
+                        if storage.requests(RequestState.NEW, RequestState.SUBMITTED, RequestState.ENDED):
+                            self.idle_since = now
+                        self.idle = now - self.idle_since
                     if file_number(self.dbfile) != served:
                         log.warning("%s has been removed", self.dbfile)
                         return
-                    if self.unfinished:
-                        self.idle_since = now
                     ticked = now
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            log.warning("%s", trouble or "the database can be written again")
+            with suppress(StorageError):
+                self.tell(trouble)
 
     def _next_group(self) -> list[tuple[Callable[[Service], Any], Future[Any]] | None]:
         group = []
         with suppress(queue.Empty):
-            group.append(self.jobs.get(timeout=1.0))
+            group.append(self.jobs.get(timeout=LOOK))
             while len(group) < GROUP:
                 group.append(self.jobs.get_nowait())
         return group
@@ -101,23 +132,34 @@ class Writer(threading.Thread):
         answers: list[Any] = []
         if not group:
             return service
+        begun, changes = False, service.storage.db.total_changes
         try:
             with service.storage.transaction():
+                begun = True
                 for decide, _ in group:
                     try:
                         answers.append(decide(service))
                     except RequestNotFound as error:  # that one's trouble alone, and nothing was changed
                         answers.append(error)
         except Exception as error:
-            service = Service(service.storage, service.clock, service.ended)
-            if len(group) > 1:  # the fault of one is not the others'
+            if begun:
+                service = Service(service.storage, service.clock)
+            if len(group) > 1 and begun:  # the fault of one is not the others'
                 for job in group:
                     service = self._decide(service, [job])
                 return service
-            if not isinstance(error, StorageError):
+            if isinstance(error, StorageError):
+                self._say(str(error))
+            else:
                 log.exception("a call failed")
-            group[0][1].set_exception(error)
+            for _, future in group:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+            if isinstance(error, DamagedError):
+                raise
             return service
+        if service.storage.db.total_changes != changes:  # what writes nothing goes well on a full disk, too
+            self._say("")
         for (_, future), answer in zip(group, answers, strict=True):
             if not future.set_running_or_notify_cancel():
                 continue
