@@ -24,6 +24,8 @@ from sheepdog.deployment import Host, LocalHost, SSHHost, ssh_config
 from sheepdog.errors import CommandFailed, ConfigError, HostError
 from sheepdog.upload import marks, upload_and_run
 
+from .faults import fault
+
 NASTY = ["two words", "", "'", '"', "a\nb", "$HOME", "`id`", "\\", "*", "!", "~", "-n", ";&|<>", "äöü 🐑", "a'b\"c\\'"]
 SHELLS = [path for name in ("bash", "dash", "csh", "tcsh", "fish", "zsh") if (path := shutil.which(name))]
 
@@ -299,6 +301,7 @@ class TestEveryHost:
             f"putting 1 files into .sheepdog/1 and running run on {host.name} failed with status 3: qsub said no"
         )
 
+    @fault(48, "a directory on the host that cannot be made", promise="an error that names it")
     def test_a_directory_that_cannot_be_made(self, host: Host, home: Path) -> None:
         (home / ".sheepdog").write_text("a file")
         try:
@@ -307,6 +310,7 @@ class TestEveryHost:
         finally:
             (home / ".sheepdog").unlink()
 
+    @fault(40, "the connection breaks during the upload", promise="nothing of it is run")
     def test_half_an_archive_is_not_run(self, host: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = upload._archive({"a": b"x" * 5000, "run": b"echo never"}, "run")
         for length in (0, 700, 3000, 512 + 5120):
@@ -316,6 +320,7 @@ class TestEveryHost:
         assert [path for path in (home / ".sheepdog" / "1").iterdir() if path.name.startswith(".")] == []
 
 
+@fault(47, "a login shell of another kind", promise="commands work through all of them")
 @pytest.mark.parametrize("shell", SHELLS)
 def test_upload_through_every_login_shell(shell: str, tmp_path: Path) -> None:
     class Shell:
@@ -365,6 +370,7 @@ class TestLocalHost:
         ids = "import os; print(os.getsid(0) == os.getpid())"
         assert LocalHost().run([sys.executable, "-c", ids]) == b"True\n"
 
+    @fault(42, "a command that hangs", promise="it is ended in time, with all that it started")
     def test_a_late_command_is_ended_with_its_children(self, tmp_path: Path) -> None:
         with pytest.raises(HostError):
             LocalHost().run(["sh", "-c", "sleep 1000 & echo $! > pid; wait"], timeout=0.5)
@@ -427,6 +433,7 @@ class TestConnection:
         host.close()
         assert sshd.logins() == before + 3
 
+    @fault(45, "the shared SSH connection is killed", promise="the next command opens another")
     def test_a_killed_master_is_replaced(self, sshd: Sshd, far: Far) -> None:
         host = far()
         host.run(["true"])
@@ -437,6 +444,7 @@ class TestConnection:
         assert host.run(["echo", "back"]) == b"back\n"
         assert sshd.logins() == before + 1
 
+    @fault(40, "the connection breaks during a command", promise="an error of its own: the command may have run")
     def test_a_connection_lost_during_a_command(self, sshd: Sshd, far: Far, tmp_path: Path) -> None:
         host = far()
         host.run(["true"])
@@ -590,6 +598,7 @@ class TestFailures:
         ):
             far(config_file=config).run(["true"])
 
+    @fault(47, "a host without sshd", promise="an error that names the host and says why")
     def test_nobody_listens(self, sshd: Sshd, far: Far) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
@@ -597,6 +606,7 @@ class TestFailures:
         with pytest.raises(HostError, match=r"Connection refused \(try: ssh -p 5 -l me far true\)"):
             far(config_file=config, port=5, user="me").run(["true"])
 
+    @fault(47, "a key that is refused", promise="an error with ssh's words")
     def test_wrong_key(self, sshd: Sshd, far: Far) -> None:
         wrong = key(sshd.directory / "wrong_key")
         config = sshd.client("wrong", "")
@@ -604,6 +614,7 @@ class TestFailures:
         with pytest.raises(HostError, match=r"Permission denied \(publickey\).*try: ssh far true"):
             far(config_file=config).run(["true"])
 
+    @fault(47, "a host key that is not known", promise="it is never accepted by itself")
     @pytest.mark.parametrize("interactive", [False, True])
     def test_unknown_host_key(self, sshd: Sshd, far: Far, interactive: bool) -> None:
         text = "UserKnownHostsFile /dev/null\nStrictHostKeyChecking no"
@@ -611,6 +622,7 @@ class TestFailures:
         with pytest.raises(HostError, match=r"only machines in known_hosts .* ssh far true once"):
             far(config_file=config, interactive=interactive).run(["true"])
 
+    @fault(47, "a host key that has changed", promise="an error with ssh's words")
     def test_changed_host_key(self, sshd: Sshd, far: Far) -> None:
         other = key(sshd.directory / "other_key").with_suffix(".pub").read_text()
         (sshd.directory / "changed").write_text(f"[127.0.0.1]:{sshd.port} {other}")
@@ -618,6 +630,9 @@ class TestFailures:
         with pytest.raises(HostError, match="ask its administrators"):
             far(config_file=config).run(["true"])
 
+    @fault(
+        (42, 47), "a host that does not answer", promise="the command is given up in time, with an error that says so"
+    )
     def test_a_host_that_does_not_answer(self, sshd: Sshd, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(deployment, "LOGIN_TIMEOUT", 0.5)
         with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -718,6 +733,7 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match="ssh_keyfile"):
             ssh_config("head", [], None, None, [bad])
 
+    @fault("injection", "host names that are options or hold a command", promise="they are refused")
     @pytest.mark.parametrize("name", ["", "-oProxyCommand=x", "-x@head", "me@-x", "a b", "a\nb", "me@", "a*", "a;b"])
     def test_names_that_are_refused(self, name: str) -> None:
         with pytest.raises(ConfigError, match="host: "):
@@ -730,6 +746,7 @@ class TestConfiguration:
         assert SSHHost(name).name == name
 
 
+@fault(47, "a login shell that prints", promise="the answer is told from the noise")
 def test_noise_from_the_login_shell(sshd: Sshd, far: Far) -> None:
     if not os.environ.get("SHELL", "").endswith("bash"):
         pytest.skip("the login shell is not bash")

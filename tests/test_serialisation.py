@@ -17,6 +17,8 @@ from sheepdog import client, serialisation
 from sheepdog.errors import ArgumentsError, SerialisationError
 from sheepdog.serialisation import deserialise, deserialise_arguments, serialise_arguments, serialise_function
 
+from .faults import fault
+
 # What the child of a worker does, without its pipes: no site-packages, only cloudpickle's archive.
 WORKER = """
 import importlib.util, json, pickle, sys, types
@@ -327,6 +329,7 @@ def test_what_cannot_be_called_is_no_function(f: Any) -> None:
         serialise_function(f)
 
 
+@fault(26, "a function that cannot be serialised", promise="an error that names it")
 def test_a_function_that_cannot_travel_is_named() -> None:
     lock = threading.Lock()
 
@@ -348,6 +351,7 @@ def test_a_key_of_ns_must_be_a_name(name: Any) -> None:
         serialise_function(len, {name: 1})
 
 
+@fault(26, "an argument that cannot be serialised", promise="an error that says which one")
 def test_an_argument_that_cannot_travel_is_named() -> None:
     with pytest.raises(SerialisationError, match=r"item 1 of args, \(<unlocked .*>,\), cannot be serialised: .*lock"):
         list(serialise_arguments([(1,), (threading.Lock(),)]))

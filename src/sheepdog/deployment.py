@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -225,7 +226,7 @@ class SSHHost:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Keep other threads and processes from starting or ending this master."""
-        with self._socket.with_suffix(".lock").open("w") as file:
+        with open(self._socket.with_suffix(".lock"), "w", opener=_private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -270,7 +271,8 @@ def ssh_config(name: str, included: Sequence[str], port: int | None, user: str |
 
 
 def _quoted(key: str, value: str) -> str:
-    if re.search(r'[\n\r\0"]', value):
+    # What ssh makes of a backslash before a quote or another one differs between its versions; ${} is a variable to it.
+    if re.search(r"""[\n\r\0"]|\\(?:[\\'"]|\Z)|\$\{""", value):
         raise ConfigError(f"{key}: {value!r} has characters that ssh's configuration cannot hold")
     return f'"{value}"'
 
@@ -298,7 +300,9 @@ def _make_private(directory: Path, parents: bool) -> str | None:
     if len(os.fsencode(directory)) > _DIRECTORY_MAX:
         return "is too long a name"
     try:
-        directory.mkdir(mode=0o700, parents=parents, exist_ok=True)
+        missing = takewhile(lambda parent: not parent.exists(), directory.parents) if parents else ()
+        for each in [*reversed(list(missing)), directory]:  # mkdir's parents=True would leave them to the umask
+            each.mkdir(mode=0o700, exist_ok=True)
         found = directory.lstat()
     except OSError as error:
         return f"cannot be made ({error.strerror})"
@@ -309,6 +313,10 @@ def _make_private(directory: Path, parents: bool) -> str | None:
     if found.st_mode & 0o077:
         return "is open to others (chmod 700 it)"
     return None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _write_once(directory: Path, text: str) -> Path:

@@ -23,13 +23,14 @@ from typing import Any
 
 from .client import describe_python, dump, make_pickler
 from .errors import ArgumentsError, SerialisationError
+from .plain import read_plain
 
 serialise = dump
 
 
-def deserialise(data: bytes) -> Any:
-    """Return the value. Runs code if the data says so: only for results of workers the user trusts."""
-    return pickle.loads(data)
+def deserialise(data: bytes, trusted: bool = True) -> Any:
+    """Return the value. Runs code if the data says so, unless trusted is false: then all but plain data is refused."""
+    return pickle.loads(data) if trusted else read_plain(data)
 
 
 def form() -> dict[str, Any]:
@@ -103,9 +104,9 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
                 ) from error
 
 
-def deserialise_arguments(data: bytes) -> Any:
+def deserialise_arguments(data: bytes, trusted: bool = True) -> Any:
     """Return an item of args: a tuple, or a dict if it was one."""
-    args, kwargs = pickle.loads(data)
+    args, kwargs = deserialise(data, trusted)
     return kwargs if args is None else args
 
 

@@ -8,17 +8,55 @@ from collections.abc import Mapping
 from .deployment import Host, command_failed, text_of
 from .errors import CommandFailed
 
-# One line of text without "!", as csh wants. It reads three lines, then a tar archive: the directory, its parent (empty
-# if that is not ours to change) and the script. Files come into place by rename; the first line of output ends whatever
-# the user's rc files wrote. The script finds the user's own umask in $umask. tar -m and -o: no owners, and no
-# complaints about clocks.
-_UNPACK = (
-    'export umask=$(umask); umask 077; cd "${HOME:-.}" && IFS= read -r d && IFS= read -r p && IFS= read -r s && '
-    'if [ -n "$p" ]; then mkdir -p "$p"; case "${p##*/}" in .sheepdog) [ -k "$p" ] || chmod 700 "$p";; esac; fi && '
-    'mkdir -p "$d" && chmod 700 "$d" && cd "$d" && n=.new.$$ && rm -rf $n && mkdir $n && '
-    "{ tar -xmof - -C $n && mv -f $n/* . && rmdir $n || { rm -rf $n; false; }; } && "
-    'echo && exec sh "./$s" </dev/null'
-)
+# Login shells differ, and csh takes neither newlines nor "!": they only see this. sh then reads a program of one line.
+_READ = 'IFS= read -r program && eval "$program"'
+
+# The program reads three lines, then a tar archive: the directory, its parent (empty if that is not ours to change) and
+# the script. Files come into place by rename; the first line of output ends whatever the user's rc files wrote. The
+# script finds the user's own umask in $umask. tar -m and -o: no owners, and no complaints about clocks.
+#
+# Who can rename a part of the path can put a program of theirs in the worker's place. So each part must belong to the
+# user or to root, and nobody else may write there, unless it is sticky as /tmp is. A group of the user's own name
+# counts as the user, and so does who owns the home directory; root's group counts as root. sshd treats keys like that.
+_PROGRAM = r"""
+refuse() { echo "$1: $2, or set ssh_dir to a directory of your own" >&2; exit 1; };
+look() { set -- $(LC_ALL=C ls -ldn "$1"); mode=$1 owner=$3 group=$4; };
+safe() {
+  look "$1";
+  case $mode in [ld]*) ;; *) refuse "$1 is not a directory" "remove it";; esac;
+  case $owner in 0|$me|$master) ;; *) refuse "$1 belongs to another user ($owner)" "remove it";; esac;
+  case $mode in
+    d????????[tT]*|l*) ;;
+    d???????w*) refuse "$1 can be changed by others ($mode)" "chmod go-w it";;
+    d????w*) case $group in 0|$own) ;; *) refuse "$1 can be changed by its group ($mode)" "chmod g-w it";; esac;;
+  esac;
+};
+walk() {
+  rest=$1; at=.; case $rest in /*) at=; safe /;; *) safe .;; esac;
+  while rest=${rest#*/}; at=$at/${rest%%/*}; safe "$at"; do
+    case $mode in l*) real=$(cd -P "$at" && pwd -P) && (walk "$real") || exit 1;; esac;
+    case $rest in */*) ;; *) break;; esac;
+  done;
+};
+make() {
+  [ -h "$1" ] && refuse "$1 is a link" "set ssh_dir to where it leads";
+  mkdir -p "$1" || refuse "$1 cannot be made" "make room for it";
+};
+
+export umask=$(umask); umask 077; set -f;
+cd "${HOME:-.}" && IFS= read -r d && IFS= read -r p && IFS= read -r s || exit 1;
+me=$(id -u) own=0; [ "$(id -un)" = "$(id -gn)" ] && own=$(id -g);
+look .; master=$owner;
+if [ -n "$p" ]; then
+  make "$p"; look "$p";
+  case "${p##*/} $owner $mode" in ".sheepdog $me "?????????[tT]*) ;; ".sheepdog $me "*) chmod 700 "$p";; esac;
+  walk "$p";
+fi;
+make "$d"; look "$d"; [ $owner = $me ] || refuse "$d belongs to another user ($owner)" "remove it";
+chmod 700 "$d" && cd "$d" && set +f && n=.new.$$ && rm -rf $n && mkdir $n &&
+{ tar -xmof - -C $n && mv -f $n/* . && rmdir $n || { rm -rf $n; refuse "$d cannot hold the files" "make room"; }; } &&
+echo && exec sh "./$s" </dev/null
+"""
 
 
 def upload_and_run(
@@ -26,7 +64,8 @@ def upload_and_run(
 ) -> bytes:
     """Put files into a private directory, run one of them there with sh, and return its output, in one round trip.
 
-    directory is relative to the home directory, or absolute. It and its parent get the mode 0700, the files 0600.
+    directory is relative to the home directory, or absolute. It gets the mode 0700, the files 0600. A path in which
+    others could put something else in its place is a CommandFailed that says which part, and what to do.
     The output begins with what the login shell's rc files wrote and an empty line: see marks. The contents travel
     over standard input, so no process list shows them. Doing it again replaces the files.
     """
@@ -34,12 +73,12 @@ def upload_and_run(
     if not re.fullmatch(r"[^\n\0]+", path) or path in (".", "/"):
         raise ValueError(f"not a directory to put files into: {directory!r}")
     parent = posixpath.dirname(path)
-    header = [path, parent.rstrip("/"), script]
+    header = [" ".join(_PROGRAM.split("\n")), path, parent.rstrip("/"), script]
     if not path.startswith("/"):
-        header[:2] = [f"./{path}", f"./{parent}" if parent else ""]
+        header[1:3] = [f"./{path}", f"./{parent}" if parent else ""]
     input = "".join(f"{line}\n" for line in header).encode() + _archive(files, script)
     try:
-        return host.run(["sh", "-c", _UNPACK], input, timeout)
+        return host.run(["sh", "-c", _READ], input, timeout)
     except CommandFailed as error:
         what = f"putting {len(files)} files into {directory} and running {script}"
         raise command_failed(what, host.name, error.status, error.output, error.errors) from None
