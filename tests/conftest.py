@@ -1,11 +1,20 @@
 """What every test may ask for."""
 
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from .cluster import Cluster, unavailable
+from .user import User
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Who runs the tests in the background of a script has SIGINT ignored, and so would have all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "fault(id, what, promise): the fault that the test shows; see tests/faults.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,3 +36,11 @@ def cluster(cluster_possible: None) -> Iterator[Cluster]:
     """The test cluster, one for the whole run. Leave its hosts up, its cables in and its queue empty."""
     with Cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
+    """Somebody at the outside host, with a directory of their own there; what they leave running is taken away."""
+    user = User(cluster, tmp_path)
+    yield user
+    user.leave()

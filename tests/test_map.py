@@ -29,6 +29,8 @@ from sheepdog.errors import (
 )
 from sheepdog.storage import Storage
 
+from .faults import fault
+
 DB = "./sheepdog.sqlite"
 
 
@@ -289,6 +291,13 @@ def test_import_made_global_inside_the_function() -> None:
 
 # --- tasks that misbehave
 
+NEXT = "that is its error, and the next task is run"
+LEFT = fault((29, "sys.exit"), "a task that calls sys.exit or os._exit, or raises KeyboardInterrupt", promise=NEXT)
+CRASHED = fault(6, "a task that crashes by SIGSEGV", promise=NEXT + "; what it printed last is kept")
+ABORTED = fault((31, "abort"), "C code that aborts", promise=NEXT)
+UNFIT = fault(26, "a result that cannot be serialised", promise=NEXT)
+TOO_LARGE = fault((31, "memory"), "a task beyond its limit of memory", promise=NEXT)
+
 
 def kill_myself() -> None:
     print("last words", flush=True)
@@ -298,12 +307,13 @@ def kill_myself() -> None:
 @pytest.mark.parametrize(
     ("function", "summary"),
     [
-        (lambda: sys.exit(99), "SystemExit: 99"),
-        (lambda: (_ for _ in ()).throw(KeyboardInterrupt), "KeyboardInterrupt"),
-        (lambda: os._exit(0), "the task's process exited with status 0 before the function returned"),
-        (kill_myself, "the task's process was killed by signal 11 (SIGSEGV) before the function returned"),
-        (lambda: threading.Lock(), "the result, a lock, cannot be serialised: TypeError: cannot pickle '_thread.lock'"),
-        (lambda: bytearray(4 << 30), "MemoryError"),
+        pytest.param(lambda: sys.exit(99), "SystemExit: 99", marks=LEFT),
+        pytest.param(lambda: (_ for _ in ()).throw(KeyboardInterrupt), "KeyboardInterrupt", marks=LEFT),
+        pytest.param(lambda: os._exit(0), "the task's process exited with status 0 before the", marks=LEFT),
+        pytest.param(kill_myself, "the task's process was killed by signal 11 (SIGSEGV) before the", marks=CRASHED),
+        pytest.param(os.abort, "the task's process was killed by signal 6 (SIGABRT) before the", marks=ABORTED),
+        pytest.param(threading.Lock, "the result, a lock, cannot be serialised: TypeError: cannot", marks=UNFIT),
+        pytest.param(lambda: bytearray(4 << 30), "out of memory: its process had", marks=TOO_LARGE),
     ],
 )
 def test_the_next_task_is_run_all_the_same(function: Callable[..., object], summary: str) -> None:
@@ -318,6 +328,7 @@ def test_the_next_task_is_run_all_the_same(function: Callable[..., object], summ
     assert ("last words" in error) == (function is kill_myself)
 
 
+@fault(27, "a result that cannot be loaded here", promise="that task's error; all other results are there")
 def test_what_cannot_be_loaded_here_withholds_nothing_else() -> None:
     """A result, and arguments, whose class cannot be made again from its pickle."""
 
@@ -337,6 +348,9 @@ def test_what_cannot_be_loaded_here_withholds_nothing_else() -> None:
     assert second.startswith("the arguments cannot be loaded here: TypeError: ")
 
 
+@fault(
+    (30, "fork"), "a function that forks, and returns in both processes", promise="one outcome, and the worker goes on"
+)
 def test_a_function_that_forks_and_returns_twice() -> None:
     def f(x: int) -> int:
         if x % 50 == 0:
@@ -346,6 +360,11 @@ def test_a_function_that_forks_and_returns_twice() -> None:
     assert sheepdog.map(f, [(x,) for x in range(300)]) == list(range(300))
 
 
+@fault(
+    (28, "stdout flooded"),
+    "a task that writes megabytes to descriptor 1",
+    promise="the file that catches it stays small",
+)
 def test_output_without_end_does_not_fill_the_disk() -> None:
     def f() -> int:
         import os
@@ -362,6 +381,7 @@ def test_output_without_end_does_not_fill_the_disk() -> None:
     assert smallest < 11 << 20
 
 
+@fault(34, "a worker's own umask", promise="tasks have their user's")
 def test_files_that_a_task_makes_have_the_user_s_mode(place: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -405,6 +425,11 @@ def test_a_result_of_200_megabytes_leaves_the_server_small() -> None:
 # --- wrong input: the culprit is named, and nothing is left behind
 
 
+@fault(
+    26,
+    "a function, an argument or a namespace that cannot be serialised",
+    promise="an error that names the culprit; nothing is left behind",
+)
 @pytest.mark.parametrize(
     ("function", "args", "namespace", "kind", "words"),
     [
@@ -434,6 +459,7 @@ def nothing_left() -> bool:
     return requests == tasks == 0 and not list(Path("home").glob(".sheepdog/*"))
 
 
+@fault(41, "a configuration that cannot work", promise="an error that names the key; nothing is left behind")
 @pytest.mark.parametrize(
     ("config", "kind", "words"),
     [
@@ -450,6 +476,9 @@ def test_wrong_configuration(config: dict[str, object], kind: type, words: list[
     assert nothing_left()
 
 
+@fault(
+    19, "a port that is asked for and taken", promise="an error that says which key to change; nothing is left behind"
+)
 def test_port_in_use() -> None:
     import socket
 
@@ -472,6 +501,9 @@ def test_database_that_cannot_be_used(dbfile: str, words: str) -> None:
     assert dbfile in str(caught.value)
 
 
+@fault(
+    (15, "disk full"), "the disk is full when the request is made", promise="an error that names the file and says so"
+)
 def test_full_disk(place: Path) -> None:
     """On a file system of 1 MiB, in a mount namespace of its own."""
     script = place / "full.py"
@@ -502,6 +534,7 @@ def test_unknown_request() -> None:
             call(7, DB)
 
 
+@fault(49, "a worker of another Python version", promise="the task's error names both versions and the key to change")
 def test_another_python() -> None:
     mine = f"{sys.version_info.major}.{sys.version_info.minor}"
     prefixes = sorted(Path(sys.base_prefix).parent.glob("3.*"))
@@ -523,6 +556,9 @@ def oldest_python() -> str:
     pytest.skip("there is no Python 3.6 on this machine")
 
 
+@fault(
+    49, "a worker on Python 3.6 without packages", promise="it connects, and is told why it cannot have the function"
+)
 def test_the_worker_on_the_oldest_python(oldest_python: str) -> None:
     """It connects, says what it is, and is told why it cannot have the function; with a bare standard library."""
     assert sheepdog.map(abs, [(1,)], {"shell": f"{oldest_python} -I -S"}, verbose=False) == [None]
@@ -547,7 +583,7 @@ print([(o.task, o.kind, pickle.loads(o.value) if o.kind == 0 else o.value.split(
 child.give([(3, 1, pickle.dumps(((0, 9), {{}}))), (4, 1, b"")])  # its whole process group
 while not child.collect(1.0)[1]:
     pass
-how, outcome, left = child.autopsy()
+how, _, outcome, left = child.autopsy()
 print(how, outcome.task, [task[0] for task in left])
 """
     done = subprocess.run([oldest_python, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=60)
@@ -555,6 +591,7 @@ print(how, outcome.task, [task[0] for task in left])
     assert done.stdout == "[(1, 1, b'TypeError'), (2, 0, None)]\nwas killed by signal 9 (SIGKILL) 3 [4]\n"
 
 
+@fault(49, "a worker's Python that is not there", promise="the tasks' error says so, and where the worker's words are")
 def test_worker_program_that_fails() -> None:
     assert sheepdog.map(abs, [(1,)], {"shell": "/usr/bin/env no-such-python"}, verbose=False) == [None]
     [error] = errors(1)
@@ -578,9 +615,9 @@ def sleepy(i: int, mark: str) -> int:
     return i * i
 
 
-def start_5000(place: Path) -> int:
+def start_5000(place: Path, **options: int) -> int:
     args = [(i, str(place / "ran")) for i in range(5000)]
-    request_id = sheepdog.map_async(sleepy, args, {"workers": 2, "lease": 2})
+    request_id = sheepdog.map_async(sleepy, args, {"workers": 2, "lease": 2, **options})
     with Storage(DB) as storage:
         until(lambda: storage.progress(request_id).done > 300, "300 results")
     return request_id
@@ -596,6 +633,11 @@ def check_5000(request_id: int, place: Path, extra: int) -> None:
     assert len(runs) <= 5000 + extra
 
 
+@fault(
+    1,
+    "the server is killed with -9, and started again",
+    promise="each task has one outcome, the right one, and ran once",
+)
 def test_kill_the_server(place: Path) -> None:
     request_id = start_5000(place)
     server = sheepdog.Server(dbfile=DB)
@@ -614,6 +656,7 @@ def test_kill_the_server(place: Path) -> None:
     check_5000(request_id, place, extra=0)
 
 
+@fault(1, "the server is killed with -9 while a client waits", promise="the client starts it again; each task ran once")
 def test_kill_the_server_and_wait(place: Path) -> None:
     request_id = start_5000(place)
     pid = sheepdog.Server(dbfile=DB).pid
@@ -622,12 +665,14 @@ def test_kill_the_server_and_wait(place: Path) -> None:
     check_5000(request_id, place, extra=0)
 
 
+@fault(5, "a worker is killed with -9", promise="others run its tasks; each has one outcome, the right one")
 def test_kill_a_worker(place: Path) -> None:
     request_id = start_5000(place)
     os.kill(parents_of(place)[0], signal.SIGKILL)
     check_5000(request_id, place, extra=1000)
 
 
+@fault(6, "a child is killed with -9", promise="one task ends with that error, at most; all others have their results")
 def test_kill_a_task_s_process(place: Path) -> None:
     """That is the outcome of the task, and of it alone."""
     request_id = start_5000(place)
@@ -641,16 +686,30 @@ def test_kill_a_task_s_process(place: Path) -> None:
 
 
 def test_kill_every_worker(place: Path) -> None:
-    """Then nobody is left to run the tasks, and each says so."""
+    """Others are submitted; what the lost ones held runs again, and is recorded."""
     request_id = start_5000(place)
+    for pid in parents_of(place):
+        os.kill(pid, signal.SIGKILL)
+    with Storage(DB) as storage:
+        until(lambda: len(storage.waves(request_id)) == 2, "workers have been submitted again")
+        sheepdog.get_results(request_id, DB)
+        again = list(storage.attempts(request_id))
+    assert again
+    check_5000(request_id, place, extra=len(again))
+
+
+def test_kill_every_worker_for_good(place: Path) -> None:
+    """Then nobody is left to run the tasks, and each says so."""
+    request_id = start_5000(place, resubmissions=0)
     for pid in parents_of(place):
         os.kill(pid, signal.SIGKILL)
     results = sheepdog.get_results(request_id, DB)
     missing = sum(result is None for _, result in results)
     assert missing == len(errors(request_id)) > 0
-    assert all("has ended before its tasks" in error for error in errors(request_id))
+    assert all("its workers have ended" in error for error in errors(request_id))
 
 
+@fault("client killed", "the client is killed with -9", promise="the request goes on; anybody can fetch the results")
 def test_kill_the_client(place: Path) -> None:
     """The request goes on without it; anybody can fetch the results."""
     code = (

@@ -1,78 +1,18 @@
 """The main road on a real Grid Engine, reached over a real SSH from a host outside of it."""
 
 import json
-import re
-import shutil
 import sys
 import sysconfig
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .cluster import Cluster, HostFailed, Program, until
+from .cluster import Cluster, HostFailed, until
+from .faults import fault
+from .user import PREFACE, PYTHON, User
 
 ROOT = Path(__file__).parent.parent
-PYTHON = "/opt/python/bin/python3"  # on head and the nodes: the version that runs the tests
-
-PREFACE = f"""
-import json, logging, os, subprocess, sys, time
-sys.path.insert(0, {str(ROOT)!r})
-logging.basicConfig(level=logging.INFO)
-import sheepdog
-from sheepdog.storage import Storage
-DB = "./sheepdog.sqlite"
-C = {{"host": "head", "shell": {PYTHON!r}, "poll_interval": 1}}
-def errors(request_id=1): return [error for _, error in sheepdog.get_errors(request_id, DB)]
-def show(value): print("shown:" + json.dumps(value), flush=True)
-def f(a, b): return a + b
-def nap(i, seconds, mark):
-    import time
-    time.sleep(seconds)
-    with open(mark, "a") as file: file.write(f"{{i}}\\n")
-    return i * i
-"""
-
-
-class User:
-    """Somebody at the outside host, with a directory of their own there."""
-
-    def __init__(self, cluster: Cluster, place: Path) -> None:
-        self.cluster = cluster
-        self.place = place
-
-    def command(self, code: str) -> list[str]:
-        return [sys.executable, "-c", PREFACE + textwrap.dedent(code)]
-
-    def run(self, code: str, timeout: float = 120) -> Any:
-        """Run Python code, and return what it shows last."""
-        done = self.cluster.on("outside", self.command(code), cwd=str(self.place), timeout=timeout)
-        shown = re.findall(r"^shown:(.*)$", done.stdout, re.MULTILINE)
-        self.said = done.stderr
-        return json.loads(shown[-1]) if shown else None
-
-    def start(self, code: str) -> Program:
-        return self.cluster.popen("outside", self.command(code), cwd=str(self.place))
-
-    def sh(self, host: str, script: str, user: str = "sheep") -> str:
-        return self.cluster.on(host, ["sh", "-c", script], user=user, check=False).stdout
-
-    def queue(self) -> str:
-        return self.sh("head", "qstat -u '*'")
-
-
-@pytest.fixture
-def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
-    user = User(cluster, tmp_path)
-    yield user
-    for lock in tmp_path.glob("*-server"):
-        dbfile = str(lock).removesuffix("-server")
-        user.run(f"sheepdog.Server(dbfile={dbfile!r}).stop()")
-    user.sh("head", "qdel -u sheep")
-    until(lambda: not user.queue(), "the queue is empty")
-    shutil.rmtree(cluster.home_of("sheep") / ".sheepdog", ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +74,18 @@ def test_environment_of_a_task(user: User) -> None:
     assert f"{directory.name}.o{job}.1" in [path.name for path in directory.iterdir()]
 
 
+@fault(
+    (31, "memory"),
+    "a task beyond the memory that the scheduler allows",
+    promise="MemoryError is its error; the others have results",
+)
 @pytest.mark.parametrize("options", [{"memory": "300M"}, {"ge_opts": ["-l h_vmem=300M"]}])
 def test_memory(user: User, options: dict[str, object]) -> None:
     code = f"show([sheepdog.map(lambda n: len(bytearray(n)), [(10,), (500 << 20,)], {{**C, **{options!r}}}), errors()])"
     results, [error] = user.run(code)
     assert results == [10, None]
-    assert error.startswith("MemoryError\n(task 2 of request 1, attempt 1, on node")
+    assert error.startswith("out of memory: its process had")
+    assert "; MemoryError\n(task 2 of request 1, attempt 1, on node" in error
 
 
 def test_memory_by_the_name_of_the_site(user: User) -> None:
@@ -163,6 +109,7 @@ def test_on_the_head_node_itself(other_cluster: Cluster) -> None:
     assert "scheduler: gridengine (qsub is on PATH and SGE_ROOT is set)" in done.stderr
 
 
+@fault(49, "a worker of another Python version", promise="the tasks' error names both versions and the key to change")
 def test_another_python(other_cluster: Cluster, tmp_path: Path) -> None:
     name = next((name for name in other_cluster.pythons if name.startswith("python3")), "")
     if not name:
@@ -187,6 +134,11 @@ def test_another_python(other_cluster: Cluster, tmp_path: Path) -> None:
 # --- what is refused, or goes wrong over there
 
 
+@fault(
+    41,
+    "a submission that is refused, or a host that cannot be reached",
+    promise="an error with the words of whoever refused; nothing is left",
+)
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -207,6 +159,7 @@ def test_what_cannot_be_submitted(user: User, config: dict[str, object], words: 
     assert user.queue() == ""
 
 
+@fault(47, "a key that is refused", promise="an error with ssh's words")
 def test_refused_login(user: User) -> None:
     """The key is sheep's, not other's."""
     config = user.cluster.home / ".ssh" / "config"
@@ -219,9 +172,10 @@ def test_refused_login(user: User) -> None:
         config.write_text(before)
 
 
+@fault(41, "a host without qsub", promise="an error that says so; nothing is left")
 def test_no_qsub(user: User) -> None:
     home = user.cluster.home_of("sheep")
-    tools = "sh tar mkdir chmod cat mv rm rmdir sed head tail sleep id"
+    tools = "sh tar mkdir chmod cat mv rm rmdir sed head tail sleep id ls grep"
     user.sh("head", f"mkdir -p ~/few; for tool in {tools}; do ln -sf $(command -v $tool) ~/few/; done")
     (home / ".bashrc").write_text("PATH=$HOME/few\n")
     try:
@@ -232,6 +186,11 @@ def test_no_qsub(user: User) -> None:
     assert not list(home.glob(".sheepdog/*"))
 
 
+@fault(
+    (38, "Eqw"),
+    "workers without a Python, a directory or a place for their output",
+    promise="every task's error says why; the job is deleted",
+)
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -252,19 +211,21 @@ def test_workers_that_cannot_start(user: User, config: dict[str, object], words:
     until(lambda: not user.queue(), "the job is gone")
 
 
+@fault((36, "qdel all"), "qdel of the whole array job", promise="the tasks end, and say that it was deleted")
 def test_deleted_by_hand(user: User) -> None:
     code = """
+        C["resubmissions"] = 0
         request_id = sheepdog.map_async(nap, [(i, 300, "/dev/null") for i in range(12)], C)
         while "node2" not in subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout: pass
-        subprocess.run(["ssh", "head", "qdel", Storage(DB).get_request(request_id).job], capture_output=True)
+        subprocess.run(["ssh", "head", "qdel", Storage(DB).waves(request_id)[0].job], capture_output=True)
         show([sheepdog.get_results(request_id, DB), errors()])
     """
     results, texts = user.run(code)
     assert [result for _, result in results] == [None] * 12
-    assert all("has ended before its tasks" in text for text in texts)
-    assert all("failed 100" in text or "does not know it yet" in text for text in texts)
+    assert all("not run: its workers have ended" in text for text in texts)
 
 
+@fault(40, "the answer to a submission is lost", promise="one array job, found by its file or its name")
 def test_submitted_once_however_often_it_is_tried(user: User) -> None:
     """When the answer was lost, the job is found by the file with its number, or by its unique name."""
     code = """
@@ -272,8 +233,9 @@ def test_submitted_once_however_often_it_is_tried(user: User) -> None:
         from sheepdog.job_file import Job
         from sheepdog.schedulers.gridengine import GridEngineScheduler
         scheduler, host = GridEngineScheduler(), SSHHost("head")
-        job = Job(1, "lamb_001_abcd", ".sheepdog/lamb_001_abcd", "/bin/true", 3, ("-N lamb_001_abcd", "-t 1-3", "-h"))
-        files = scheduler.files(job)
+        from sheepdog.config import Config
+        job = Job(1, "lamb_001_abcd", ".sheepdog/lamb_001_abcd", "/bin/true", 3)
+        files = scheduler.files(job, Config(ge_opts=["-h"]))
         ids = [scheduler.submit(host, job, files)]
         ids.append(scheduler.submit(host, job, files))
         host.run(["rm", ".sheepdog/lamb_001_abcd/job_id"])
@@ -312,12 +274,14 @@ def check_many(user: User, extra: int) -> None:
     assert len(runs) <= 5000 + extra
 
 
+@fault(1, "the server is killed with -9, twice", promise="each task has one outcome, the right one, and ran once")
 def test_kill_the_server(many: User) -> None:
     for _ in range(2):
         many.run("os.kill(sheepdog.Server(dbfile=DB).pid, 9); time.sleep(0.5); sheepdog.Server(dbfile=DB).start()")
     check_many(many, extra=0)
 
 
+@fault("client killed", "the client is killed with -9", promise="the request goes on; anybody can fetch the results")
 def test_kill_the_client(user: User) -> None:
     ran = user.cluster.home_of("sheep") / "tasks-run"
     client = user.start(MANY + "\nsheepdog.get_results(request_id, DB)")
@@ -328,6 +292,7 @@ def test_kill_the_client(user: User) -> None:
     ran.unlink()
 
 
+@fault(5, "a worker is killed with -9", promise="others run its tasks; each has one outcome, the right one")
 def test_kill_a_worker(many: User) -> None:
     """Its tasks go to the others."""
     many.sh("node1", "kill -9 $(pgrep -o -u sheep -f client.py)")
@@ -337,6 +302,7 @@ def test_kill_a_worker(many: User) -> None:
 # --- a stranger on the cluster
 
 
+@fault(51, "another user who reads files, process lists and qstat", promise="no token and no certificate is found")
 def test_a_stranger_finds_nothing(user: User) -> None:
     """As another user: files, the spooled job script, qstat -j, process lists and environments."""
     user.run("sheepdog.map_async(nap, [(i, 60, '/dev/null') for i in range(8)], C)")
@@ -360,11 +326,12 @@ def test_a_stranger_finds_nothing(user: User) -> None:
     assert "#$ -t 1-8" in script  # Grid Engine shows it to everybody
 
 
+@fault(21, "calls without the token, or with another request's", promise="401 or 403; the right one goes on")
 def test_a_stranger_is_refused(user: User) -> None:
     """Calls without the token, with another request's, or with one of the wrong length."""
     nap = "sheepdog.map_async(nap, [(i, 60, '/dev/null') for i in range(2)], C)"
     user.run(f"{nap}; {nap}")
-    with_tokens = "show([[r.token, *r.options['urls']] for r in (Storage(DB).get_request(i) for i in (1, 2))])"
+    with_tokens = "show([[Storage(DB).get_request(i).token, *Storage(DB).waves(i)[0].urls] for i in (1, 2)])"
     [token, url], [other_token, _] = user.run(with_tokens)
     host, port = url.removeprefix("https://").split(":")
     code = """
@@ -373,6 +340,7 @@ host, port, *tokens = sys.argv[1:]
 def call(path, headers):
     line = http.client.HTTPSConnection(host, int(port), timeout=20, context=ssl._create_unverified_context())
     text = json.dumps({"worker": "x", "call": 1, "want": 1, "holding": [], "outcomes": [], "blobs": []}).encode()
+    headers["Content-Type"] = "application/x-sheepdog"
     line.request("POST", path, struct.pack("!I", len(text)) + text, headers)
     return line.getresponse().status
 found = [call("/requests/1/exchange", {"Authorization": "Bearer " + token}) for token in tokens]

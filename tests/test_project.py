@@ -15,6 +15,8 @@ import pytest
 import sheepdog
 from sheepdog.config import Config
 
+from . import faults
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src/sheepdog"
 HEAVY = {"cloudpickle", "cryptography", "sqlite3", "starlette", "uvicorn"}
@@ -152,6 +154,34 @@ def test_the_docs_name_every_refused_option() -> None:
     for page in ("configuration", "coming-from-0.2"):
         text = (ROOT / f"docs/{page}.rst").read_text()
         assert [option for option in _REFUSED if f"``{option}``" not in text] == []
+
+
+@pytest.fixture(scope="module")
+def shown() -> faults.Shown:
+    """The faults that the tests say they show; collected by a Python of its own, as this one is in the midst of it."""
+    done = subprocess.run([sys.executable, "-m", "tests.faults", "--json"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return faults.loads(done.stdout)
+
+
+def test_the_docs_show_every_fault_as_the_tests_do(shown: faults.Shown) -> None:
+    assert faults.TABLE.read_text() == faults.table(shown), "make faults"
+
+
+def test_every_fault_is_shown_or_said_to_be_impossible_to_show(shown: faults.Shown) -> None:
+    assert faults.missing(shown) == []
+
+
+def test_no_fault_is_both_shown_and_impossible_to_show(shown: faults.Shown) -> None:
+    assert not {id for id, _, _ in shown} & faults.NOT_SHOWN.keys()
+
+
+@pytest.mark.parametrize(
+    ("id", "what", "promise"), [(0, "a", "b"), (55, "a", "b"), ("nosuch", "a", "b"), (1, "", "b"), (1, "a", "")]
+)
+def test_what_is_no_fault(id: int | str, what: str, promise: str) -> None:
+    with pytest.raises(ValueError, match="a fault is one of 1 to 54"):
+        faults.fault(id, what, promise=promise)
 
 
 def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:

@@ -165,7 +165,11 @@ class Cluster:
             host.run(["sh", "-eu", "-c", MOUNT_CLUSTER, "sh", self.directory, name, *pythons], cwd="/")
         if name == "head":
             for bridge, address in BRIDGES.items():
-                self._ip("head", f"link add {bridge} type bridge", f"addr add {address}/24 dev {bridge}")
+                # Else a bridge takes a new hardware address when a port goes, and its neighbours lose it for a minute.
+                hardware = "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
+                self._ip(
+                    "head", f"link add {bridge} address {hardware} type bridge", f"addr add {address}/24 dev {bridge}"
+                )
                 self._ip("head", f"link set {bridge} up")
             host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
         else:
