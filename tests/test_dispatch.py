@@ -379,7 +379,13 @@ def map_elsewhere(place: Path, **options: object) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", MAP, ROOT, str(place)]
     pipe = subprocess.PIPE
     child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)  # type: ignore[call-overload]
-    until(lambda: {2, 3} <= set(runs(place)), "both workers have a task that waits")
+    try:
+        until(lambda: {2, 3} <= set(runs(place)) or child.poll() is not None, "both workers have a waiting task", 150)
+        assert child.poll() is None, child.communicate()
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
     return child  # type: ignore[no-any-return]
 
 
