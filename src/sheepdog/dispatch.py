@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from . import job_directory
+from .certificate import ensure_certificate
 from .config import Config, choose_scheduler, make_config
 from .deployment import Host
 from .errors import ConfigError, ServerError, SheepdogError
@@ -79,6 +80,7 @@ def launch(storage: Storage, request_id: int) -> None:
         return
     terms = Terms.of(request.options)
     Server(terms.config.port, dbfile=storage.dbfile, public=not terms.here).start()
+    ensure_certificate(storage)  # another program's server may be about to come up still
     host = terms.make_host(interactive=True)
     workers = terms.workers(pending.tasks - pending.ended)
     wave = storage.new_wave(request_id, terms.plan(request, workers, 0, storage.get_setting("port")))
