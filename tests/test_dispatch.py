@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import sheepdog
-from sheepdog.errors import ConfigError, RequestNotFound, SchedulerError, StorageError
+from sheepdog.errors import ConfigError, RequestNotFound, SchedulerError, StorageError, UntrustedResult
 from sheepdog.model import RequestState
 from sheepdog.storage import Storage
 
@@ -130,6 +131,27 @@ def test_what_is_not_there_can_be_neither_cancelled_nor_tried_again(call: Callab
     sheepdog.map(abs, [])
     with pytest.raises(RequestNotFound, match="no request 7"):
         call(7, DB)
+
+
+def test_workers_end_with_their_database(place: Path) -> None:
+    start(place)
+    server = sheepdog.Server(dbfile=DB)
+    for file in place.glob(f"{Path(DB).name}*"):
+        if not file.name.endswith(("-server", ".log")):
+            file.unlink()
+    until(lambda: not workers_of(place), "the workers have ended")
+    until(lambda: not server.running, "the server has ended")
+    assert not list((place / "home" / ".sheepdog").glob("*/secret.json"))
+
+
+def test_what_a_request_says_of_trust_holds_for_who_fetches(place: Path) -> None:
+    request_id = sheepdog.map_async(pathlib.PurePosixPath, [("a",)], {"trusted": False, "workers": 1})
+    with pytest.raises(UntrustedResult):
+        sheepdog.get_results(request_id, DB)
+    [error] = errors(request_id)
+    assert "plain data" in error
+    assert sheepdog.get_results(request_id, DB, trusted=True) == [(("a",), pathlib.PurePosixPath("a"))]
+    assert sheepdog.get_errors(request_id, DB, trusted=True) == []
 
 
 # --- retry
@@ -274,15 +296,15 @@ def test_retry_with_wrong_options(place: Path, config: dict[str, object], kind: 
     assert results(1) == [0, 1]
 
 
+@fault("retry", "the tasks cannot be submitted again", promise="the errors and the options are those from before")
 def test_retry_that_cannot_be_submitted(place: Path) -> None:
     map_needs_file(place, 2)
+    said = errors(1)
     with pytest.raises(SchedulerError, match="/nonexistent/python"):
         sheepdog.retry(1, DB, config={"shell": "/nonexistent/python"})
-    [error] = errors(1)
-    assert error.startswith("not run: the workers cannot be started on this machine: ")
-    assert "FileNotFoundError" in error.splitlines()[-1]
+    assert errors(1) == said
     (place / "file 1").touch()
-    assert sheepdog.retry(1, DB, config={"shell": None}) == 1
+    assert sheepdog.retry(1, DB) == 1
     assert results(1) == [0, 1]
 
 

@@ -566,6 +566,7 @@ def test_the_server_is_stopped_for_longer_than_a_lease(place: Path) -> None:
             pid = server.pid
             assert pid
             os.kill(pid, signal.SIGSTOP)
+            until(lambda: f"process {pid}, is stopped" in server.trouble, "who waits hears that it is stopped")  # noqa: B023
             time.sleep(3.5)
             os.kill(pid, signal.SIGCONT)
             assert storage.progress(request_id).done < count

@@ -97,8 +97,6 @@ def test_a_heartbeat_renews_the_lease() -> None:
     queue.take("b", 1, 0)
     queue.hold("a", {1: 1}, LEASE)
     assert expire(queue, LEASE + 1) == ["b"]
-    queue.renew_all(3 * LEASE)
-    assert expire(queue, 4 * LEASE) == []
 
 
 @fault(10, "a worker that is heard again after its lease", promise="it keeps what nobody else was given meanwhile")
@@ -394,11 +392,6 @@ class QueueMachine(RuleBasedStateMachine):
         assert sorted(expire(self.queue, self.now)) == sorted(worker for worker in silent if self.where(worker))
         for worker in silent:
             self.given_back(worker)
-
-    @rule()
-    def renew_all(self) -> None:
-        self.queue.renew_all(self.now)
-        self.heard = dict.fromkeys(self.heard, self.now)
 
     @rule()
     def release_doubtful(self) -> None:

@@ -1,135 +1,29 @@
-"""The decisions, over a real store and a clock that stands until it is moved."""
+"""What is decided when a worker calls, over a real store and a clock that stands until it is moved."""
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sheepdog import foreman, waves
 from sheepdog.calls import MAX_HELD, Call, Reply, mismatch
 from sheepdog.client import PROTOCOL, describe_python
 from sheepdog.errors import StorageError
-from sheepdog.herd import Herd
 from sheepdog.model import JobStatus, Kind, Outcome, RequestState, StoredBlob, Wave
 from sheepdog.policy import FRESH, MAX_INTERRUPTIONS
 from sheepdog.serialisation import form
-from sheepdog.service import (
-    ENOUGH_REFUSED,
-    FIRST_PAUSE,
-    LASTING,
-    SHORT_LEASE,
-    UNREACHABLE,
-    UNREACHED,
-    Service,
-    heartbeat,
-)
+from sheepdog.service import ENOUGH_REFUSED, SHORT_LEASE, heartbeat
 from sheepdog.storage import SPAN, Storage
+from sheepdog.writer import Clock
 
+from . import farm as farm_room
+from .farm import GONE, LARGE, LEASE, LONGEST_PAUSE, Farm
 from .faults import fault
 
-LEASE = 150.0
-LONGEST_PAUSE = 60.0  # between two tries of a worker that cannot reach the server
-GONE = JobStatus(reason="2 workers ended with exit status 1")
-LARGE = 10_000_000
-NOTHING: Mapping[int, Any] = {}
-
-
-class Farm:
-    """A service with one request, and workers that call it."""
-
-    def __init__(self, storage: Storage, args: list[bytes], workers: int = 2, **options: Any) -> None:
-        self.storage = storage
-        self.now = 1000.0
-        options = {"lease": LEASE, **options}
-        self.request = storage.new_request(b"function", b"ns", args, form=form(), options=options)
-        self.submit(workers)
-        self.calls = 0
-        self.restart()
-
-    def submit(self, workers: int, level: int = 0) -> Wave:
-        """Submit an array job, as whoever dispatches the request does."""
-        planned = Wave(0, "name", "dir", workers, level, urls=("https://here:1",))
-        wave = self.storage.new_wave(self.request, planned)
-        wave = replace(wave, job=str(11 + wave.number))
-        assert self.storage.set_submitted(self.request, wave)
-        return wave
-
-    def restart(self) -> None:
-        self.service = Service(self.storage, lambda: self.now)
-
-    def call(self, verb: str, header: dict[str, Any], blobs: Sequence[Any] = ()) -> Reply:
-        return self.service.handle(Call(self.request, verb, header, list(blobs)))
-
-    def join(self, worker: str, **header: Any) -> Reply:
-        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "protocol": PROTOCOL}
-        return self.call("join", {**about, "python": describe_python(), **header})
-
-    def exchange(
-        self,
-        worker: str,
-        want: int,
-        outcomes: Mapping[int, Any] = NOTHING,
-        holding: Collection[int] = (),
-        kind: Kind = Kind.RESULT,
-        attempt: int = 1,
-        **header: Any,
-    ) -> Reply:
-        """Make a call. The outcomes are of one kind and attempt; holding may tell the attempts, else they are first."""
-        self.calls += 1
-        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "call": self.calls, "want": want}
-        held = holding if isinstance(holding, Mapping) else dict.fromkeys(holding, 1)
-        entries = {
-            "outcomes": [[task, attempt, int(kind), 0.5] for task in outcomes],
-            "holding": [[task, task, its] for task, its in held.items()],
-        }
-        blobs = [blob for value in outcomes.values() for blob in (value, b"")]
-        return self.call("exchange", {**about, **entries, **header}, blobs)
-
-    def take(self, worker: str, want: int, holding: Sequence[int] = ()) -> list[int]:
-        return [index for index, _ in self.exchange(worker, want, holding=holding).header["tasks"]]
-
-    def heed(self, status: JobStatus, times: int = 1, wave: int = 1) -> None:
-        for _ in range(times):
-            self.now += 30
-            self.service.heed(self.request, {wave: status}, self.now)
-
-    @property
-    def state(self) -> RequestState:
-        return self.storage.get_request(self.request).state
-
-    @property
-    def herd(self) -> Herd:
-        herd = self.service.herd(self.request)
-        assert herd is not None
-        return herd
-
-    @property
-    def history(self) -> list[tuple[int, int, Kind, bool]]:
-        """The attempts that did not end their tasks: task, attempt, kind, whether the policy counts it."""
-        return [(each.task, each.attempt, each.kind, counts) for each, counts in self.storage.attempts(self.request)]
-
-    @property
-    def note(self) -> str:
-        return self.storage.progress(self.request).note
-
-    @property
-    def errors(self) -> list[str]:
-        return [outcome.value.decode() for _, outcome in self.storage.errors(self.request)]
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    with Storage(tmp_path / "db") as storage:
-        yield storage
-
-
-@pytest.fixture
-def farm(storage: Storage) -> Farm:
-    return Farm(storage, [b"args %d" % index for index in range(1, 11)])
+farm, storage = farm_room.farm, farm_room.storage
 
 
 # join
@@ -270,7 +164,7 @@ def test_a_lost_workers_tasks_come_back_after_the_lease(farm: Farm) -> None:
     farm.now += LEASE / 2
     farm.exchange("w2", 1)  # 3
     farm.now += LEASE / 2 + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     reply = farm.exchange("w3", 2)
     assert sorted(reply.header["tasks"]) == [[1, 2], [2, 2]]
 
@@ -280,7 +174,7 @@ def test_heartbeats_keep_the_lease(farm: Farm) -> None:
     for _ in range(20):
         farm.now += heartbeat(LEASE) * 1.2
         assert farm.exchange("w1", 0, holding=[1, 2]).header == {"stored": 0, "tasks": []}
-        farm.service.tick()
+        foreman.tick(farm.service)
     assert farm.take("w2", 2) == [3, 4]
 
 
@@ -290,10 +184,10 @@ def test_heartbeats_keep_the_lease(farm: Farm) -> None:
     promise="no lease ends for want of a listening server",
 )
 def test_time_in_which_the_server_did_not_listen_is_no_silence(farm: Farm) -> None:
+    clock = farm.service.clock = Clock()
     farm.exchange("w1", 2)
-    farm.now += 10 * LEASE
-    farm.service.renew_all()
-    farm.service.tick()
+    clock.looked -= 10 * LEASE
+    foreman.tick(farm.service)
     assert farm.take("w2", 2) == [3, 4]
 
 
@@ -308,7 +202,7 @@ def test_surplus_workers_are_told_to_stop_but_one_stays_in_case(storage: Storage
     farm.now += LEASE + 1
     farm.exchange("w2", 0, holding=[2])
     farm.exchange("w3", 0)
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.take("w3", 1) == [1]
 
 
@@ -349,7 +243,7 @@ def test_a_worker_that_meddles(farm: Farm, attempt: int) -> None:
         assert reply.header["late"] == mine
     farm.exchange("w2", 0, leaving={"reason": "so", "seconds": 0})
     farm.now += LEASE - 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     reply = farm.exchange("w1", 0, dict.fromkeys(mine, b"mine"))
     assert (reply.header["stored"], "late" in reply.header) == (len(mine), False)
     assert farm.errors == []
@@ -391,7 +285,7 @@ def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage)
     for worker, held in (("w1", [2]), ("w2", [4]), ("w3", [5, 6, 7])):
         farm.exchange(worker, 0, holding=held)
     farm.now += LEASE / 2 + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert drain(farm, ["w4", "w5", "w6", "w7"]) == [3, 8, 9, 10]
 
 
@@ -404,7 +298,7 @@ def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Stor
     farm.restart()
     farm.exchange("w2", 0, holding=[2])
     farm.now += LONGEST_PAUSE - 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert 1 not in drain(farm, ["w3", "w4", "w5"])
     farm.exchange("w1", 0, holding=[1])
     assert farm.service.herds[farm.request].queue.holders["w1"].held == {1: 1}
@@ -428,142 +322,6 @@ def test_workers_of_another_array_job_do_not_count_as_heard(storage: Storage) ->
         for _, attempt in farm.exchange(worker, 1, wave=2).header["tasks"]:
             assert attempt == 1
     assert farm.herd.queue.doubtful
-
-
-# What the scheduler says
-
-
-@fault(
-    (36, "qdel all"),
-    "an array job that the scheduler no longer has",
-    promise="said twice, with no word from a worker: the tasks end with its reason",
-)
-def test_a_job_that_is_gone_ends_its_tasks_with_the_reason(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 10, resubmissions=0)
-    farm.heed(JobStatus(running=frozenset({"1", "2"})))
-    farm.exchange("w1", 1)
-    farm.heed(GONE)
-    farm.exchange("w1", 0, holding=[1])
-    farm.heed(GONE)
-    assert farm.errors == []  # the scheduler says so, but the worker was heard in between
-    farm.heed(GONE)
-    assert len(farm.errors) == 10
-    assert farm.errors[0].startswith("not run: its workers have ended; the last time the array job 12 has ended")
-    assert GONE.reason in farm.errors[0]
-    assert "in this machine:dir" in farm.errors[0]
-    assert farm.storage.requests(RequestState.NEW, RequestState.SUBMITTED) == []
-
-
-def test_a_job_that_was_never_listed_is_given_a_second_chance(farm: Farm) -> None:
-    farm.heed(GONE)
-    assert farm.errors == []
-    farm.heed(JobStatus(pending=1))
-    farm.heed(JobStatus(running=frozenset({"1"})))
-    assert farm.errors == []
-
-
-def test_a_job_that_is_never_listed_ends(farm: Farm) -> None:
-    farm.heed(GONE, times=2)
-    assert len(farm.errors) == 10
-
-
-def test_a_worker_that_joined_and_died_before_the_job_was_listed_does_not_keep_the_request(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 10, resubmissions=0)
-    farm.join("w1")
-    farm.heed(GONE, times=2)
-    assert len(farm.errors) == 10
-
-
-def test_a_job_whose_workers_came_after_the_question_goes_on(farm: Farm) -> None:
-    asked = farm.now
-    farm.service.heed(farm.request, {1: JobStatus(pending=1)}, asked)
-    farm.now += 5
-    farm.exchange("w1", 1)
-    farm.service.heed(farm.request, {1: GONE}, asked)
-    assert farm.errors == []
-    assert farm.take("w2", 1) == [2]
-
-
-@fault(
-    (38, "Eqw"),
-    "an array job in error, whole or in part",
-    promise="the user is told why; if nothing else is left, the tasks end with it",
-)
-def test_a_broken_job_tells_its_user_and_ends_if_nothing_else_is_left(farm: Farm) -> None:
-    broken = "the array job 12 is in error (Eqw): no such directory"
-    farm.heed(JobStatus(running=frozenset({"1"}), broken=True, reason=broken))
-    assert broken in farm.note
-    assert farm.errors == []
-    farm.heed(JobStatus(broken=True, reason=broken))
-    assert farm.errors == [f"not run: {broken}"] * 10
-
-
-@fault(
-    (36, "qdel one"),
-    "an element that the scheduler no longer lists",
-    promise="its tasks go to others at once, before the lease ends",
-)
-def test_the_tasks_of_an_element_that_ended_are_ready_at_once(farm: Farm) -> None:
-    farm.exchange("w1", 2)
-    farm.exchange("w2", 1)
-    farm.heed(JobStatus(running=frozenset({"2"})), times=2)
-    assert sorted(farm.exchange("w2", 2, holding=[3]).header["tasks"]) == [[1, 2], [2, 2]]
-
-
-@fault(
-    6,
-    "a task that kills its worker again and again",
-    promise="it runs alone, then is given up as such; the others are done",
-)
-def test_a_task_that_loses_three_workers_is_given_up_alone(farm: Farm) -> None:
-    """The tasks that were leased along with it at first are done by others."""
-    for attempt in (1, 2, 3):
-        reply = farm.exchange(f"w{attempt}", 1000)
-        assert [1, attempt] in reply.header["tasks"]
-        assert (len(reply.header["tasks"]) == 1) == (attempt == 3)
-        farm.now += 200
-        farm.service.tick()
-    [error] = farm.errors
-    assert error.startswith("its worker was lost 3 times, the last one on node1 (nothing was heard of it for 150 s): ")
-    assert 1 not in [index for index, _ in farm.exchange("w4", 1000).header["tasks"]]
-
-
-def test_a_request_that_is_removed_while_its_tasks_are_lost(farm: Farm) -> None:
-    for attempt in (1, 2, 3):
-        farm.exchange(f"w{attempt}", 1000)
-        if attempt == 3:
-            farm.storage.remove_request(farm.request)
-        farm.now += 200
-        farm.service.tick()
-    assert farm.service.herds == {}
-
-
-@fault(
-    "no workers",
-    "workers that run and cannot reach the server",
-    promise="the user is told after a minute, with the address that they try",
-)
-def test_workers_that_run_and_reach_nothing_make_a_note_that_goes_when_one_does(farm: Farm) -> None:
-    running = JobStatus(running=frozenset({"1", "2"}))
-    farm.heed(running)
-    assert farm.note == ""
-    farm.now += UNREACHED
-    farm.heed(running)
-    farm.service.tick()
-    assert "2 workers run, but none has reached https://here:1" in farm.note
-    farm.join("w1")
-    assert farm.note == ""
-
-
-def test_what_is_left_of_a_request_is_told_until_it_is_cleared(farm: Farm) -> None:
-    farm.heed(JobStatus(pending=1, broken=True, reason="Eqw"))
-    farm.heed(JobStatus(broken=True, reason="Eqw"))
-    for _ in range(2):
-        [(request, [wave], waiting)] = farm.service.left_over()
-        assert (request.id, request.gave_up, wave.number, waiting) == (farm.request, True, 1, True)
-    farm.service.clear(farm.request)
-    assert farm.service.left_over() == []
-    assert farm.state == RequestState.CLOSED
 
 
 # An attempt that fails, and others after it
@@ -628,7 +386,7 @@ def test_what_a_worker_says_late_of_a_task_that_has_ended_does_not_begin_it_agai
 def test_an_error_of_an_attempt_that_was_given_up_is_noted_only(farm: Farm) -> None:
     farm.take("w1", 1)
     farm.now += LEASE + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.exchange("w2", 1).header["tasks"] == [[1, 2]]
     reply = farm.exchange("w1", 0, {1: b"E: late"}, kind=Kind.RAISED)
     assert (reply.header["late"], farm.errors) == ([1], [])
@@ -641,7 +399,7 @@ def test_a_result_of_an_attempt_that_was_given_up_counts(farm: Farm) -> None:
     """And the attempt that is under way meanwhile is counted, too."""
     farm.take("w1", 1)
     farm.now += LEASE + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     farm.take("w2", 1)
     assert farm.exchange("w1", 0, {1: b"late"}).header["stored"] == 1
     assert farm.exchange("w2", 0, holding={1: 2}).header["drop"] == [1]
@@ -659,7 +417,7 @@ def test_a_worker_that_comes_back_with_its_attempt_loses_it_once(farm: Farm) -> 
     farm.take("w1", 1)
     for _ in range(5):
         farm.now += LEASE + 1
-        farm.service.tick()
+        foreman.tick(farm.service)
         assert farm.errors == []
         farm.exchange("w1", 0, holding=[1])
     assert farm.history == [(1, 1, Kind.LOST, True)]
@@ -671,11 +429,11 @@ def test_what_cannot_be_stored_when_a_worker_is_lost_is_not_forgotten(farm: Farm
     farm.now += LEASE + 1
     farm.storage.db.execute("PRAGMA query_only = ON")  # as when the disk is full
     with pytest.raises(StorageError):
-        farm.service.tick()
+        foreman.tick(farm.service)
     farm.storage.db.execute("PRAGMA query_only = OFF")
     assert farm.herd.queue.size == 10
     farm.now += LEASE + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
 
 
@@ -706,10 +464,10 @@ def test_a_worker_that_is_leaving_is_given_nothing_and_lost_soon(farm: Farm) -> 
     reply = farm.exchange("w1", 3, holding=[1, 2], leaving={"reason": "SIGUSR1", "seconds": 20})
     assert reply.header == {"stored": 0, "tasks": []}
     farm.now += 20 + SHORT_LEASE
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.history == []
     farm.now += 0.1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.history == [(1, 1, Kind.INTERRUPTED, True), (2, 1, Kind.INTERRUPTED, True)]
     [(first, _), _] = storage_history(farm)
     assert first.value == b"its worker on node1 was ended: SIGUSR1"
@@ -723,7 +481,7 @@ def test_a_leaving_worker_lives_no_longer_than_its_lease(farm: Farm) -> None:
     farm.take("w1", 1)
     farm.exchange("w1", 0, holding=[1], leaving={"reason": "later", "seconds": 1e8})
     farm.now += LEASE + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert len(farm.history) == 1
 
 
@@ -733,7 +491,7 @@ def test_what_a_leaving_worker_still_holds_is_waited_for(storage: Storage) -> No
     farm.heed(JobStatus(running=frozenset({"1"})))
     farm.exchange("w1", 0, holding=[1], leaving={"reason": "s_rt", "seconds": 60})
     farm.heed(JobStatus(running=frozenset({"1"})), times=1)
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.exchange("w1", 0, {1: b"done in time"}).header["stop"]
     assert storage.count_results(farm.request) == 1
 
@@ -766,7 +524,7 @@ def test_a_place_is_not_dead_while_another_worker_calls_from_it(farm: Farm) -> N
     farm.now += LEASE / 2
     farm.exchange("x1", 0, holding={1: 2, 2: 1})
     farm.now += LEASE / 2 + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert list(farm.herd.workers) == ["x1"]
     assert farm.herd.dead == set()
 
@@ -781,7 +539,7 @@ def test_workers_that_do_not_name_their_element_are_not_one(farm: Farm) -> None:
 def test_a_dead_place_is_alive_again_when_somebody_calls_from_it(farm: Farm, joins: bool) -> None:
     farm.take("w1", 1)
     farm.now += LEASE + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.herd.dead == {(1, "1")}
     farm.join("x1") if joins else farm.take("w1", 1)
     assert farm.herd.dead == set()
@@ -793,10 +551,10 @@ def test_a_worker_that_joined_and_was_never_heard_again_is_lost(storage: Storage
     farm.join("w1")
     farm.heed(JobStatus(running=frozenset({"1"})))
     farm.now += LEASE + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.herd.workers == {}
     farm.heed(JobStatus(running=frozenset({"1"})), times=2)
-    assert [wanted.workers for wanted in farm.service.wanted()] == [1]
+    assert [wanted.workers for wanted in foreman.wanted(farm.service)] == [1]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -812,170 +570,12 @@ def test_a_node_of_which_the_scheduler_says_for_ever_that_it_runs(storage: Stora
     farm.heed(status)
     if restarted:  # it does not know of the worker, nor that it died
         farm.restart()
-        farm.service.tick()
+        foreman.tick(farm.service)
     farm.now += LEASE + 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     farm.heed(status, times=8)
-    [wanted] = farm.service.wanted()
+    [wanted] = foreman.wanted(farm.service)
     assert (wanted.workers, wanted.level) == (1, 0)
-
-
-# Workers again
-
-
-def gone_after_work(farm: Farm, wave: int = 1) -> None:
-    """Workers have called, and the scheduler has nothing left of their array job."""
-    farm.heed(GONE, times=2, wave=wave)
-
-
-def test_workers_are_submitted_again_while_tasks_remain(farm: Farm) -> None:
-    farm.take("w1", 1)
-    gone_after_work(farm)
-    [wanted] = farm.service.wanted()
-    assert (wanted.request.id, wanted.workers, wanted.level) == (farm.request, 2, 0)
-    assert "the array job 12 has ended before its tasks: 2 workers ended with exit status 1" in wanted.why
-    assert "2 workers are submitted again (1 of 3 times in a row)" in farm.note
-    assert farm.service.wanted() == []  # they are being submitted
-    wave = farm.service.plan(farm.request, Wave(0, "n", "d2", 2))
-    assert (wave.number, farm.service.watched()) == (2, [])
-    assert farm.service.submitted(farm.request, replace(wave, job="13"))
-    [watched] = farm.service.watched()
-    assert [each.job for each in watched.waves] == ["13"]
-    assert farm.take("w1", 1) == [1]
-    assert farm.note == ""
-    assert farm.service.wanted() == []
-
-
-def submit_again(farm: Farm) -> bool:
-    """Submit the workers that are wanted, and let them end."""
-    wanted = farm.service.wanted()
-    for each in wanted:
-        wave = farm.service.plan(farm.request, Wave(0, "n", "d", each.workers, each.level))
-        farm.service.submitted(farm.request, replace(wave, job=f"job{wave.number}"))
-        gone_after_work(farm, wave.number)
-    return bool(wanted)
-
-
-@fault(
-    "qdel all",
-    "submissions again and again without an outcome",
-    promise="they are bounded; then the tasks end with the reason",
-)
-def test_the_budget_is_for_submissions_that_are_of_no_use_for_long(farm: Farm) -> None:
-    farm.take("w1", 2)
-    gone_after_work(farm)
-    assert submit_again(farm)
-    assert submit_again(farm)
-    farm.exchange("soon", 0, {1: b"result"})
-    assert farm.herd.fruitless == 2
-    farm.now += LASTING
-    farm.exchange("late", 0, {1: b"result"})
-    assert farm.herd.fruitless == 2  # it was late in another sense, too
-    farm.exchange("late", 0, {2: b"result"})
-    assert farm.herd.fruitless == 0
-    farm.now += LEASE + 1
-    farm.service.tick()
-    assert [submit_again(farm) for _ in range(4)] == [True, True, True, False]
-    assert len(farm.errors) == 8
-    assert farm.errors[0].startswith(
-        "not run: its workers have ended 4 times in a row; the last time the array job job6 has ended"
-    )
-
-
-def test_a_refused_submission_costs_a_try_and_a_broken_line_none(farm: Farm) -> None:
-    farm.take("w1", 1)
-    gone_after_work(farm)
-    for refused, left in ((False, 0), (True, 1), (False, 1), (True, 2)):
-        [_] = farm.service.wanted()
-        wave = farm.service.plan(farm.request, Wave(0, "n", "d", 2))
-        farm.service.not_submitted(farm.request, wave.number, "no route", refused)
-        assert farm.note == "workers cannot be submitted again: no route; trying on"
-        assert farm.herd.fruitless == left
-        assert farm.service.wanted() == []  # not at once
-        farm.now += 8 * FIRST_PAUSE
-    [_] = farm.service.wanted()
-
-
-def test_the_pauses_grow_until_one_succeeds(farm: Farm) -> None:
-    farm.take("w1", 1)
-    gone_after_work(farm)
-    for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
-        [_] = farm.service.wanted()
-        wave = farm.service.plan(farm.request, Wave(0, "n", "d", 2))
-        farm.service.not_submitted(farm.request, wave.number, "no route", False)
-        assert farm.herd.not_before == farm.now + pause
-        farm.now += pause
-    assert submit_again(farm)
-    assert farm.herd.failures == 0
-
-
-def test_a_server_that_died_while_it_submitted_submits_again(farm: Farm) -> None:
-    farm.take("w1", 1)
-    gone_after_work(farm)
-    [_] = farm.service.wanted()
-    farm.service.plan(farm.request, Wave(0, "n", "d", 2))
-    farm.restart()
-    farm.service.tick()
-    assert [wanted.workers for wanted in farm.service.wanted()] == [2]
-
-
-def test_workers_that_never_called_are_not_submitted_again(farm: Farm) -> None:
-    farm.heed(GONE, times=2)
-    assert farm.service.wanted() == []
-    assert "no worker has called" in farm.errors[0]
-
-
-def test_a_request_that_ended_while_its_workers_were_submitted(farm: Farm) -> None:
-    farm.take("w1", 1)
-    gone_after_work(farm)
-    [_] = farm.service.wanted()
-    wave = farm.service.plan(farm.request, Wave(0, "n", "d", 2))
-    farm.storage.end_pending(farm.request, Kind.CANCELLED, "cancelled")
-    farm.service.tick()
-    assert not farm.service.submitted(farm.request, replace(wave, job="13"))
-    farm.service.not_submitted(farm.request, wave.number, "no", True)
-
-
-# Workers with more
-
-
-def test_a_task_that_needs_more_waits_for_workers_that_have_it(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 3, workers=1, on_oom="2x")
-    farm.take("w1", 1)
-    assert farm.exchange("w1", 1, {1: b"out of memory"}, kind=Kind.MEMORY).header["tasks"] == [[2, 1]]
-    [wanted] = farm.service.wanted()
-    assert (wanted.workers, wanted.level) == (1, 1)
-    wave = farm.service.plan(farm.request, Wave(0, "n", "d", 1, 1))
-    assert farm.exchange("w1", 3, holding=[2]).header["tasks"] == [[3, 1]]
-    reply = farm.exchange("raised", 1, wave=wave.number)  # it calls before its submission has returned
-    assert reply.header["tasks"] == [[1, 2]]
-    farm.service.submitted(farm.request, replace(wave, job="13"))
-    assert farm.service.wanted() == []
-
-
-def test_what_a_task_needs_is_known_after_a_restart(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 3, workers=1, on_oom="2x")
-    farm.take("w1", 1)
-    farm.exchange("w1", 0, {1: b"out of memory"}, kind=Kind.MEMORY)
-    farm.submit(1, level=1)
-    farm.restart()
-    farm.now += LEASE + 1
-    farm.service.tick()  # nothing is doubtful for ever
-    farm.now += LEASE + 1
-    farm.service.tick()
-    assert farm.take("w1", 1) == [2]
-    assert farm.take("w1", 1, [2]) == [3]
-    assert farm.exchange("raised", 1, wave=2).header["tasks"] == [[1, 3]]
-
-
-def test_a_request_whose_last_tasks_nobody_can_run_ends(storage: Storage) -> None:
-    """A worker that has not enough waits, and would do so for ever."""
-    farm = Farm(storage, [b"1"], workers=1, on_oom="2x", resubmissions=0)
-    farm.take("w1", 1)
-    farm.exchange("w1", 1, {1: b"out of memory"}, kind=Kind.MEMORY)
-    farm.service.tick()
-    [error] = farm.errors
-    assert "tasks need more than their workers had" in error
 
 
 # The breaker
@@ -1021,6 +621,30 @@ def test_what_was_decided_before_a_restart_is_not_decided_again(storage: Storage
     assert len(farm.errors) == 49
 
 
+@fault("alike", "a restart while the first tasks fail alike", promise="the count goes on")
+def test_the_breaker_goes_on_counting_after_a_restart(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    fail(farm, range(1, 12))
+    farm.restart()
+    fail(farm, range(12, 20))
+    assert farm.state == RequestState.SUBMITTED
+    fail(farm, [20])
+    assert farm.state == RequestState.ENDED
+
+
+def test_what_is_tried_again_may_be_stopped_again(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    fail(farm, range(1, 21))
+    with Storage(storage.dbfile) as other:
+        other.db.execute("UPDATE outcome SET stored = stored - 10")
+        assert other.retry(farm.request, {"lease": LEASE}, failed=False) == 80
+    farm.submit(2)
+    farm.calls = 0
+    farm.restart()
+    fail(farm, range(21, 41))
+    assert farm.state == RequestState.ENDED
+
+
 # Cancelled, and tried again
 
 
@@ -1036,12 +660,12 @@ def test_a_cancelled_request_sends_its_workers_away(farm: Farm, ticks: bool) -> 
     farm.take("w1", 2)
     assert cancel(farm) == 10
     if ticks:
-        farm.service.tick()
+        foreman.tick(farm.service)
         assert farm.service.herds == {}
     reply = farm.exchange("w1", 1, {1: b"late"})
     assert (reply.status, reply.text) == (410, "the request has ended")
     assert farm.storage.progress(farm.request).cancelled == 10
-    [(_, [wave], waiting)] = farm.service.left_over()
+    [(_, [wave], waiting)] = waves.left_over(farm.service)
     assert (wave.job, waiting) == ("12", True)
 
 
@@ -1054,9 +678,9 @@ def test_a_request_that_is_begun_again_is_another_one(farm: Farm, ticks: bool) -
         assert other.step(farm.request, "clear")
         assert other.retry(farm.request, {"lease": 1.0}, failed=False) == 10
     if ticks:
-        farm.service.tick()
+        foreman.tick(farm.service)
     farm.submit(2)
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.exchange("new", 1, wave=2).header["tasks"] == [[1, 2]]
     assert farm.herd.queue.lease == 1.0
     assert set(farm.herd.waves) == {2}
@@ -1079,7 +703,7 @@ def test_a_server_that_takes_over_knows_the_same_past(storage: Storage) -> None:
     farm.take("w2", 1)
     farm.now += LEASE + 1
     farm.exchange("w1", 0)
-    farm.service.tick()
+    foreman.tick(farm.service)
     known = farm.herd.queue.past
     assert len(known) > 1
     assert {kind for _, _, kind, _ in farm.history} > {Kind.LOST, Kind.RAISED, Kind.MEMORY}
@@ -1090,13 +714,13 @@ def test_a_server_that_takes_over_knows_the_same_past(storage: Storage) -> None:
 def test_doubtful_tasks_that_nobody_names_are_counted_as_attempts(farm: Farm) -> None:
     farm.take("w1", 2)
     farm.restart()
-    farm.service.tick()
+    foreman.tick(farm.service)
     farm.now += LEASE
     farm.exchange("w2", 0)
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.history == []
     farm.now += 1
-    farm.service.tick()
+    foreman.tick(farm.service)
     assert farm.history == [(1, 1, Kind.LOST, False), (2, 1, Kind.LOST, False)]
     assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
     assert farm.herd.queue.past[1].losses == 0  # nobody's fault
@@ -1121,75 +745,6 @@ def test_what_is_collected_of_a_request_that_has_ended_changes_nothing(farm: Far
     assert farm.storage.count_results(farm.request) == 0
 
 
-# What its user hears
-
-
-def test_a_note_goes_when_a_worker_is_heard_again(farm: Farm) -> None:
-    farm.take("w1", 1)
-    farm.heed(JobStatus(running=frozenset({"1"})))
-    farm.now += LEASE + 1
-    farm.service.tick()
-    farm.now += UNREACHED + 1
-    farm.heed(JobStatus(running=frozenset({"2"})))
-    farm.service.tick()
-    assert "no longer any has reached https://here:1" in farm.note
-    farm.exchange("w1", 0, holding=[1])
-    assert farm.note == ""
-
-
-def test_a_scheduler_that_does_not_answer_is_named(farm: Farm) -> None:
-    farm.service.unanswered(farm.request, "ignored: nobody knows the request yet")
-    farm.service.tick()
-    farm.service.unanswered(farm.request, "no route to host")
-    farm.service.unanswered(farm.request, "later")
-    farm.now += UNREACHED + 1
-    farm.service.tick()
-    assert farm.note.startswith("the scheduler has not answered since ")
-    assert farm.note.endswith(": no route to host")
-    farm.heed(JobStatus(pending=2))
-    farm.service.puzzle(farm.request, "no free slots")
-    farm.service.tick()
-    assert farm.note == "2 workers wait in the queue of this machine (array job 12): no free slots"
-
-
-@fault(
-    "no workers",
-    "workers that run and cannot reach the server for ten minutes",
-    promise="the tasks end with an error that names the address",
-)
-def test_workers_that_run_and_reach_nothing_for_long_end_the_request(farm: Farm) -> None:
-    running = JobStatus(running=frozenset({"1", "2"}))
-    farm.heed(running)
-    farm.now += UNREACHABLE - 30
-    farm.heed(running)
-    farm.service.tick()
-    assert farm.errors == []
-    farm.heed(running)
-    assert farm.errors[0].startswith("not run: for 600 s 2 workers run, but none has reached https://here:1")
-
-
-def test_a_request_whose_maker_ended_before_it_was_submitted(storage: Storage) -> None:
-    options = {"lease": LEASE, "submitter": ["here", 7]}
-    request = storage.new_request(b"", b"", [b""], form=form(), options=options)
-    planned = storage.new_wave(request, Wave(0, "n", "d", 1))
-    service = Service(storage, lambda: 0.0)
-    assert service.unsubmitted() == [(storage.get_request(request), ("here", 7), (planned,))]
-    service.abandon(request)
-    assert storage.get_request(request).state == RequestState.ENDED
-    assert service.unsubmitted() == []
-    service.abandon(request)
-    service.abandon(4711)
-
-
-def test_an_array_job_that_was_told_another_address(farm: Farm) -> None:
-    farm.service.tick()
-    [watched] = farm.service.watched()
-    farm.service.moved(farm.request, replace(watched.waves[0], urls=("https://here:2",)))
-    [watched] = farm.service.watched()
-    assert [wave.urls for wave in watched.waves] == [("https://here:2",)]
-    assert farm.storage.waves(farm.request)[0].urls == ("https://here:2",)
-
-
 # Whatever a worker says
 
 
@@ -1201,8 +756,8 @@ def test_the_workers_of_a_request_that_was_removed_are_sent_away(farm: Farm) -> 
     for reply in (farm.exchange("w1", 1, {1: b"x"}), farm.exchange("w2", 1), farm.join("w3")):
         assert reply.status != 200 or reply.header["stop"]
     farm.heed(GONE, times=3)
-    farm.service.tick()
-    assert farm.service.left_over() == []
+    foreman.tick(farm.service)
+    assert waves.left_over(farm.service) == []
 
 
 def test_the_token_of_no_request(farm: Farm) -> None:

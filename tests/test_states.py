@@ -19,6 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sheepdog import foreman, waves
 from sheepdog.calls import Call, Reply
 from sheepdog.client import PROTOCOL, describe_python
 from sheepdog.errors import StorageError
@@ -228,14 +229,14 @@ class Requests(RuleBasedStateMachine):
 
     @rule(outcome=st.sampled_from(["submitted", "submitted", "refused", "unreachable", "the server dies", "late"]))
     def resubmit(self, outcome: str) -> None:
-        for wanted in self.decide(Service.wanted):
+        for wanted in self.decide(foreman.wanted):
             planned = Wave(0, "n", "d", wanted.workers, wanted.level)
-            wave = self.decide(lambda service, wave=planned: service.plan(self.request, wave))
+            wave = self.decide(lambda service, wave=planned: waves.plan(service, self.request, wave))
             elements = dict.fromkeys(map(str, range(1, wave.workers + 1)), PENDING)
             if outcome in ("refused", "unreachable"):
                 self.decide(
-                    lambda service, number=wave.number: service.not_submitted(
-                        self.request, number, "no", outcome == "refused"
+                    lambda service, number=wave.number: waves.not_submitted(
+                        service, self.request, number, "no", outcome == "refused"
                     )
                 )
                 continue
@@ -246,7 +247,7 @@ class Requests(RuleBasedStateMachine):
             if outcome == "late":  # a worker calls before the submission has returned
                 self.start(0, wave.number)
             wave = replace(wave, job=f"job{wave.number}")
-            if not self.decide(lambda service, wave=wave: service.submitted(self.request, wave)):
+            if not self.decide(lambda service, wave=wave: waves.submitted(service, self.request, wave)):
                 del self.cluster[wave.number]
 
     @precondition(lambda self: self.waiting())
@@ -298,10 +299,10 @@ class Requests(RuleBasedStateMachine):
 
     @rule()
     def ask_the_scheduler(self) -> None:
-        for watched in self.decide(Service.watched):
+        for watched in self.decide(foreman.watched):
             numbers = [wave.number for wave in watched.waves]
             said = {number: self.status(self.cluster.get(number, {})) for number in numbers}
-            self.decide(lambda service, said=said: service.heed(self.request, said, self.now))
+            self.decide(lambda service, said=said: foreman.heed(service, self.request, said, self.now))
 
     @staticmethod
     def status(elements: dict[str, str]) -> JobStatus:
@@ -313,14 +314,8 @@ class Requests(RuleBasedStateMachine):
         self.now += seconds
         self.storage.db.execute(f"PRAGMA query_only = {full}")  # nothing can be written
         with suppress(StorageError):
-            self.service.tick()
+            foreman.tick(self.service)
         self.storage.db.execute("PRAGMA query_only = OFF")
-
-    @rule()
-    def the_clock_jumps(self) -> None:
-        self.now += 3600
-        self.service.renew_all()
-        self.service.tick()
 
     @rule()
     def restart_the_server(self) -> None:
@@ -441,13 +436,13 @@ class Requests(RuleBasedStateMachine):
     @precondition(lambda self: self.state == RequestState.ENDED)
     @rule()
     def clear(self) -> None:
-        for request, waves, waiting in self.decide(Service.left_over):
-            for wave in waves:
+        for request, left, waiting in self.decide(waves.left_over):
+            for wave in left:
                 elements = self.cluster.get(wave.number, {})
                 if wave.job:
                     assert waiting or wave.ended or PENDING not in elements.values()
                 self.cluster.pop(wave.number, None)
-            self.decide(lambda service, request=request: service.clear(request.id))
+            self.decide(lambda service, request=request: waves.clear(service, request.id))
 
     # --- what must be true
 

@@ -262,9 +262,9 @@ def test_what_is_known_of_a_request(storage: Storage) -> None:
     assert (stored.state, stored.submitted, stored.leased, stored.gave_up) == (RequestState.NEW, None, 0, False)
     storage.set_leased(request, 2)
     storage.set_gave_up(request)
-    storage.set_options(request, {"lease": 4.0})
+    storage.set_fruitless(request, 3)
     stored = storage.get_request(request)
-    assert (stored.leased, stored.gave_up, stored.options) == (2, True, {"lease": 4.0})
+    assert (stored.leased, stored.gave_up, stored.fruitless, stored.options) == (2, True, 3, {"lease": 3.0})
     other = storage.get_request(request_of(storage, 1))
     assert len(stored.token) == 64
     assert stored.token != other.token
@@ -609,6 +609,51 @@ def test_what_is_tried_again(storage: Storage, failed: bool, pending: list[tuple
     again = [(2, 2, Kind.RAISED, False)] if failed else []
     others = [(3, 2, Kind.NOT_RUN, False), (4, 2, Kind.CANCELLED, False)]
     assert history == [(2, 1, Kind.LOST, False), *again, *others]
+
+
+def test_a_retry_that_is_undone_leaves_everything_as_it_was(storage: Storage) -> None:
+    request = ended_request(storage)
+
+    def all_of_it() -> list[object]:
+        history = [(outcome, counts) for outcome, counts in storage.attempts(request) if not counts]
+        return [storage.progress(request), list(storage.errors(request)), list(storage.results(request)), history]
+
+    storage.store_outcomes(request, [])
+    storage.db.execute("UPDATE attempt SET counts = 0")
+    before, was = all_of_it(), storage.get_request(request)
+    assert storage.retry(request, {"retries": 7}, failed=True) == 3
+    storage.undo_retry(request, was.options)
+    assert all_of_it() == before
+    now = storage.get_request(request)
+    assert (now.state, now.options) == (RequestState.ENDED, was.options)
+    assert now.token != was.token
+    storage.undo_retry(request, {})  # what has ended is left alone
+    assert storage.get_request(request) == now
+
+
+def test_what_was_never_begun_keeps_its_error_when_a_retry_is_undone(storage: Storage) -> None:
+    request = request_of(storage, 3)
+    storage.end_pending(request, Kind.CANCELLED, "cancelled")
+    before = list(storage.errors(request))
+    for _ in range(2):
+        assert storage.retry(request, {}, failed=True) == 3
+        assert list(storage.attempts(request, pending=True)) == []  # that was no attempt
+        storage.undo_retry(request, {})
+        assert list(storage.errors(request)) == before
+        assert list(storage.attempts(request)) == []
+
+
+def test_the_first_outcomes_since_the_submission(storage: Storage) -> None:
+    request = request_of(storage, 5)
+    storage.store_outcomes(request, [Outcome(1, Kind.RAISED, b"long ago"), Outcome(5, Kind.RESULT, b"long ago")])
+    storage.db.execute("UPDATE outcome SET stored = stored - 100")
+    storage.store_error(request, 3, b"a")
+    storage.store_error(request, 2, b"b")
+    storage.db.execute("UPDATE outcome SET stored = stored + 10 WHERE value = ?", (b"b",))
+    assert [outcome.value for outcome in storage.first_outcomes(request, 5)] == [b"a", b"b"]
+    assert [outcome.value for outcome in storage.first_outcomes(request, 1)] == [b"a"]
+    storage.store_result(request, 4, b"r")
+    assert [outcome.kind for outcome in storage.first_outcomes(request, 5)] == [Kind.RESULT]
 
 
 def test_a_retried_request_ends_again_and_its_array_jobs_are_over(storage: Storage) -> None:

@@ -5,8 +5,8 @@ import json
 import logging
 import os
 import re
-import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sheepdog import submission, watcher
+from sheepdog import foreman, process, submission, watcher
 from sheepdog.calls import Call
 from sheepdog.client import PROTOCOL, RESULT, describe_python, pack
 from sheepdog.config import Config
@@ -29,7 +29,7 @@ from sheepdog.serialisation import form
 from sheepdog.service import LASTING, Service
 from sheepdog.storage import Storage
 from sheepdog.submission import Terms
-from sheepdog.watcher import CLEAR_JOBS_TRIES, FIRST, LATE_ANSWER, LONGEST, RARELY, HeadNode, Watcher, head_key
+from sheepdog.watcher import AGAIN, CLEAR_JOBS_TRIES, FIRST, LATE_ANSWER, LONGEST, RARELY, HeadNode, Watcher, head_key
 from sheepdog.writer import Writer
 
 from .cluster import until
@@ -141,7 +141,7 @@ class Farm:
         return self.watcher.nodes[head_key(self.storage.get_request(request))]
 
     def look(self, later: float = 0.0) -> None:
-        self.writer.service.tick()
+        foreman.tick(self.writer.service)
         self.now = max(self.now, time.monotonic()) + later
         self.watcher.look(self.now)
 
@@ -198,26 +198,25 @@ def farm(tmp_path: Path, head: Head) -> Iterator[Farm]:
 
 
 @pytest.fixture
-def ended() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen(["sh", "-c", ":"])
-    process.wait()
-    return process.pid
+def ended() -> dict[str, Any]:
+    """The signature of a process that has ended."""
+    words = "import json; from sheepdog import process; print(json.dumps(process.sign()))"
+    return dict(json.loads(subprocess.check_output([sys.executable, "-c", words])))
 
 
 @fault(40, "a client that dies before the array job is submitted", promise="the request ends with that reason")
-def test_a_request_whose_maker_has_ended_is_ended(farm: Farm, ended: int) -> None:
-    lost = farm.request("", submitter=[socket.gethostname(), ended])
-    being_made = farm.request("", submitter=[socket.gethostname(), os.getpid()])
-    elsewhere = farm.request("", submitter=["another-machine", ended])
+def test_a_request_whose_maker_has_ended_is_ended(farm: Farm, ended: dict[str, Any]) -> None:
+    lost = farm.request("", maker=ended)
+    being_made = farm.request("", maker=process.sign())
+    elsewhere = farm.request("", maker={**ended, "space": "pid:[1]"})
     farm.look()
     assert farm.storage.requests(*OPEN) == [being_made, elsewhere]
     assert farm.errors(lost)[0] == "not run: the program that made the request ended before it was submitted"
 
 
 @fault(40, "the client is killed after qsub took the job", promise="the job is found, and its results come")
-def test_an_array_job_whose_maker_has_ended_is_found(farm: Farm, ended: int) -> None:
-    request = farm.request("", submitter=[socket.gethostname(), ended])
+def test_an_array_job_whose_maker_has_ended_is_found(farm: Farm, ended: dict[str, Any]) -> None:
+    request = farm.request("", maker=ended)
     wave = farm.wave(request)
     farm.paddock(request, Paddock())
     (Path(wave.directory) / "job_id").write_text("4711.1-2:1\n")
@@ -231,8 +230,8 @@ def test_an_array_job_whose_maker_has_ended_is_found(farm: Farm, ended: int) -> 
 
 
 @fault(40, "the client is killed before qsub took the job", promise="the request ends, and says so")
-def test_an_array_job_that_was_never_submitted(farm: Farm, ended: int) -> None:
-    request = farm.request("", submitter=[socket.gethostname(), ended])
+def test_an_array_job_that_was_never_submitted(farm: Farm, ended: dict[str, Any]) -> None:
+    request = farm.request("", maker=ended)
     farm.wave(request)
     paddock = farm.paddock(request, Paddock())
     farm.look()
@@ -240,12 +239,12 @@ def test_an_array_job_that_was_never_submitted(farm: Farm, ended: int) -> None:
     farm.look(LATE_ANSWER)
     assert farm.state(request) == RequestState.NEW  # nobody knows
     paddock.error = None
-    farm.look(LONGEST / 10 + LATE_ANSWER)
+    farm.look(AGAIN + LATE_ANSWER)
     assert farm.errors(request)[0].endswith("ended before it was submitted")
 
 
 def test_the_array_jobs_of_an_earlier_attempt_are_not_taken_for_the_one_that_was_not_submitted(
-    farm: Farm, ended: int
+    farm: Farm, ended: dict[str, Any]
 ) -> None:
     """Their directories are there still, with the job's number."""
     request = farm.request("7")
@@ -253,7 +252,7 @@ def test_the_array_jobs_of_an_earlier_attempt_are_not_taken_for_the_one_that_was
     (farm.directory(request) / "job_id").write_text("7.1-2:1\n")
     farm.storage.end_pending(request, Kind.CANCELLED, "cancelled")
     farm.look()
-    options = {**farm.storage.get_request(request).options, "submitter": [socket.gethostname(), ended]}
+    options = {**farm.storage.get_request(request).options, "maker": ended}
     assert farm.storage.retry(request, options, failed=True) == 2
     farm.look()
     assert farm.errors(request)[0].endswith("ended before it was submitted")

@@ -196,6 +196,7 @@ class Gate(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, let the calls under way end."""
+        self.loop.remove_reader(self.listener)  # else one that is just coming meets a cancelled accept
         for chore in self.chores:
             chore.cancel()
         self.listener.close()

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import job_directory
+from . import job_directory, process
 from .certificate import ensure_certificate
 from .config import Config, choose_scheduler, make_config
 from .deployment import Host
 from .errors import ConfigError, ServerError, SheepdogError
-from .model import Kind, Progress, RequestState, Wave
+from .model import Kind, Progress, Request, RequestState, Wave
 from .serialisation import form, name_of, serialise_arguments, serialise_function
 from .server import Server, log_file
 from .storage import Storage
@@ -68,7 +67,7 @@ def options_of(settings: Config) -> dict[str, Any]:
         **asdict(settings),
         "scheduler": scheduler,
         "directory": os.getcwd() if here else "",
-        "submitter": [socket.gethostname(), os.getpid()],
+        "maker": process.sign(),
     }
 
 
@@ -113,36 +112,42 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
 
 
 def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config: Mapping[str, Any]) -> int:
-    """Run tasks of an ended request again; return how many."""
+    """Run tasks of an ended request again; return how many. If they cannot be submitted, all is as it was."""
     with Storage(dbfile) as storage:
         request = storage.get_request(request_id)
-        wait_for_clearing(storage, request_id)
         if request.state in (RequestState.NEW, RequestState.SUBMITTED):
             raise ConfigError(
                 f"request {request_id} has not ended ({storage.progress(request_id)}): wait for it with "
                 "sheepdog.get_results, or stop it with sheepdog.cancel"
             )
-        terms = Terms.of(request.options)
-        if not isinstance(config, Mapping):
-            raise ConfigError(f"config is {config!r}; for retry it must be a dict of options, or left out")
-        given = dict(config)
-        if "dbfile" in given:
-            raise ConfigError("retry takes no option dbfile: a request stays in the database that it was made in")
-        if "profile" in given:
-            raise ConfigError("retry takes no profile: give the options in which this time differs from the last")
-        chosen = {} if {"scheduler", "host"} & given.keys() else {"scheduler": terms.scheduler}
-        settings = make_config({**asdict(terms.config), **chosen, **given}, environ={})
-        options = options_of(settings)
-        if options["directory"] and terms.directory:
-            options["directory"] = terms.directory  # where it ran before
+        options = options_again(request, config)
+        if not storage.count_retried(request_id, failed):
+            return 0
+        wait_for_clearing(storage, request_id)
         count = storage.retry(request_id, options, failed)
         if count:
             try:
                 launch(storage, request_id)
-            except BaseException as error:
-                storage.end_pending(request_id, Kind.NOT_RUN, f"not run: {error}")
+            except BaseException:
+                storage.undo_retry(request_id, request.options)
                 raise
         return count
+
+
+def options_again(request: Request, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a request that is run again: the old ones, but for those given."""
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"config is {config!r}; for retry it must be a dict of options, or left out")
+    if "dbfile" in config:
+        raise ConfigError("retry takes no option dbfile: a request stays in the database that it was made in")
+    if "profile" in config:
+        raise ConfigError("retry takes no profile: give the options in which this time differs from the last")
+    terms = Terms.of(request.options)
+    chosen = {} if {"scheduler", "host"} & config.keys() else {"scheduler": terms.scheduler}
+    options = options_of(make_config({**asdict(terms.config), **chosen, **config}, environ={}))
+    if options["directory"] and terms.directory:
+        options["directory"] = terms.directory  # where it ran before
+    return options
 
 
 def wait_for_clearing(storage: Storage, request_id: int) -> None:

@@ -55,7 +55,7 @@ def map(
             except UntrustedResult as error:
                 error.add_note(
                     f"(it is the result of task {index} of request {request_id}; the others can be fetched: see "
-                    f"sheepdog.get_errors({request_id}, {dbfile!r}, trusted=False))"
+                    f"sheepdog.get_errors({request_id}, {dbfile!r}))"
                 )
                 raise
             unreadable += problem is not None
@@ -83,34 +83,37 @@ def get_results(
     dbfile: str | os.PathLike[str],
     block: bool = True,
     verbose: bool = False,
-    trusted: bool = True,
+    trusted: bool | None = None,
 ) -> list[tuple[Any, Any]]:
     """Return [(args, result)] of a request, in order; result is None where a task failed or has not ended.
 
     If block, wait until every task has ended; if verbose too, say each second on standard error how many have. To load
     a result is to run what it says: unless trusted, one that is not plain data (numbers, texts, bytes, and lists,
-    tuples, dicts and sets of these) raises UntrustedResult. Raises ValueError if there is no such request.
+    tuples, dicts and sets of these) raises UntrustedResult; None is as the request's option says. Raises ValueError if
+    there is no such request.
     """
     _require(dbfile)
     if block:
         wait(request_id, dbfile, _ticker(1.0) if verbose else _notes(False))
     with Storage(dbfile) as storage:
+        trusted = _trusts(storage, request_id, trusted)
         return [
             (load_arguments(args, trusted), load(value, trusted)[0] if kind == Kind.RESULT else None)
             for args, kind, value in storage.tasks(request_id)
         ]
 
 
-def get_errors(request_id: int, dbfile: str | os.PathLike[str], trusted: bool = True) -> list[tuple[Any, str]]:
+def get_errors(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None) -> list[tuple[Any, str]]:
     """Return [(args, error)] of the tasks that failed or were cancelled so far, in order.
 
     An error is text. Its first line says what happened; then come the task, the attempt, the host, the remote
     traceback, the end of the task's own output, and what earlier attempts ended with. A result that cannot be loaded
-    here counts as an error, too; unless trusted, so does one that is not plain data, and it is not loaded. Raises
-    ValueError if there is no such request.
+    here counts as an error, too; unless trusted, so does one that is not plain data, and it is not loaded; None is as
+    the request's option says. Raises ValueError if there is no such request.
     """
     _require(dbfile)
     with Storage(dbfile) as storage:
+        trusted = _trusts(storage, request_id, trusted)
         before: dict[int, list[Outcome]] = {}
         for attempt, _ in storage.attempts(request_id):
             before.setdefault(attempt.task, []).append(attempt)
@@ -153,6 +156,13 @@ def retry(
     return road.retry(request_id, dbfile, failed, config or {})
 
 
+def _trusts(storage: Storage, request_id: int, trusted: bool | None) -> bool:
+    """Return whether to load more than plain data: as asked, or as the request says."""
+    if trusted is None:
+        return bool(storage.get_request(request_id).options.get("trusted", True))
+    return trusted
+
+
 def _require(dbfile: str | os.PathLike[str]) -> None:
     if not os.path.exists(os.path.expanduser(dbfile)):
         raise StorageError(
@@ -173,7 +183,8 @@ def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) 
         lines += ["The end of its output:", outcome.output.decode("utf-8", "replace").rstrip()]
     for earlier in before:
         where = f", on {earlier.host}" if earlier.host else ""
-        lines.append(f"Attempt {earlier.attempt}{where}: {text_of(earlier).splitlines()[0]}")
+        which = f"Attempt {earlier.attempt}" if earlier.attempt else "Before"
+        lines.append(f"{which}{where}: {text_of(earlier).splitlines()[0]}")
     return "\n".join(lines)
 
 

@@ -36,12 +36,16 @@ class WorkerSeen:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Workers that a request lacks. all: it has none that can run what is left, and none will come."""
+    """Workers that a request lacks. all: it has none that can run what is left, and none will come.
+
+    first: nobody has submitted workers of this level yet, so that to submit them repeats nothing.
+    """
 
     workers: int
     level: int
     all: bool
     why: str
+    first: bool = False
 
 
 class Herd:
@@ -66,7 +70,9 @@ class Herd:
         self.statuses: dict[int, JobStatus] = {}  # what it said of them
         self.missed: dict[int, int] = {}  # how often in a row it has not listed them
         self.size = 0  # of the largest array job
+        self.resubmissions = int(request.options.get("resubmissions", 3))
         self.fruitless = 0  # submissions in a row that were of no use, or not for long
+        self.counted = True  # whether the latest is one of them
         self.submitted = now  # when the latest array job was
         self.submitting = False
         self.not_before = 0.0  # when workers may be submitted again
@@ -92,10 +98,22 @@ class Herd:
         for memory in (self.waves, self.statuses, self.missed):
             memory.pop(number, None)
 
-    @property
-    def expected(self) -> int:
-        """How many workers the array jobs have."""
-        return sum(wave.workers for wave in self.waves.values())
+    def affords(self, shortage: Shortage) -> bool:
+        """Tell whether workers may be submitted again."""
+        return shortage.first or self.fruitless < self.resubmissions
+
+    def begin_try(self, shortage: Shortage) -> None:
+        """Note that workers are about to be submitted again."""
+        self.submitting = True
+        self.counted = not shortage.first
+        self.fruitless += self.counted
+
+    def forget_try(self, number: int) -> None:
+        """Note that it was nobody's fault that this array job was not submitted."""
+        if self.counted:
+            self.fruitless -= 1
+        else:
+            self.levels.pop(number, None)
 
     @property
     def running(self) -> set[tuple[int, str]]:
@@ -148,7 +166,8 @@ class Herd:
         if level and not self._coming(level):
             stranded = sum(count for needed, count in self.queue.raised.items() if not self._coming(needed))
             nobody = stranded == self.queue.size or not self._coming(0)
-            return Shortage(min(self.size, waiting), level, nobody, "tasks need more than their workers had")
+            first = level not in self.levels.values()
+            return Shortage(min(self.size, waiting), level, nobody, "tasks need more than their workers had", first)
         there = self._coming(0)
         leaving = [name for name, seen in self.workers.items() if seen.leaving is not None]
         free = self.queue.size - self.queue.held_by(leaving)  # what they hold may still end well

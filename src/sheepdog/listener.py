@@ -129,6 +129,7 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     telling.cancel()
     watcher.stop()
     writer.stop()
+    watcher.disband(writer.removed)
     return told.is_set()
 
 

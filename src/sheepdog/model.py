@@ -177,6 +177,8 @@ class Request:
     """The highest index that was ever leased to a worker."""
     gave_up: bool
     """Its workers ended before its tasks: what they said is of interest."""
+    fruitless: int = 0
+    """Submissions of workers in a row that were of no use, or not for long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ class Holder:
     """A worker, seen from the queue: what it holds (index -> attempt), and until when without another word."""
 
     until: float
-    heard: float
     held: dict[int, int] = field(default_factory=dict)
 
 
@@ -256,16 +255,11 @@ class Queue:
         """Let a worker's leases end sooner: it has said that it is about to end."""
         self.holders[worker].until = until
 
-    def renew_all(self, now: float) -> None:
-        """Renew every lease: while nobody listened, nobody could be heard."""
-        for holder in self.holders.values():
-            holder.heard, holder.until = now, now + self.lease
-
     def _heard(self, worker: str, now: float) -> Holder:
         holder = self.holders.get(worker)
         if holder is None:
-            holder = self.holders[worker] = Holder(now + self.lease, now)
-        holder.heard, holder.until = now, now + self.lease
+            holder = self.holders[worker] = Holder(now + self.lease)
+        holder.until = now + self.lease
         return holder
 
     # --- parts

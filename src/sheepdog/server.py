@@ -24,6 +24,7 @@ from typing import Any
 from .certificate import ensure_certificate
 from .errors import PortInUse, ServerError, StorageError
 from .model import RequestState
+from .process import is_stopped
 from .storage import Storage
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", ""
@@ -75,7 +76,12 @@ class Server:
     @property
     def trouble(self) -> str:
         """What keeps the process from storing outcomes, or an empty text."""
-        return str((self._signed() or {}).get("trouble", ""))
+        signed = self._signed()
+        if signed is None:
+            return ""
+        if is_stopped(signed["pid"]):
+            return f"the server, process {signed['pid']}, is stopped: kill -CONT {signed['pid']} lets it go on"
+        return str(signed["trouble"])
 
     def _signed(self) -> dict[str, Any] | None:
         """Return what the process wrote into the lock's file, None if nobody holds the lock."""

@@ -1,4 +1,4 @@
-"""What the server decides: a worker's call in, a reply out. No socket, no thread, no clock of its own.
+"""What the server decides when a worker calls: a call in, a reply out. No socket, no thread, no clock of its own.
 
 A call is answered from the store and the queues. The caller commits before it sends the reply, so what a worker is
 told has been stored is on the disk.
@@ -7,50 +7,26 @@ told has been stored is on the disk.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .calls import Call, Reply, clean, mismatch, read_exchange, refuse
 from .client import IN_MEMORY, MAX_BATCH, PROTOCOL
 from .config import Config
-from .errors import RequestNotFound, StorageError
+from .errors import RequestNotFound
 from .herd import Herd, WorkerSeen
-from .model import JobStatus, Kind, Outcome, Request, RequestState, StoredBlob, Wave
+from .model import Kind, Outcome, Request, RequestState, StoredBlob
 from .policy import FRESH, Past, Policy
 from .queue import Queue
 from .storage import MAX_VALUE, Storage
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0  # seconds before workers are submitted again after that has failed
 MAX_WORKERS = 100_000  # of a request
 LASTING = 600.0  # seconds after which an outcome shows that submitting workers again has been of use
 SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
-UNREACHED = 60.0  # seconds without any worker after which the user hears of it
-UNREACHABLE = 600.0  # seconds that workers may run, and none of them call, before the request ends
 SHORT_LEASE = 10.0  # seconds, beyond those that a worker says it has left
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A request with array jobs, for whoever asks the schedulers. calm: its workers say enough themselves."""
-
-    request: Request
-    waves: tuple[Wave, ...]
-    calm: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Workers to be submitted: how many, with resources raised how often, and why."""
-
-    request: Request
-    workers: int
-    level: int
-    why: str
 
 
 def heartbeat(lease: float) -> float:
@@ -220,6 +196,7 @@ class Service:
             and self.clock() - herd.submitted > lasting(herd.request.options)
         ):
             herd.fruitless = 0
+            self.storage.set_fruitless(herd.request.id, 0)
         for outcome in outcomes if herd.breaker.limit else ():
             if reason := herd.breaker.feed(outcome):
                 herd.breaker.limit = 0
@@ -293,9 +270,10 @@ class Service:
         herd = Herd(request, queue, policy, self.clock())
         for wave in self.storage.waves(request.id):
             herd.add_wave(wave)
-        progress = self.storage.progress(request.id)
-        if progress.ended:
-            herd.breaker.limit = 0  # it has been decided before
+        herd.fruitless = request.fruitless
+        if herd.breaker.limit:
+            for outcome in self.storage.first_outcomes(request.id, herd.breaker.limit):
+                herd.breaker.feed(outcome)
         return herd
 
     def seen(self, herd: Herd, worker: str, header: Mapping[str, Any]) -> WorkerSeen:
@@ -382,22 +360,6 @@ class Service:
         log.warning("request %d: %d tasks ended: %s", herd.request.id, count, reason)
         self.retire(herd)
 
-    # --- what time says
-
-    def tick(self) -> None:
-        """Look for new requests and for those that ended elsewhere; take back what silent workers held."""
-        now = self.clock()
-        for request_id in self.open_requests():
-            try:
-                herd = self.herd(request_id)
-                if herd is not None:
-                    self.look_after(herd, now)
-            except RequestNotFound:  # it was removed
-                self.herds.pop(request_id, None)
-            except StorageError:  # what is remembered may not have been stored: it is made again from what was
-                self.herds.pop(request_id, None)
-                raise
-
     def open_requests(self) -> list[int]:
         """Return the requests that have not ended; forget those that others cancelled, removed or began again."""
         found = self.storage.requests(RequestState.NEW, RequestState.SUBMITTED)
@@ -412,239 +374,6 @@ class Service:
         if version != self.version:
             self.open_requests()
             self.version = version
-
-    def look_after(self, herd: Herd, now: float) -> None:
-        """Do what time demands for a request."""
-        if herd.request.state == RequestState.NEW:
-            herd.request = self.storage.get_request(herd.request.id)
-            for wave in self.storage.waves(herd.request.id):
-                herd.add_wave(wave)
-            return
-        for worker in herd.silent(now):
-            self.lose(herd, worker, f"nothing was heard of it for {herd.queue.lease:.0f} s")
-        if herd.queue.doubtful and now - herd.since > herd.queue.lease:
-            self.release_doubtful(herd)
-        if herd.workers:
-            herd.alone_since = now
-        elif now - herd.alone_since > UNREACHED and (situation := herd.situation()):
-            self.storage.set_note(herd.request.id, situation)
-        if herd.request.id in self.herds:
-            self._conclude(herd)
-
-    def renew_all(self) -> None:
-        """Renew every lease, after a time in which the server could not listen."""
-        for herd in self.herds.values():
-            herd.queue.renew_all(self.clock())
-            herd.since = self.clock()
-            herd.quiet.clear()
-            for seen in herd.workers.values():
-                seen.heard = self.clock()
-
-    # --- what the scheduler says
-
-    def watched(self) -> list[Watched]:
-        """Return the unfinished requests of which a scheduler knows."""
-        now = self.clock()
-        return [
-            Watched(herd.request, tuple(wave for wave in herd.waves.values() if wave.job), herd.is_calm(now))
-            for herd in self.herds.values()
-            if any(wave.job for wave in herd.waves.values())
-        ]
-
-    def heed(self, request_id: int, statuses: Mapping[int, JobStatus], asked: float) -> None:
-        """Compare what the scheduler says of a request's array jobs, by number, with what the workers say.
-
-        asked is when the question was put: of workers that came later the answer knows nothing.
-        """
-        herd = self.herd(request_id)
-        if herd is None:
-            return
-        try:
-            herd.unanswered = ""
-            for number, status in statuses.items():
-                if number in herd.waves:
-                    self._compare(herd, number, status, asked)
-            if request_id in self.herds:
-                self._conclude(herd)
-        except RequestNotFound:  # it was removed
-            self.herds.pop(request_id, None)
-
-    def unanswered(self, request_id: int, error: str) -> None:
-        """Note that the scheduler does not answer."""
-        herd = self.herds.get(request_id)
-        if herd is not None and not herd.unanswered:
-            herd.unanswered = f"the scheduler has not answered since {time.strftime('%H:%M')}: {error}"
-
-    def _compare(self, herd: Herd, number: int, status: JobStatus, asked: float) -> None:
-        herd.statuses[number] = status
-        if herd.joined:  # else its user is to hear that none can
-            herd.listen(number, status, asked, max(herd.queue.lease, UNREACHED))
-        herd.missed[number] = herd.missed.get(number, 0) + 1 if herd.is_over(number, status) else 0
-        for worker, seen in list(herd.workers.items()):
-            if seen.wave != number:
-                continue
-            if seen.element in status.running:
-                seen.missed = None
-            elif seen.missed is None or seen.heard >= seen.missed:
-                seen.missed = asked  # the scheduler may be wrong, or late: it must say so twice
-            else:
-                self.lose(herd, worker, "the scheduler says that it has ended")
-
-    def _conclude(self, herd: Herd) -> None:
-        """Decide what the scheduler's words mean for a request as a whole."""
-        request_id, now = herd.request.id, self.clock()
-        if herd.queue.doubtful and herd.all_heard():
-            self.release_doubtful(herd)
-        alive = {seen.wave for seen in herd.workers.values()}
-        for number in [number for number, missed in herd.missed.items() if missed >= 2 and number not in alive]:
-            herd.gone = (
-                f"the array job {herd.waves[number].job} has ended before its tasks: {herd.statuses[number].reason}"
-            )
-            self.storage.end_wave(request_id, number)
-            herd.end_wave(number)
-        broken = "; ".join(status.reason for status in herd.statuses.values() if status.broken)
-        pending = any(status.pending for status in herd.statuses.values())
-        if broken and not (herd.running or pending or herd.workers):
-            self.give_up(herd, f"not run: {broken}")
-        elif broken:
-            self.storage.set_note(request_id, f"some workers cannot start: {broken}; the others go on")
-        elif not herd.workers and any(status.held for status in herd.statuses.values()):
-            self.storage.set_note(request_id, herd.situation())
-        elif not herd.waves and not herd.workers and not herd.joined:
-            self.give_up(herd, self._never_joined(herd))
-        elif herd.queue.leased:
-            return  # also those that are leaving may still bring outcomes
-        elif (shortage := herd.shortage(now)) and shortage.all and herd.fruitless >= self._resubmissions(herd):
-            times = f" {herd.fruitless + 1} times in a row" if herd.fruitless else ""
-            where = f"What its workers said is in {herd.request.options.get('host') or 'this machine'}:{herd.place}"
-            self.give_up(herd, f"not run: its workers have ended{times}; the last time {shortage.why}. {where}")
-        elif herd.running and not herd.joined and now - herd.since > UNREACHABLE:
-            self.give_up(herd, f"not run: for {UNREACHABLE:.0f} s {herd.situation()}")
-
-    @staticmethod
-    def _resubmissions(herd: Herd) -> int:
-        return int(herd.request.options.get("resubmissions", 3))
-
-    @staticmethod
-    def _never_joined(herd: Herd) -> str:
-        why = next(iter(herd.refused.values()), "")
-        if not why:
-            shell = herd.request.options.get("shell") or "/usr/bin/python3"
-            why = f"no worker has called: is {shell} a Python there, and the option `shell` right?"
-        place = f"{herd.request.options.get('host') or 'this machine'}:{herd.place}"
-        return f"not run: {'; '.join(filter(None, (herd.gone, why)))}. What its workers said is in {place}"
-
-    # --- what the watcher does for requests
-
-    def wanted(self) -> list[Wanted]:
-        """Return the workers to submit again; submitted or not_submitted tells what came of it."""
-        found = []
-        for herd in self.herds.values():
-            shortage = herd.shortage(self.clock())
-            limit = self._resubmissions(herd)
-            if shortage is None or not herd.joined or herd.fruitless >= limit:
-                continue
-            herd.submitting = True
-            herd.fruitless += 1
-            log.warning("request %d: %s; submitting %d workers", herd.request.id, shortage.why, shortage.workers)
-            self.storage.set_note(
-                herd.request.id,
-                f"{shortage.why}; {shortage.workers} workers are submitted again "
-                f"({herd.fruitless} of {limit} times in a row)",
-            )
-            found.append(Wanted(herd.request, shortage.workers, shortage.level, shortage.why))
-        return found
-
-    def plan(self, request_id: int, wave: Wave) -> Wave:
-        """Note an array job that is about to be submitted, and give it a number."""
-        wave = self.storage.new_wave(request_id, wave)
-        herd = self.herds.get(request_id)
-        if herd is not None:
-            herd.levels[wave.number] = wave.level  # its workers may call before its submission has returned
-        return wave
-
-    def submitted(self, request_id: int, wave: Wave) -> bool:
-        """Note that an array job is in the scheduler's hands. Return whether its request still waits for workers."""
-        waits = self.storage.set_submitted(request_id, wave)
-        herd = self.herds.get(request_id)
-        if herd is not None:
-            herd.submitting = False
-            herd.failures = 0
-            herd.submitted = self.clock()
-            herd.add_wave(wave)
-        return waits and herd is not None
-
-    def not_submitted(self, request_id: int, number: int, error: str, refused: bool) -> None:
-        """Note that workers could not be submitted again. Unless the scheduler refused, that counts as no try."""
-        self.storage.end_wave(request_id, number)
-        herd = self.herds.get(request_id)
-        if herd is None:
-            return
-        herd.submitting = False
-        herd.failures += 1
-        herd.not_before = self.clock() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(herd.failures - 1, 10))
-        herd.gone = error
-        if not refused:
-            herd.fruitless -= 1
-        self.storage.set_note(request_id, f"workers cannot be submitted again: {error}; trying on")
-
-    def unsubmitted(self) -> list[tuple[Request, tuple[str, int], tuple[Wave, ...]]]:
-        """Return the requests that are being submitted, by which machine and process, and what it has noted so far."""
-        found = []
-        for request_id in self.storage.requests(RequestState.NEW):
-            request = self.storage.get_request(request_id)
-            if submitter := request.options.get("submitter"):
-                found.append((request, (submitter[0], submitter[1]), tuple(self.storage.waves(request_id))))
-        return found
-
-    def unseen(self) -> list[tuple[Request, Wave]]:
-        """Return array jobs of submitted requests whose submission nobody saw to its end: a server died meanwhile."""
-        return [
-            (herd.request, wave)
-            for herd in self.herds.values()
-            if not herd.submitting and herd.request.state == RequestState.SUBMITTED
-            for wave in self.storage.waves(herd.request.id)
-            if not wave.job and wave.ended is None
-        ]
-
-    def forget_wave(self, request_id: int, number: int) -> None:
-        """Note that an array job was not submitted."""
-        self.storage.end_wave(request_id, number)
-
-    def moved(self, request_id: int, wave: Wave) -> None:
-        """Note the addresses that the workers of an array job have been told."""
-        self.storage.set_urls(request_id, wave.number, wave.urls)
-        herd = self.herds.get(request_id)
-        if herd is not None:
-            herd.add_wave(wave)
-
-    def puzzle(self, request_id: int, reason: str) -> None:
-        """Note why the scheduler lets workers wait."""
-        herd = self.herds.get(request_id)
-        if herd is not None:
-            herd.because = reason
-
-    def abandon(self, request_id: int) -> None:
-        """End a request whose maker has ended without submitting it."""
-        herd = self.herd(request_id)
-        if herd is not None and herd.request.state == RequestState.NEW:
-            self.give_up(herd, "not run: the program that made the request ended before it was submitted", kept=False)
-
-    def left_over(self) -> list[tuple[Request, tuple[Wave, ...], bool]]:
-        """Return the ended requests of which something is left on a host, and whether workers may still wait there."""
-        return [
-            (
-                self.storage.get_request(request_id),
-                tuple(self.storage.waves(request_id)),
-                request_id not in self.complete,
-            )
-            for request_id in self.storage.requests(RequestState.ENDED)
-        ]
-
-    def clear(self, request_id: int) -> None:
-        """Note that nothing is left of a request."""
-        self.storage.step(request_id, "clear")
-        self.complete.discard(request_id)
 
     def collect(self, call: Call) -> None:
         """Take note of outcomes that a worker left behind because it could not deliver them."""

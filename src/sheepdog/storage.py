@@ -72,6 +72,7 @@ MIGRATIONS = (
         cancelled INTEGER NOT NULL DEFAULT 0,
         leased INTEGER NOT NULL DEFAULT 0,
         gave_up INTEGER NOT NULL DEFAULT 0,
+        fruitless INTEGER NOT NULL DEFAULT 0,
         note TEXT NOT NULL DEFAULT '',
         created REAL NOT NULL,
         submitted REAL,
@@ -389,15 +390,15 @@ class Storage:
             )
             return cursor.rowcount > 0
 
-    def set_options(self, request_id: int, options: dict[str, Any]) -> None:
-        """Store the options of a request."""
-        with self.transaction():
-            self.db.execute("UPDATE request SET options = ? WHERE id = ?", (json.dumps(options), request_id))
-
     def set_gave_up(self, request_id: int) -> None:
         """Note that a request's workers ended before its tasks."""
         with self.transaction():
             self.db.execute("UPDATE request SET gave_up = 1 WHERE id = ?", (request_id,))
+
+    def set_fruitless(self, request_id: int, count: int) -> None:
+        """Note how many submissions of workers in a row were of no use."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET fruitless = ? WHERE id = ?", (count, request_id))
 
     # --- waves: the array jobs of a request
 
@@ -598,17 +599,21 @@ class Storage:
     def attempts(self, request_id: int, pending: bool = False) -> Iterator[tuple[Outcome, bool]]:
         """Yield the attempts of a request's tasks that did not end them, in order, and whether the policy counts them.
 
-        If pending, only those of tasks that have not ended.
+        If pending, only those that were begun, of tasks that have not ended.
         """
         self.count_tasks(request_id)
         rows = self._query(
             "SELECT id, kind, value, attempt, host, seconds, output, counts FROM attempt WHERE id BETWEEN ? AND ?"
-            " AND NOT (? AND id IN (SELECT id FROM outcome)) ORDER BY id, attempt, stored",
+            " AND NOT (? AND (attempt = 0 OR id IN (SELECT id FROM outcome))) ORDER BY id, attempt, stored",
             *self._rows(request_id),
             pending,
         )
         for row, kind, value, attempt, host, seconds, output, counts in rows:
             yield Outcome(row % SPAN, Kind(kind), value, attempt, host, seconds, output or b""), bool(counts)
+
+    def count_retried(self, request_id: int, failed: bool) -> int:
+        """Return how many tasks a retry would make pending."""
+        return sum(self._retried(request_id, failed).values())
 
     def retry(self, request_id: int, options: dict[str, Any], failed: bool) -> int:
         """Make tasks of an ended request pending again: those that were never run, and if so asked those that failed.
@@ -616,32 +621,85 @@ class Storage:
         Their errors go into the history. The request gets these options and a new token. Return how many tasks there
         are; 0, and nothing is changed, if there are none or the request has not ended.
         """
-        again = [kind for kind in Kind if kind.state in before(TASK_STATES, "retry")]
-        never_run = (Kind.NOT_RUN, Kind.CANCELLED)
-        kinds = ", ".join(str(int(kind)) for kind in again if failed or kind in never_run)
-        where = f"id BETWEEN ? AND ? AND kind IN ({kinds})"
+        where = f"id BETWEEN ? AND ? AND kind IN ({_kinds_to_retry(failed)})"
         with self.transaction():
             rows = self._rows(request_id)
-            counts = dict.fromkeys(State, 0)
-            for kind, count in self._query(f"SELECT kind, count(*) FROM outcome WHERE {where} GROUP BY kind", *rows):  # noqa: S608
-                counts[Kind(kind).state] += count
+            counts = self._retried(request_id, failed)
             if not sum(counts.values()) or not self.step(request_id, "retry"):
                 return 0
             self.db.execute("UPDATE attempt SET counts = 0 WHERE id BETWEEN ? AND ?", rows)
             self.db.execute(
-                "INSERT OR IGNORE INTO attempt (id, attempt, kind, counts, host, seconds, output, stored, value)"  # noqa: S608
-                " SELECT id, max(attempt, attempts), kind, 0, host, seconds, output, stored, value FROM outcome"
-                f" WHERE {where} AND max(attempt, attempts) > 0",
+                "INSERT OR REPLACE INTO attempt (id, attempt, kind, counts, host, seconds, output, stored, value)"  # noqa: S608
+                f" SELECT id, max(attempt, attempts), kind, 0, host, seconds, output, stored, value FROM outcome"
+                f" WHERE {where}",
                 rows,
             )
             self.db.execute(f"DELETE FROM outcome WHERE {where}", rows)  # noqa: S608
             self.db.execute("UPDATE wave SET ended = ifnull(ended, ?) WHERE request = ?", (time.time(), request_id))
             self.db.execute(
                 "UPDATE request SET failed = failed - ?, cancelled = cancelled - ?, token = ?, options = ?,"
-                " ended = NULL, gave_up = 0, leased = 0, note = '' WHERE id = ?",
+                " submitted = NULL, ended = NULL, gave_up = 0, fruitless = 0, leased = 0, note = '' WHERE id = ?",
                 (counts[State.FAILED], counts[State.CANCELLED], _token(), json.dumps(options), request_id),
             )
         return sum(counts.values())
+
+    def undo_retry(self, request_id: int, options: dict[str, Any]) -> None:
+        """Give the tasks of a request that could not be submitted again the errors back that they had, and options."""
+        with self.transaction():
+            if self.get_request(request_id).state != RequestState.NEW:
+                return
+            columns = "id, kind, attempt, host, seconds, output, stored, value"
+            latest = "rowid IN (SELECT max(rowid) FROM attempt WHERE id BETWEEN ? AND ? GROUP BY id)"
+            unended = "id NOT IN (SELECT id FROM outcome)"
+            rows = self._rows(request_id)
+            counts = dict.fromkeys(State, 0)
+            query = f"SELECT kind, count(*) FROM attempt WHERE {latest} AND {unended} GROUP BY kind"  # noqa: S608
+            for kind, count in self._query(query, *rows):
+                counts[Kind(kind).state] += count
+            self.db.execute(
+                f"INSERT INTO outcome (attempts, {columns}) SELECT attempt, {columns} FROM attempt"  # noqa: S608
+                f" WHERE {latest} AND {unended}",
+                rows,
+            )
+            self.db.execute(
+                f"DELETE FROM attempt WHERE {latest} AND (id, stored) IN (SELECT id, stored FROM outcome)",  # noqa: S608
+                rows,
+            )
+            self.db.execute(
+                "UPDATE request SET failed = failed + ?, cancelled = cancelled + ?, options = ?, ended = ?"
+                " WHERE id = ?",
+                (counts[State.FAILED], counts[State.CANCELLED], json.dumps(options), time.time(), request_id),
+            )
+            self.step(request_id, "end")
+
+    def _retried(self, request_id: int, failed: bool) -> dict[State, int]:
+        """Return how many tasks a retry would make pending, by the states that they are in."""
+        counts = dict.fromkeys(State, 0)
+        statement = (
+            "SELECT kind, count(*) FROM outcome WHERE id BETWEEN ? AND ?"  # noqa: S608
+            f" AND kind IN ({_kinds_to_retry(failed)}) GROUP BY kind"
+        )
+        for kind, count in self._query(statement, *self._rows(request_id)):
+            counts[Kind(kind).state] += count
+        return counts
+
+    def first_outcomes(self, request_id: int, limit: int) -> list[Outcome]:
+        """Return what the first tasks ended with since the request was submitted; one result, if there is any."""
+        [since] = self._one(request_id, "ifnull(submitted, created)")
+        where = "id BETWEEN ? AND ? AND stored >= ?"
+        for (row,) in self._query(
+            f"SELECT id FROM outcome WHERE {where} AND kind = 0 LIMIT 1",  # noqa: S608
+            *self._rows(request_id),
+            since,
+        ):
+            return [Outcome(row % SPAN, Kind.RESULT, b"")]
+        rows = self._query(
+            f"SELECT id, kind, value FROM outcome WHERE {where} ORDER BY stored LIMIT ?",  # noqa: S608
+            *self._rows(request_id),
+            since,
+            limit,
+        )
+        return [Outcome(row % SPAN, Kind(kind), value) for row, kind, value in rows]
 
     # --- what came of it
 
@@ -762,6 +820,11 @@ class Storage:
 
 def _token() -> str:
     return secrets.token_hex(32)
+
+
+def _kinds_to_retry(failed: bool) -> str:
+    again = [kind for kind in Kind if kind.state in before(TASK_STATES, "retry")]
+    return ", ".join(str(int(kind)) for kind in again if failed or kind in (Kind.NOT_RUN, Kind.CANCELLED))
 
 
 def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:

@@ -6,27 +6,27 @@ asked more rarely. What is to be done is decided in service.py.
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
-import os
-import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from . import job_directory
+from . import foreman, job_directory, process, waves
 from .calls import Call
 from .client import read_blob, unpack
 from .deployment import Host
 from .errors import SchedulerBusy, SchedulerError, SheepdogError, StorageError
+from .foreman import Wanted, Watched
 from .model import JobStatus, Request, Wave
 from .schedulers import Scheduler
-from .service import Service, Wanted, Watched
+from .service import Service
 from .submission import Terms
 from .turns import take_turn
 
@@ -41,6 +41,8 @@ CLEAR_JOBS_TRIES = 150  # ... if workers may be left: about a day, for so long t
 PATIENCE = 60.0  # seconds with the service's thread
 STOPPING = 5.0  # ... while the server ends
 LATE_ANSWER = 5.0  # seconds in which the answer to a submission that nobody heard may come
+HIDDEN = 3600.0  # seconds that a request may take to be submitted whose maker cannot be seen from here
+AGAIN = 60.0  # seconds until a host is asked again that did not do what it was asked
 
 T = TypeVar("T")
 
@@ -74,8 +76,7 @@ class Watcher(threading.Thread):
         self.calls = 0
         self.port: Any = 0
         self.certificate = ""
-        self._orphans: dict[int, float] = {}  # requests whose maker has ended -> when that was seen
-        self._unseen: dict[str, float] = {}  # array jobs whose submission nobody saw to its end -> when that was seen
+        self._unseen: dict[tuple[int, ...], float] = {}  # submissions that nobody sees to the end -> when to look
         self._clearing: dict[int, tuple[int, float]] = {}  # ended requests -> failed tries, when to try again
         self._over = threading.Event()
         self._patience = PATIENCE
@@ -88,6 +89,14 @@ class Watcher(threading.Thread):
         if not self.is_alive():
             with suppress(TimeoutError, SheepdogError):
                 self.clear_up(time.monotonic())
+
+    def disband(self, left: Iterable[tuple[Request, tuple[Wave, ...]]]) -> None:
+        """End the workers of requests that are no more: their database was removed. For when the thread has ended."""
+        for request, noted in left:
+            try:
+                self.remove(request, noted, True)
+            except SheepdogError as error:
+                log.warning("request %d: its workers will find out themselves: %s", request.id, error)
 
     def run(self) -> None:
         """Look, until stopped."""
@@ -107,7 +116,7 @@ class Watcher(threading.Thread):
             )
         self.adopt(now)
         self.clear_up(now)
-        watched = self.decide(Service.watched)
+        watched = self.decide(foreman.watched)
         groups: dict[tuple[Any, ...], list[Watched]] = defaultdict(list)
         for each in watched:
             self.tell_port(each, now)
@@ -116,7 +125,7 @@ class Watcher(threading.Thread):
             node = self.node(there[0].request, now)
             if now >= max(node.not_before, node.asked + self.interval(node, there)):
                 self.ask(key, node, there)
-        for wanted in self.decide(Service.wanted):
+        for wanted in self.decide(foreman.wanted):
             self.submit(wanted)
 
     def decide(self, decide: Callable[..., T], *arguments: Any) -> T:
@@ -159,7 +168,7 @@ class Watcher(threading.Thread):
             node.not_before = time.monotonic() + min(LONGEST, node.scheduler.interval * 2 ** min(node.failures, 10))
             log.warning("%s", error, exc_info=not isinstance(error, SheepdogError))
             for each in watched:
-                self.decide(Service.unanswered, each.request.id, str(error))
+                self.decide(foreman.unanswered, each.request.id, str(error))
             return
         node.failures = 0
         node.asked = time.monotonic()
@@ -169,7 +178,7 @@ class Watcher(threading.Thread):
                 if statuses[wave.number].gone:
                     statuses[wave.number] = self.look_back(node, each.request, wave, statuses[wave.number])
             self.wonder(node, each, statuses)
-            self.decide(Service.heed, each.request.id, statuses, asked)
+            self.decide(foreman.heed, each.request.id, statuses, asked)
 
     def look_back(self, node: HeadNode, request: Request, wave: Wave, status: JobStatus) -> JobStatus:
         """Bring in what the workers of a job left that is gone: outcomes, and last words."""
@@ -207,7 +216,7 @@ class Watcher(threading.Thread):
             if reason:
                 count = sum(statuses[wave.number].pending for wave in waiting)
                 log.info("request %d: %d workers wait: %s", watched.request.id, count, reason)
-                self.decide(Service.puzzle, watched.request.id, reason)
+                self.decide(foreman.puzzle, watched.request.id, reason)
 
     # --- submitting
 
@@ -219,52 +228,48 @@ class Watcher(threading.Thread):
             terms = Terms.of(request.options)
             host = self.node(request, time.monotonic()).host
             wave = terms.plan(request, wanted.workers, wanted.level, self.port)
-            wave = self.decide(Service.plan, request.id, wave)
+            wave = self.decide(waves.plan, request.id, wave)
             number = wave.number
             submitted = terms.submit(host, request, wave, self.certificate)
         except Exception as error:
             log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
             refused = isinstance(error, SchedulerError) and not isinstance(error, SchedulerBusy)
-            self.decide(Service.not_submitted, request.id, number, str(error), refused)
+            self.decide(waves.not_submitted, request.id, number, str(error), refused)
             return
-        if not self.decide(Service.submitted, request.id, submitted):
+        if not self.decide(waves.submitted, request.id, submitted):
             terms.make_scheduler().cancel(host, [submitted.job])  # it has ended meanwhile
 
     def adopt(self, now: float) -> None:
-        """Find out what became of the submission of requests whose maker has ended."""
-        for request, (machine, pid), noted in self.decide(Service.unsubmitted):
-            waves = [wave for wave in noted if wave.ended is None]  # the others are of an earlier attempt
-            if machine != socket.gethostname() or is_alive(pid):
-                continue
-            if now - self._orphans.setdefault(request.id, now) < (LATE_ANSWER if waves else 0.0):
-                continue
-            del self._orphans[request.id]
-            try:
-                host = self.node(request, now).host
-                found = [wave for wave in (job_directory.find(host, wave) for wave in waves) if wave]
-            except SheepdogError as error:
-                log.warning("request %d: %s", request.id, error)
-                self._orphans[request.id] = now + LONGEST / 10
-                continue
-            for wave in found:
-                log.info("request %d: its maker has ended, but array job %s is there", request.id, wave.job)
-                self.decide(Service.submitted, request.id, wave)
-            if not found:
-                self.decide(Service.abandon, request.id)
-        for request, wave in self.decide(Service.unseen):  # a server died while it submitted workers again
-            if now - self._unseen.setdefault(wave.name, now) < LATE_ANSWER:
-                continue
-            del self._unseen[wave.name]
-            try:
-                there = job_directory.find(self.node(request, now).host, wave)
-            except SheepdogError as error:
-                log.warning("request %d: %s", request.id, error)
-                self._unseen[wave.name] = now + LONGEST / 10
-                continue
-            if there is not None:
-                self.decide(Service.submitted, request.id, there)
-            else:
-                self.decide(Service.forget_wave, request.id, wave.number)
+        """Find out what became of submissions that nobody sees to the end: their maker or their server has died."""
+        for request, noted in self.decide(waves.unsubmitted):
+            alive = process.lives(request.options["maker"])
+            if not alive:
+                patience = HIDDEN if alive is None else LATE_ANSWER if noted else 0.0
+                self.look_for(request, noted, now, patience, functools.partial(self.decide, waves.abandon, request.id))
+        for request, wave in self.decide(waves.unseen):
+            forget = functools.partial(self.decide, waves.forget, request.id, wave.number)
+            self.look_for(request, (wave,), now, LATE_ANSWER, forget)
+
+    def look_for(
+        self, request: Request, noted: Sequence[Wave], now: float, patience: float, none: Callable[[], object]
+    ) -> None:
+        """Look, after this many seconds, whether array jobs were submitted. none is called if no one was."""
+        key = (request.id, *(wave.number for wave in noted))
+        if now < self._unseen.setdefault(key, now + patience):
+            return
+        del self._unseen[key]
+        try:
+            host = self.node(request, now).host
+            found = [wave for wave in (job_directory.find(host, wave) for wave in noted) if wave]
+        except SheepdogError as error:
+            log.warning("request %d: %s", request.id, error)
+            self._unseen[key] = now + AGAIN
+            return
+        for wave in found:
+            log.info("request %d: its submission was left alone, but array job %s is there", request.id, wave.job)
+            self.decide(waves.submitted, request.id, wave)
+        if not found:
+            none()
 
     def tell_port(self, watched: Watched, now: float) -> None:
         """Tell workers that call another port than this server's where it is now."""
@@ -281,23 +286,23 @@ class Watcher(threading.Thread):
                 job_directory.rewrite(node.host, wave.directory, "secret.json", content)
             except SheepdogError as error:
                 log.warning("request %d: its workers do not know the new port: %s", request.id, error)
-                node.not_before = now + LONGEST / 10
+                node.not_before = now + AGAIN
                 return
             log.info("request %d: its workers are told that the server is at %s", request.id, moved.urls[0])
-            self.decide(Service.moved, request.id, moved)
+            self.decide(waves.moved, request.id, moved)
 
     # --- clearing up
 
     def clear_up(self, now: float) -> None:
         """Take away what is left of the requests that have ended."""
-        for request, waves, waiting in self.decide(Service.left_over):
+        for request, left, waiting in self.decide(waves.left_over):
             tries, due = self._clearing.get(request.id, (0, 0.0))
             if now < due:
                 continue
             try:
-                self.remove(request, waves, waiting)
+                self.remove(request, left, waiting)
             except SheepdogError as error:
-                jobs = any(wave.job and wave.ended is None for wave in waves)
+                jobs = any(wave.job and wave.ended is None for wave in left)
                 if tries + 1 < (CLEAR_JOBS_TRIES if jobs else CLEAR_TRIES):
                     self._clearing[request.id] = tries + 1, now + min(LONGEST, 10.0 * 2 ** min(tries, 10))
                     if tries + 1 == CLEAR_TRIES:
@@ -305,33 +310,24 @@ class Watcher(threading.Thread):
                     continue
                 log.warning("request %d: what is left of its array job stays: %s", request.id, error)
             self._clearing.pop(request.id, None)
-            self.decide(Service.clear, request.id)
+            self.decide(waves.clear, request.id)
 
-    def remove(self, request: Request, waves: tuple[Wave, ...], waiting: bool) -> None:
+    def remove(self, request: Request, left: tuple[Wave, ...], waiting: bool) -> None:
         """Take away elements that never started, and the secrets; of local workers, the processes and the files."""
-        if not waves:
+        if not left:
             return
         node = self.node(request, time.monotonic())
         local = node.scheduler.name == "local"
-        jobs = [wave.job for wave in waves if wave.job and wave.ended is None]
+        unended = [wave for wave in left if wave.ended is None]
+        seen = (wave if wave.job else job_directory.find(node.host, wave) for wave in unended)
+        jobs = [wave.job for wave in seen if wave]
         if jobs and (waiting or local):
             node.scheduler.cancel(node.host, jobs)
-        directories = [wave.directory for wave in waves]
+        directories = [wave.directory for wave in left]
         if local and not request.gave_up:
             node.host.run(["rm", "-rf", *directories])
         else:
             job_directory.close(node.host, directories)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process of this machine lives."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def is_port(wave: Wave, port: int) -> bool:

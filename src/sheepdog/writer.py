@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
+from . import foreman
 from .errors import DamagedError, RequestNotFound, StorageError
-from .model import RequestState
+from .model import Request, RequestState, Wave
 from .server import file_number
 from .service import Service
 from .storage import Storage
@@ -51,8 +52,8 @@ class Writer(threading.Thread):
         self.tell = tell
         self.trouble = ""
         self.jobs: queue.SimpleQueue[tuple[Callable[[Service], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self.idle_since = time.monotonic()
         self.idle = 0.0  # seconds without an unfinished request, as of the last look
+        self.removed: list[tuple[Request, tuple[Wave, ...]]] = []  # the requests that went with the database
         self.over = threading.Event()
         self.damage: DamagedError | None = None
 
@@ -93,7 +94,7 @@ class Writer(threading.Thread):
             storage.initdb()
             served = file_number(self.dbfile)
             service = Service(storage, Clock())
-            ticked = 0.0
+            ticked, busy = 0.0, time.monotonic()
             while True:
                 group = self._next_group()
                 service = self._decide(service, [job for job in group if job])
@@ -103,12 +104,14 @@ class Writer(threading.Thread):
                 service.clock()
                 if now - ticked > LOOK:
                     with suppress(StorageError):
-                        service.tick()
+                        foreman.tick(service)
                         if storage.requests(RequestState.NEW, RequestState.SUBMITTED, RequestState.ENDED):
-                            self.idle_since = now
-                        self.idle = now - self.idle_since
+                            busy = now
+                        self.idle = now - busy
                     if file_number(self.dbfile) != served:
                         log.warning("%s has been removed", self.dbfile)
+                        herds = service.herds.values()
+                        self.removed = [(herd.request, tuple(herd.waves.values())) for herd in herds]
                         return
                     ticked = now
 
