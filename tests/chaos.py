@@ -265,7 +265,7 @@ def parent(pid: int) -> int:
 
 
 def runs_worker(line: list[str]) -> bool:
-    return any(word.endswith("/client.py") for word in line[1:4])
+    return any(word.endswith("/client.pyz") for word in line[1:4])
 
 
 def pick(of: list[int], target: float) -> int:

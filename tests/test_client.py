@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import types
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,23 +29,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sheepdog import client
+from sheepdog.archives import WORKER, archive, cloudpickle_archive, worker_archive
 from sheepdog.certificate import make_certificate
-from sheepdog.client import (
-    DIED,
-    IN_MEMORY,
-    INTERRUPTED,
-    MAX_OUTPUT,
-    MAX_TEXT,
-    MEMORY,
-    RAISED,
-    RESULT,
-    TIMEOUT,
-    Child,
-    explain,
-    functions_behind,
-    inject,
-)
-from sheepdog.serialisation import cloudpickle_archive, serialise_function
+from sheepdog.client import DIED, IN_MEMORY, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT
+from sheepdog.client.capture import Capture
+from sheepdog.client.child import Child
+from sheepdog.client.function import functions_behind, inject
+from sheepdog.client.limits import MAX_OUTPUT, MAX_TEXT
+from sheepdog.client.line import Line
+from sheepdog.client.report import NO_PIPE
+from sheepdog.client.signals import Signals
+from sheepdog.client.words import explain, shorten
+from sheepdog.serialisation import serialise_function
 
 from .cluster import until
 from .faults import fault
@@ -212,7 +208,7 @@ def test_the_summary_of_a_long_message_is_one_line() -> None:
 
 @given(st.text(), st.integers(1, 100))
 def test_shortening(text: str, limit: int) -> None:
-    short = client.shorten(text, limit)
+    short = shorten(text, limit)
     assert short == text if len(text) <= limit else "characters left out" in short
     assert short[: limit // 2] == text[: limit // 2]
 
@@ -412,7 +408,7 @@ def test_tasks_run_in_order(start: Start) -> None:
     assert first == (1, RESULT, pickle.dumps("a", 4))
     assert second[:2] == (2, RAISED)
     assert second[2].decode().splitlines()[:2] == ["ValueError: so", "Traceback (most recent call last):"]
-    assert b"/client.py" not in second[2]
+    assert b"/client/" not in second[2]
     assert third == (3, RESULT, pickle.dumps("b", 4))
     assert not child.running
     give(child, ("c",), first=7)
@@ -452,7 +448,7 @@ def test_a_task_that_ends_its_process_is_named_and_the_others_are_left(start: St
 @fault("stdout closed", "a task has closed all files of its process, the worker's too", promise="its error says so")
 def test_a_child_that_cannot_report_any_more_is_said_to_have_closed_its_files(start: Start) -> None:
     child = start()
-    give(child, ("exit", client.NO_PIPE))
+    give(child, ("exit", NO_PIPE))
     _, outcome, _, _ = death(child)
     assert outcome is not None
     text = "the task's process closed all its files, the worker's too: the outcome was lost"
@@ -631,7 +627,7 @@ def test_the_last_words_of_a_task_that_died_are_kept(start: Start) -> None:
 
 def test_without_a_directory_for_temporary_files_there_is_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
-    capture = client.Capture()
+    capture = Capture()
     assert capture.file.name == os.devnull
     assert capture.end() == b""
     capture.file.close()
@@ -665,7 +661,7 @@ def test_a_task_beyond_its_memory_is_an_error_and_the_next_one_runs(start: Start
 def test_a_child_ends_with_its_parent(tmp_path: Path, when: str) -> None:
     script = """
 import os, pickle, sys, time
-from sheepdog.client import Child
+from sheepdog.client.child import Child
 from sheepdog.serialisation import serialise_function
 def f(file):
     open(file, "w").close()
@@ -831,6 +827,17 @@ def act(source: str, *args: Any) -> Any:
     return names.get("result")
 
 
+def worker_with(limits: dict[str, float]) -> bytes:
+    """Return the worker's archive, with some limits changed."""
+    with zipfile.ZipFile(io.BytesIO(worker_archive())) as made:
+        files = {name: made.read(name) for name in made.namelist()}
+    file = f"{WORKER}/limits.py"
+    for name, value in limits.items():
+        files[file], count = re.subn(rb"(?m)^%s = [^#\n]+" % name.encode(), f"{name} = {value}  ".encode(), files[file])
+        assert count == 1, name
+    return archive(files)
+
+
 class Shepherd:
     """Makes servers and workers, and ends them."""
 
@@ -856,16 +863,13 @@ class Shepherd:
         constants: dict[str, float] | None = None,
         first: str = "",
         python: str | Path = sys.executable,
+        flags: str = "-I",
         **secret: Any,
     ) -> subprocess.Popen[bytes]:
-        """Start a worker, with some of the program's constants as the test needs them."""
-        program = Path(client.__file__).read_text()
-        for name, value in (constants or {}).items():
-            program, count = re.subn(rf"(?m)^{name} = [^#\n]+", f"{name} = {value}  ", program)
-            assert count == 1, name
-        (self.directory / "client.py").write_text(program)
+        """Start a worker, with some of its limits as the test needs them."""
+        (self.directory / "client.pyz").write_bytes(worker_with(constants or {}))
         self.tell(server, **secret)
-        command = f'{first} exec "$0" -I "$1/client.py" "$1" 7 >>"$1/log" 2>&1'
+        command = f'{first} exec "$0" {flags} "$1/client.pyz" "$1" 7 >>"$1/log" 2>&1'
         self.workers.append(subprocess.Popen(["/bin/sh", "-c", command, python, self.directory]))
         return self.workers[-1]
 
@@ -1535,8 +1539,8 @@ def test_a_server_that_has_moved_is_found_again(shepherd: Shepherd, tmp_path: Pa
 def test_addresses_that_cannot_be_read_are_left_as_they_are(tmp_path: Path, text: str) -> None:
     (tmp_path / "secret.json").write_text(text)
     secret = {"directory": str(tmp_path), "urls": ["https://here:1"], "certificate": make_certificate()[0]}
-    signals = client.Signals()
-    line = client.Line(secret, {"worker": "w"}, signals)
+    signals = Signals()
+    line = Line(secret, {"worker": "w"}, signals)
     line.look_for_addresses()
     assert secret["urls"] == ["https://here:1"]
     for fd in (signals.woken, signals.wake):
@@ -1570,6 +1574,31 @@ def test_the_status_is_one_whatever_goes_wrong(shepherd: Shepherd, number: int |
         until(lambda: "trying on" in shepherd.log(), "the worker runs")
         worker.send_signal(number)
     assert worker.wait(10) == 1
+
+
+# The archive
+
+
+@pytest.mark.parametrize("flags", ["", "-I", "-I -S", "-E"])
+def test_functions_do_not_find_the_workers_files(shepherd: Shepherd, flags: str) -> None:
+    server = shepherd.serve(("import sys; result = sys.path, sys.argv, [*vars(sys.modules['__main__'])]",))
+    assert shepherd.work(server, flags=flags).wait(30) == 0
+    [(path, argv, names)] = server.results()
+    assert path[0] == str(shepherd.directory / "cloudpickle.zip")
+    assert not [place for place in path[1:] if place.startswith(str(shepherd.directory))]
+    assert argv == [""]
+    assert all(name.startswith("__") for name in names)
+
+
+def test_modules_of_a_user_are_found_whatever_their_names(shepherd: Shepherd, tmp_path: Path) -> None:
+    rooms = [path.stem for path in Path(client.__file__).parent.glob("[a-z]*.py")]
+    assert "values" in rooms
+    for name in ["client", *rooms]:
+        (tmp_path / f"{name}.py").write_text("MINE = True\n")
+    server = shepherd.serve(*[(f"import {name}; result = {name}.MINE",) for name in ["client", *rooms]])
+    worker = shepherd.work(server, first=f"PYTHONPATH={tmp_path}; export PYTHONPATH;", flags="")
+    assert worker.wait(30) == 0, shepherd.log()
+    assert server.results() == [True] * (len(rooms) + 1)
 
 
 # Other Pythons

@@ -67,7 +67,7 @@ def servers_of(place: Path) -> list[int]:
 
 
 def workers_of(place: Path) -> list[int]:
-    return pids(f"client.py {place}/home/")
+    return pids(f"client.pyz {place}/home/")
 
 
 def kill_server(place: Path) -> None:

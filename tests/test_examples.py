@@ -66,7 +66,7 @@ class Here:
 
     def stop(self) -> None:
         """Wait until the workers have heard that all is done, and end the server."""
-        until(lambda: not any("client.py" in line for line in self.processes()), "the workers have ended")
+        until(lambda: not any("client.pyz" in line for line in self.processes()), "the workers have ended")
         self.run("-c", STOP)
         assert self.processes() == []
 

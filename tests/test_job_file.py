@@ -1,18 +1,16 @@
 """What is written for the cluster: the files, and the scripts when they are run by a real shell."""
 
-import io
 import json
 import os
 import stat
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from sheepdog import client
+from sheepdog.archives import cloudpickle_archive, worker_archive
 from sheepdog.job_file import Job, job_file, local_script, secret, submit_script, worker_files
 
 from .cluster import until
@@ -53,7 +51,7 @@ def test_the_job_file_starts_the_worker(tmp_path: Path, directory: str, python: 
     home = tmp_path / "a home"
     there = tmp_path / directory if directory == "absolute" else home / directory
     there.mkdir(parents=True)
-    (there / "client.py").write_text(PROGRAM)
+    (there / "client.pyz").write_text(PROGRAM)
     made = job(python.format(python=sys.executable), str(there) if directory == "absolute" else directory)
     done = run(job_file(made, [], "#$", "ELEMENT"), tmp_path, HOME=str(home), ELEMENT="7")
     assert (done.stdout, done.stderr, done.returncode) == ("said\n", "", 0)
@@ -72,7 +70,7 @@ def test_no_secret_is_in_the_job_file_or_a_script() -> None:
     token = "0123456789abcdef"
     files = {**worker_files(), "secret.json": secret(12, token, ["https://here:1"], "CERTIFICATE", patience=5.0)}
     texts = [job_file(job(), [], "#$", "X").encode(), local_script(job(), "/"), submit_script("qsub", "qstat")]
-    assert not any(token.encode() in text for text in [*texts, files["client.py"], files["cloudpickle.zip"]])
+    assert not any(token.encode() in text for text in [*texts, files["client.pyz"], files["cloudpickle.zip"]])
     assert json.loads(files["secret.json"]) == {
         "request": 12,
         "token": token,
@@ -82,13 +80,8 @@ def test_no_secret_is_in_the_job_file_or_a_script() -> None:
     }
 
 
-def test_what_travels_is_the_file_that_is_imported_here_and_cloudpickle() -> None:
-    files = worker_files()
-    assert files["client.py"] == Path(client.__file__).read_bytes()
-    with zipfile.ZipFile(io.BytesIO(files["cloudpickle.zip"])) as archive:
-        assert {"cloudpickle/__init__.py", "cloudpickle/cloudpickle.py"} <= set(archive.namelist())
-        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
-    assert worker_files() == files  # for the same program, the same bytes
+def test_what_travels_with_each_job() -> None:
+    assert worker_files() == {"client.pyz": worker_archive(), "cloudpickle.zip": cloudpickle_archive()}
 
 
 # The script that submits
@@ -165,7 +158,7 @@ def test_local_workers_are_started_once_each(tmp_path: Path) -> None:
     there, where = tmp_path / "the job's", tmp_path / "where I work"
     for directory in (there, where):
         directory.mkdir()
-    (there / "client.py").write_text(PROGRAM)
+    (there / "client.pyz").write_text(PROGRAM)
     first = run(local_script(job(), str(where)), there)
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""
@@ -181,7 +174,7 @@ def test_local_workers_are_started_once_each(tmp_path: Path) -> None:
 
 def test_the_log_of_a_local_worker_is_written_with_the_users_umask(tmp_path: Path) -> None:
     """Which is 077 when the script is uploaded: see upload.py."""
-    (tmp_path / "client.py").write_text(PROGRAM)
+    (tmp_path / "client.pyz").write_text(PROGRAM)
     run("umask 077\n" + local_script(job(), "/").decode(), tmp_path)
     for element in "123":
         log = tmp_path / f"worker.{element}.log"

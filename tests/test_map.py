@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import sheepdog
+from sheepdog.archives import WORKER, worker_archive
 from sheepdog.errors import (
     ArgumentsError,
     ConfigError,
@@ -57,7 +58,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> 
 
 def workers_of(place: Path) -> list[int]:
     """The workers' processes: parents, and children of theirs."""
-    found = subprocess.run(["pgrep", "-f", f"client.py {place}/home/"], capture_output=True, text=True).stdout
+    found = subprocess.run(["pgrep", "-f", f"client.pyz {place}/home/"], capture_output=True, text=True).stdout
     return [int(pid) for pid in found.split()]
 
 
@@ -138,7 +139,7 @@ def test_an_error_tells_the_whole_story() -> None:
         "working on 0",
         "and to the descriptor",
     ]
-    assert "client.py" not in error  # our own frames are of no interest
+    assert WORKER not in error  # our own frames are of no interest
 
 
 def test_results_while_it_runs(place: Path) -> None:
@@ -568,13 +569,13 @@ def test_the_worker_on_the_oldest_python(oldest_python: str) -> None:
 
 def test_the_child_on_the_oldest_python(oldest_python: str, place: Path) -> None:
     """Tasks, a crash and a recall, with a function that any Python can load."""
+    (place / "client.pyz").write_bytes(worker_archive())
     script = f"""
-import importlib.util, os, pickle, sys
-spec = importlib.util.spec_from_file_location("client", {str(Path(sheepdog.__file__).with_name("client.py"))!r})
-client = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(client)
+import os, pickle, sys
+sys.path.insert(0, {str(place / "client.pyz")!r})
+from _sheepdog_worker.child import Child
 secret = {{"request": 7, "directory": ".", "max_value": 1000}}
-child = client.Child(secret, pickle.dumps(os.kill, 4), b"")
+child = Child(secret, pickle.dumps(os.kill, 4), b"")
 child.give([(1, 1, pickle.dumps(((0,), {{"x": 1}}))), (2, 1, pickle.dumps(((os.getpid(), 0), {{}})))])
 found = []
 while child.running:

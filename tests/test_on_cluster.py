@@ -295,7 +295,7 @@ def test_kill_the_client(user: User) -> None:
 @fault(5, "a worker is killed with -9", promise="others run its tasks; each has one outcome, the right one")
 def test_kill_a_worker(many: User) -> None:
     """Its tasks go to the others."""
-    many.sh("node1", "kill -9 $(pgrep -o -u sheep -f client.py)")
+    many.sh("node1", "kill -9 $(pgrep -o -u sheep -f client.pyz)")
     check_many(many, extra=1000)
 
 
@@ -320,7 +320,7 @@ def test_a_stranger_finds_nothing(user: User) -> None:
             "| tr -cd '[:print:]'"
         )
         seen = user.sh(host, look, "other")
-        assert ("client.py" if host != "head" else "sshd") in seen  # it did look
+        assert ("client.pyz" if host != "head" else "sshd") in seen  # it did look
         assert not [needle for needle in needles if needle in seen]
     script = user.sh("node1", "cat /var/spool/gridengine/execd/*/job_scripts/*", "other")
     assert "#$ -t 1-8" in script  # Grid Engine shows it to everybody

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sheepdog.client import explain
+from sheepdog.client.words import explain
 from sheepdog.model import Kind, Outcome
 from sheepdog.policy import (
     FAIL_FAST_TASKS,

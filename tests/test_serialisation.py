@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sheepdog import client, serialisation
+from sheepdog.archives import cloudpickle_archive, worker_archive
 from sheepdog.errors import ArgumentsError, SerialisationError
 from sheepdog.serialisation import deserialise, deserialise_arguments, serialise_arguments, serialise_function
 
@@ -21,14 +22,13 @@ from .faults import fault
 
 # What the child of a worker does, without its pipes: no site-packages, only cloudpickle's archive.
 WORKER = """
-import importlib.util, json, pickle, sys, types
-spec = importlib.util.spec_from_file_location("client", sys.argv[1])
-client = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(client)
-sys.path.insert(0, sys.argv[2])
+import json, pickle, sys, types
+sys.path.insert(0, sys.argv[1])
+from _sheepdog_worker.target import Target
+sys.path[0] = sys.argv[2]
 sys.modules["__main__"] = types.ModuleType("__main__")
 function, namespace, *calls = pickle.load(sys.stdin.buffer)
-target = client.Target(function, namespace)
+target = Target(function, namespace)
 sys.stdout.buffer.write(pickle.dumps([target(call) for call in calls]))
 """
 
@@ -36,20 +36,22 @@ sys.stdout.buffer.write(pickle.dumps([target(call) for call in calls]))
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("archive") / "cloudpickle.zip"
-    file.write_bytes(serialisation.cloudpickle_archive())
+    file.write_bytes(cloudpickle_archive())
+    file.with_name("client.pyz").write_bytes(worker_archive())
     return file
 
 
 class Far:
-    """A bare Python elsewhere: it has the worker's file, and nothing of this one's path or modules."""
+    """A bare Python elsewhere: it has the worker's archive, and nothing of this one's path or modules."""
 
     def __init__(self, archive: Path, directory: Path) -> None:
         self.archive = archive
+        self.client = archive.with_name("client.pyz")
         self.directory = directory
 
     def work(self, blobs: bytes) -> list[Any]:
         """Run a pickled list of function, namespace and calls; return the results, and texts of errors."""
-        command = [sys.executable, "-I", "-S", "-c", WORKER, client.__file__, str(self.archive)]
+        command = [sys.executable, "-I", "-S", "-c", WORKER, str(self.client), str(self.archive)]
         done = subprocess.run(command, input=blobs, capture_output=True, cwd="/")
         assert done.returncode == 0, done.stderr.decode()
         outcomes = pickle.loads(done.stdout)
@@ -67,7 +69,7 @@ class Far:
             (self.directory / f"{name}.py").write_text(textwrap.dedent(text))
         file = self.directory / "script.py"
         file.write_text(textwrap.dedent(source) + SEND)
-        command = [sys.executable, "-c", WORKER, client.__file__, str(self.archive)]
+        command = [sys.executable, "-c", WORKER, str(self.client), str(self.archive)]
         command[1:1] = ["-I", "-S"]
         done = subprocess.run([sys.executable, file], env={"WORKER": json.dumps(command)}, capture_output=True, cwd="/")
         assert done.returncode == 0, done.stderr.decode()
@@ -438,15 +440,14 @@ def test_nothing_stays_registered() -> None:
 # Values
 
 
-def test_plain_data_needs_no_cloudpickle() -> None:
+def test_plain_data_needs_no_cloudpickle(far: Far) -> None:
     value = {"a": [1, 2.5, None, True, b"\x93", ("x", {3})]}
     assert pickle.loads(client.dump(value)) == value
     program = f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("client", {client.__file__!r})
-client = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(client)
-client.dump({{"a": [1, 2.5, None, "x"]}})
+import sys
+sys.path.insert(0, {str(far.client)!r})
+from _sheepdog_worker.values import dump
+dump({{"a": [1, 2.5, None, "x"]}})
 assert "cloudpickle" not in sys.modules
 """
     subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)

@@ -155,7 +155,7 @@ class Scene:
         return len(self.user.sh("head", "qstat -u sheep -s r | grep ' r '").splitlines())
 
     def pids(self, host: str) -> list[int]:
-        return [int(pid) for pid in self.user.sh(host, "pgrep -u sheep -f 'client[.]py'").split()]
+        return [int(pid) for pid in self.user.sh(host, "pgrep -u sheep -f 'client[.]pyz'").split()]
 
     def needles(self) -> list[str]:
         """The secrets, and what they look like in other clothes."""
@@ -203,7 +203,7 @@ def scene(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         until(lambda: not user.queue(), "the queue is empty")
         for host in HOSTS:
             user.sh(
-                host, "cd /tmp && rm -rf *wolf* mine *sheepdog* client.py secret.json cloudpickle.zip json.py", "root"
+                host, "cd /tmp && rm -rf *wolf* mine *sheepdog* client.pyz secret.json cloudpickle.zip json.py", "root"
             )
         user.sh("head", f"rm -rf ~/.sheepdog ~/copy ~/private {GO}")
 
@@ -246,7 +246,7 @@ def read_the_spool(scene: Scene) -> None:
         assert count > 2
         assert found == []
     script = scene.user.sh("node1", "cat /var/spool/gridengine/execd/*/job_scripts/*", "other")
-    assert "client.py" in script  # so it is
+    assert "client.pyz" in script  # so it is
 
 
 @promise("the scheduler, asked about the job, tells no secret")
@@ -267,7 +267,7 @@ said = subprocess.run(["ps", "-efww", "e"], stdout=subprocess.PIPE).stdout
 found = [needle for needle in data["needles"] if bytes.fromhex(needle) in said]
 names = ("cmdline", "environ", "comm", "status", "stat", "maps", "auxv", "cgroup", "mountinfo", "limits", "io")
 files = [file for name in names for top in ("", "task/*/") for file in glob.glob("/proc/[0-9]*/" + top + name)]
-show([b"client" + b".py" in said, found, search(files, data["needles"])[1]])
+show([b"client" + b".pyz" in said, found, search(files, data["needles"])[1]])
 """
     for host in HOSTS:
         assert scene.stranger(host, code, needles=scene.needles()) == [host != "head", [], []]
@@ -463,7 +463,7 @@ with open(secret, "w") as file: json.dump(content, file)
 """
     cluster = scene.user.cluster
     cluster.on("node1", [PYTHON, "-c", code, scene.directory.name, str(port)], user="sheep")
-    worker = cluster.on("node1", ["sh", "-c", f"{PYTHON} ~/copy/client.py ~/copy 1"], user="sheep", check=False)
+    worker = cluster.on("node1", ["sh", "-c", f"{PYTHON} ~/copy/client.pyz ~/copy 1"], user="sheep", check=False)
     assert "certificate verify failed" in worker.stdout.lower()
     assert worker.returncode == 1
     assert_nothing_heard(scene, middle)
@@ -527,7 +527,7 @@ show([attempt(kill, pid, getattr(signal, name))
 @promise("nobody else can put a file where the worker, the server or the scheduler looks for one")
 def plant_files(scene: Scene) -> None:
     here = f"/home/sheep/.sheepdog/{scene.directory.name}"
-    names = ["secret.json", "client.py", "spool/1", "job_id", "submit.sh", "cloudpickle.zip", "json.py", "x"]
+    names = ["secret.json", "client.pyz", "spool/1", "job_id", "submit.sh", "cloudpickle.zip", "json.py", "x"]
     places = [*(f"{here}/{name}" for name in names), "/home/sheep/.sheepdog/x", "/home/sheep/x"]
     code = """places = data["places"] + glob.glob("/var/spool/gridengine/*")
 places += glob.glob("/var/spool/gridengine/execd/*/*")
@@ -544,9 +544,9 @@ show([attempt(f, *args) for place in places for f, args in [
 @promise("what others put into /tmp beforehand is not used, and harms no submission")
 def lie_in_wait_in_tmp(scene: Scene) -> None:
     code = """
-for name in ("sheepdog", ".sheepdog", "sheepdog-7001", "client.py", "secret.json", "cloudpickle.zip", "json.py"):
+for name in ("sheepdog", ".sheepdog", "sheepdog-7001", "client.pyz", "secret.json", "cloudpickle.zip", "json.py"):
     path = "/tmp/" + name
-    if name.endswith(".py"):
+    if name.endswith((".py", ".pyz")):
         with open(path, "w") as file: file.write("open('/tmp/wolf-was-here', 'w')")
     elif not os.path.lexists(path):
         os.symlink("/home/other", path)

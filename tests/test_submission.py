@@ -132,7 +132,7 @@ def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
     assert sorted(file.name for file in directory.iterdir()) == [
         *(
             "attempted",
-            "client.py",
+            "client.pyz",
             "cloudpickle.zip",
             "errors",
             "job_id",

@@ -3,7 +3,7 @@
 What a job needs lies in one private directory on the host, named after the job:
 
     sheepdog_012.sh    the job file: the scheduler's options, then the command that starts the worker
-    client.py          the worker
+    client.pyz         the worker
     cloudpickle.zip    what the worker needs to load the function
     secret.json        the server's address and certificate, and the request's token. Nowhere else: Grid Engine shows
                        job files, arguments and environments to every user of the cluster
@@ -16,10 +16,9 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .serialisation import cloudpickle_archive
+from .archives import cloudpickle_archive, worker_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def job_file(job: Job, options: Iterable[str], prefix: str, element: str) -> str
 {directives}#
 # Request {job.request} of Sheepdog: one of {job.workers} workers. Each asks the server for tasks until there are none.
 here="{home}{job.directory}"
-exec {job.python} "$here/client.py" "$here" "${element}"
+exec {job.python} "$here/client.pyz" "$here" "${element}"
 """
 
 
@@ -63,8 +62,7 @@ def secret(request: int, token: str, urls: Sequence[str], certificate: str, **se
 
 def worker_files() -> dict[str, bytes]:
     """Return the files that are the same for every job."""
-    client = Path(__file__).with_name("client.py").read_bytes()
-    return {"client.py": client, "cloudpickle.zip": cloudpickle_archive()}
+    return {"client.pyz": worker_archive(), "cloudpickle.zip": cloudpickle_archive()}
 
 
 def submit_script(submit: str, find: str) -> bytes:
@@ -117,7 +115,7 @@ if [ ! -s "$here/job_id" ]; then
   pids=
   element=1
   while [ $element -le {job.workers} ]; do
-    {job.python} "$here/client.py" "$here" $element >"$here/worker.$element.log" 2>&1 </dev/null &
+    {job.python} "$here/client.pyz" "$here" $element >"$here/worker.$element.log" 2>&1 </dev/null &
     pids="$pids $!"
     element=$((element + 1))
   done

@@ -15,7 +15,6 @@ import site
 import sys
 import sysconfig
 import threading
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -177,15 +176,3 @@ def _installed() -> tuple[str, ...]:
     paths = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, site.getusersitepackages()}
     ours = {str(Path(path)) for path in paths if path}
     return tuple(path.rstrip("/") + "/" for path in ours if path not in ("/", "/usr")) + ("/usr/lib/", "/usr/share/")
-
-
-def cloudpickle_archive() -> bytes:
-    """Return this interpreter's own cloudpickle as a zip archive to import from."""
-    import cloudpickle
-
-    folder = Path(cloudpickle.__file__).parent
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: a worker may lack zlib
-        for file in sorted(folder.glob("*.py")):
-            archive.writestr(zipfile.ZipInfo(f"cloudpickle/{file.name}"), file.read_bytes())
-    return buffer.getvalue()

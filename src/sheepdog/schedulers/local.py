@@ -61,7 +61,7 @@ class LocalScheduler:
         output = host.run(["sh", "-c", LOOK, "sh", *pids]).decode(errors="replace")
         if "looked" not in output.split():
             raise SchedulerError(f"cannot see which processes run on {host.name}: neither /proc nor ps is of use there")
-        return {line.split()[0] for line in output.splitlines() if "client.py" in line}
+        return {line.split()[0] for line in output.splitlines() if "client.pyz" in line}
 
     @staticmethod
     def _status(job: str, alive: set[str]) -> JobStatus:

@@ -1,0 +1,36 @@
+"""The archives that travel to the cluster: the worker, and what it needs to load a function."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+WORKER = "_sheepdog_worker"
+"""The worker's package over there: a name that no module of a user's has."""
+
+
+def worker_archive() -> bytes:
+    """Return the worker as one file that Python runs."""
+    files = {f"{WORKER}/{name}": text for name, text in _sources(Path(__file__).with_name("client")).items()}
+    return archive({"__main__.py": files.pop(f"{WORKER}/__main__.py"), **files})
+
+
+def cloudpickle_archive() -> bytes:
+    """Return this interpreter's own cloudpickle, to import from."""
+    import cloudpickle
+
+    folder = Path(cloudpickle.__file__).parent
+    return archive({f"cloudpickle/{name}": text for name, text in _sources(folder).items()})
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip archive: for the same files, the same bytes. It is not compressed: a worker may lack zlib."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for name, content in files.items():
+            made.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()
+
+
+def _sources(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.py"))}

@@ -1,0 +1,24 @@
+"""Outcomes: how tasks end."""
+
+import collections
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .frames import Blob
+
+# The kinds of outcome, on the wire.
+RESULT, RAISED, DIED, MEMORY, TIMEOUT, INTERRUPTED = range(6)
+# RESULT       the function returned, and this is what
+# RAISED       the function raised; or it, its arguments or its result cannot travel
+# DIED         its process ended under it: by a signal, or by its own os._exit
+# MEMORY       MemoryError, or the kernel ended its process for want of memory
+# TIMEOUT      it took longer than its timeout, and was ended
+# INTERRUPTED  the worker had to end while it ran; the task is not to blame
+
+Outcome = collections.namedtuple("Outcome", "task attempt kind seconds value output")
+INTERRUPTION = "the worker was ended while the task ran: "
+
+
+def blobs_of(outcomes: "list[Outcome]") -> "list[Blob]":
+    """Return the blobs of a call that reports these outcomes."""
+    return [blob for outcome in outcomes for blob in (outcome.value, outcome.output)]

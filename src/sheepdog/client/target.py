@@ -1,0 +1,58 @@
+"""The target of the tasks: calls the function, and says how that ended."""
+
+import pickle
+import time
+import traceback
+
+from .function import load_function
+from .memory import address_limit, peak_memory
+from .outcomes import MEMORY, RAISED, RESULT
+from .values import dump
+from .words import explain, out_of_memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any  # noqa: F401 (named in a comment)
+
+
+class Target(object):
+    """The function that the tasks call. Loaded at the first task, so that a failure is that task's outcome."""
+
+    def __init__(self, function: bytes, namespace: bytes, loaded: "Callable[[], None]" = lambda: None) -> None:
+        self.blobs = [function, namespace]
+        self.function = None  # type: Callable[..., Any] | None
+        self.loaded = loaded
+        self.clock = 0.0  # when the task began, the loading of the function left out
+
+    def __call__(self, arguments: bytes) -> "tuple[int, bytes]":
+        """Return the kind and the value of the outcome."""
+        self.clock = time.perf_counter()
+        try:
+            if self.function is None:
+                try:
+                    self.function = load_function(*self.blobs)
+                except BaseException as error:
+                    return blame(error, 2, "the function cannot be loaded here: ")
+                self.blobs = []
+                self.loaded()
+                self.clock = time.perf_counter()
+            try:
+                args, kwargs = pickle.loads(arguments)
+            except BaseException as error:
+                return blame(error, 1, "the arguments cannot be loaded here: ")
+            result = self.function(*(args or ()), **kwargs)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
+            return blame(error, 1)
+        try:
+            return RESULT, dump(result)
+        except BaseException as error:
+            return blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__)
+
+
+def blame(error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes]":
+    """Return the kind and the text of an outcome that an exception was the end of."""
+    if not isinstance(error, MemoryError):
+        return RAISED, what.encode() + explain(error, skip)
+    traceback.clear_frames(error.__traceback__)  # so that there is memory for the words
+    return MEMORY, (out_of_memory(peak_memory(), address_limit()) + "; " + what).encode() + explain(error, skip)
