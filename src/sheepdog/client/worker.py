@@ -7,25 +7,12 @@ import signal
 import time
 
 from .child import Child
-from .frames import chunks_of, pack, runs, size_of
-from .limits import (
-    AHEAD,
-    BATCH_SECONDS,
-    LEAVING_BEAT,
-    LOADING,
-    LOOK,
-    MAX_BATCH,
-    MAX_CALL,
-    NAP,
-    NOTICE,
-    RECENT,
-    SOON,
-    SPARE_PATIENCE,
-    STUCK,
-    SUSPENDED,
-)
+from .frames import runs
+from .limits import AHEAD, LEAVING_BEAT, LOADING, LOOK, NAP, NOTICE, SOON, SPARE_PATIENCE, STUCK, SUSPENDED
 from .line import Line, Refused
+from .outbox import Outbox
 from .outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT, Outcome, blobs_of
+from .pace import Pace
 from .processes import end_orphans
 from .signals import WARNINGS
 
@@ -55,13 +42,10 @@ class Worker(object):
         self.has_said_so = False  # that it is leaving
         self.function = function
         self.child = self.new_child()
-        self.outcomes = collections.deque()  # type: collections.deque[Outcome]
+        self.outbox = Outbox()
         self.fetched = []  # type: list[Task]
-        self.recent = collections.deque(maxlen=RECENT)  # type: collections.deque[float]  # seconds of tasks
-        self.ended = 0  # tasks of the present batch
-        self.spent = 0.0  # seconds on these
-        self.want = 1  # tasks of the next batch
-        self.ahead = False  # fetch that while the present one runs
+        self.pace = Pace(self.end - self.margin)
+        self.ahead = False  # fetch the next batch while the present one runs
         self.early_deaths = 0  # of children that had not started a task
         self.partings = 0  # of children that the function had left unfit
         self.replaced = 0.0  # when the child was, if it has had no outcome yet
@@ -93,9 +77,7 @@ class Worker(object):
             self.listen()
             if self.child.running:
                 return self.exchange(0) if time.monotonic() >= line.next_call else True
-        if self.ended:
-            each = max(self.spent / self.ended, 1e-6)
-            self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / each)))
+        self.pace.adapt()
         if self.fetched:
             fetched, self.fetched = self.fetched, []
             self.give(fetched)
@@ -105,7 +87,7 @@ class Worker(object):
             until = min(self.end, time.monotonic() + self.notice)
             self.prepare_to_leave("its walltime ends before another task could", until)
             return True
-        if self.outcomes and not line.failures:
+        if self.outbox and not line.failures:
             line.next_call = 0.0
         pause = min(line.next_call, self.end - self.margin) - time.monotonic()
         if pause > 0:
@@ -116,13 +98,8 @@ class Worker(object):
     # --- time
 
     def affordable(self) -> int:
-        """Return how many tasks to ask for: what is wanted, if the walltime is enough for it as the last ones took."""
-        if self.end == float("inf") or not self.recent:
-            return self.want
-        left = self.end - self.margin - time.monotonic() - max(self.recent)
-        each = max(1e-6, sum(self.recent) / len(self.recent))
-        held = len(self.child.running) + len(self.fetched)
-        return max(0, min(self.want, int(1 + left / each) - held)) if left > 0 else 0
+        """Return how many tasks to ask for."""
+        return self.pace.affordable(len(self.child.running) + len(self.fetched))
 
     def watch_for_the_end(self) -> None:
         """Begin to leave if a warning has come, or if the walltime is nearly over."""
@@ -159,9 +136,9 @@ class Worker(object):
             self.has_said_so = self.has_said_so or not line.failures
         if self.child.running:
             self.listen(leaving.until if self.child.verdict is not None else leaving.interrupt)
-        elif not self.outcomes and (self.has_said_so or line.failures):
+        elif not self.outbox and (self.has_said_so or line.failures):
             return False
-        elif self.outcomes and not line.failures:
+        elif self.outbox and not line.failures:
             line.next_call = now
         elif now < leaving.until:
             self.signals.sleep(min(line.next_call, leaving.until) - now)
@@ -180,7 +157,7 @@ class Worker(object):
         """Hand the child a batch."""
         if self.child.parting is not None:
             self.replace_child()
-        self.ended, self.spent = 0, 0.0
+        self.pace.begin()
         self.ahead = len(tasks) >= AHEAD
         self.child.give(tasks)
 
@@ -206,7 +183,7 @@ class Worker(object):
         elif self.timeout and child.running and now >= child.overdue(self.timeout):
             self.end_overdue(self.timeout)
         elif len(found) >= 4 and child.running:  # it has much to say: let it, rather than wake for every word
-            time.sleep(min(NAP, (now - child.started) / self.ended * len(child.running) / 2))
+            time.sleep(min(NAP, (now - child.started) / self.pace.ended * len(child.running) / 2))
         elif waiting and child.running and now - child.started >= STUCK:
             child.started = now
             back = self.hand_back()
@@ -222,20 +199,15 @@ class Worker(object):
         if not found:
             return
         self.early_deaths = 0
-        self.ended += len(found)
-        seconds = sum([outcome.seconds for outcome in found])
-        if self.replaced:  # what a fresh child costs is part of the work
-            seconds = max(seconds, time.monotonic() - self.replaced)
-            self.replaced = 0.0
-        self.spent += seconds
-        if self.end != float("inf"):
-            self.recent.extend([outcome.seconds for outcome in found[-RECENT:]])
+        # What a fresh child costs is part of the work.
+        self.pace.note(found, time.monotonic() - self.replaced if self.replaced else 0.0)
+        self.replaced = 0.0
         if self.child.verdict is not None:
             kind, text = self.child.verdict
             found = [
                 o if o.kind == RESULT else o._replace(kind=kind, value=text.encode() + b"\n" + o.value) for o in found
             ]
-        self.outcomes.extend(found)
+        self.outbox.add(found)
 
     def hand_back(self) -> int:
         """Part with the tasks that have not begun: the next call does not name them. Return how many."""
@@ -282,7 +254,7 @@ class Worker(object):
                     text = "the task's process %s before it could start the task" % how
                     outcome = Outcome(index, attempt, DIED, 0.0, text.encode(), b"")
         if outcome is not None:
-            self.outcomes.append(outcome)
+            self.outbox.add([outcome])
         end_orphans()
         self.replaced = time.monotonic()
         self.child = self.new_child()
@@ -293,13 +265,13 @@ class Worker(object):
 
     def exchange(self, want: int) -> bool:
         """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
-        sent = self.next_outcomes()
-        if len(sent) < len(self.outcomes):
+        sent = self.outbox.first()
+        if len(sent) < len(self.outbox):
             want = 0  # first the rest of them
         holding = [(index, attempt) for index, (attempt, _) in self.child.running.items()]
         holding += [(index, attempt) for index, attempt, _ in self.fetched]
-        holding += [(outcome.task, outcome.attempt) for outcome in list(self.outcomes)[len(sent) :]]
-        has_something = self.outcomes or self.child.running
+        holding += self.outbox.behind(sent)
+        has_something = self.outbox or self.child.running
         patience = self.secret["patience"] if has_something else min(self.secret["patience"], SPARE_PATIENCE)
         if self.leaving is not None:
             patience = float("inf")
@@ -307,7 +279,7 @@ class Worker(object):
         if answer is None:
             return True
         reply, arguments = answer
-        self.forget(sent)
+        self.outbox.forget(sent)
         if reply.get("stop"):
             return False
         now = time.monotonic()
@@ -320,7 +292,7 @@ class Worker(object):
             self.fetched += tasks
         elif tasks:
             self.give(tasks)
-        elif self.outcomes:
+        elif self.outbox:
             self.line.next_call = now
         elif not self.child.running:
             self.line.next_call = now + reply.get("wait", 1.0)
@@ -338,24 +310,6 @@ class Worker(object):
             "outcomes": [[o.task, o.attempt, o.kind, round(o.seconds, 6)] for o in sent],
             "leaving": leaving,
         }
-
-    def next_outcomes(self) -> "list[Outcome]":
-        """Return the first outcomes, as many as one call takes."""
-        sent = []  # type: list[Outcome]
-        size = 0
-        for outcome in self.outcomes:
-            size += size_of(outcome.value)
-            if sent and (size > MAX_CALL or len(sent) >= 2 * MAX_BATCH):
-                break
-            sent.append(outcome)
-        return sent
-
-    def forget(self, sent: "list[Outcome]") -> None:
-        """Drop the first outcomes: they are safe elsewhere."""
-        for _ in sent:
-            outcome = self.outcomes.popleft()
-            if not isinstance(outcome.value, bytes):
-                outcome.value.close()
 
     def note_late(self, count: int) -> None:
         """Say once in a while that others had been quicker."""
@@ -377,43 +331,19 @@ class Worker(object):
                 end_orphans()
                 self.child = self.new_child()
         self.fetched = [task for task in self.fetched if task[0] not in tasks]
-        self.outcomes = collections.deque([outcome for outcome in self.outcomes if outcome.task not in tasks])
+        self.outbox.drop(tasks)
 
     def spool(self) -> None:
-        """Write the outcomes that the server does not have into files, each as the body of a call. It collects them."""
-        if not self.outcomes:
+        """Leave the outcomes that the server does not have in files. It collects them."""
+        count = len(self.outbox)
+        if not count:
             return
         line = self.line
         directory = os.path.join(self.secret["directory"], "spool")
-        name = os.path.join(directory, line.about["worker"])
-        count = len(self.outcomes)
-        number = 0
         try:
-            os.makedirs(directory, 0o700, exist_ok=True)
-            while self.outcomes:
-                number += 1
-                sent = self.next_outcomes()
-                blobs = blobs_of(sent)
-                head = pack(line.signed(self.header(sent, 0, [])), [size_of(blob) for blob in blobs])
-                write_durably("%s-%d" % (name, number), [head] + blobs)
-                self.forget(sent)
+            name = os.path.join(directory, line.about["worker"])
+            self.outbox.spool(name, lambda sent: line.signed(self.header(sent, 0, [])))
         except OSError as error:
-            line.log("%d outcomes are lost: they cannot be written to %s: %s" % (len(self.outcomes), directory, error))
+            line.log("%d outcomes are lost: they cannot be written to %s: %s" % (len(self.outbox), directory, error))
         else:
             line.log("%d outcomes wait for the server in %s" % (count, directory))
-
-
-def write_durably(path: str, blobs: "list[Blob]") -> None:
-    """Write a file that is there as a whole, or not at all."""
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            for blob in blobs:
-                for chunk in chunks_of(blob):
-                    file.write(chunk)
-            file.flush()
-            os.fsync(fd)
-        os.rename(path + ".new", path)
-    except OSError:
-        os.unlink(path + ".new")
-        raise
