@@ -45,7 +45,7 @@ class Line(object):
         self.heartbeat = 20.0
         self.failures = 0
         self.failing_since = 0.0
-        self.next_call = 0.0
+        self.next_call = 0.0  # when it is due
         import ssl  # not at the top: the host, which imports this file too, has no use for it
 
         self.context = ssl.create_default_context(cadata=secret["certificate"])
@@ -110,6 +110,11 @@ class Line(object):
             self.log("the server answers again")
         self.failures = 0
         return answer, found
+
+    def call_within(self, seconds: float) -> None:
+        """Let the next call be no later than this, from now; but a server that does not answer keeps its pause."""
+        if not self.failures:
+            self.next_call = min(self.next_call, time.monotonic() + seconds)
 
     def signed(self, header: "dict[str, Any]") -> "dict[str, Any]":
         """Return the header of the next call: with its number, and the name of this worker."""

@@ -87,8 +87,8 @@ class Worker(object):
             until = min(self.end, time.monotonic() + self.notice)
             self.prepare_to_leave("its walltime ends before another task could", until)
             return True
-        if self.outbox and not line.failures:
-            line.next_call = 0.0
+        if self.outbox:
+            line.call_within(0)
         pause = min(line.next_call, self.end - self.margin) - time.monotonic()
         if pause > 0:
             self.signals.sleep(pause)
@@ -139,7 +139,7 @@ class Worker(object):
         elif not self.outbox and (self.has_said_so or line.failures):
             return False
         elif self.outbox and not line.failures:
-            line.next_call = now
+            line.call_within(0)
         elif now < leaving.until:
             self.signals.sleep(min(line.next_call, leaving.until) - now)
         if time.monotonic() < leaving.until:
@@ -189,10 +189,9 @@ class Worker(object):
             back = self.hand_back()
             if back:
                 line.log("gives %d tasks back: one takes long" % back)
-                if not line.failures:
-                    line.next_call = now
-        if found and not line.failures:
-            line.next_call = min(line.next_call, now + STUCK)
+                line.call_within(0)
+        if found:
+            line.call_within(STUCK)
 
     def take(self, found: "list[Outcome]") -> None:
         """Note outcomes, to be delivered."""
@@ -293,7 +292,7 @@ class Worker(object):
         elif tasks:
             self.give(tasks)
         elif self.outbox:
-            self.line.next_call = now
+            self.line.call_within(0)
         elif not self.child.running:
             self.line.next_call = now + reply.get("wait", 1.0)
         return True
