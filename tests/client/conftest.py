@@ -1,0 +1,38 @@
+"""What the tests of the worker may ask for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sheepdog.archives import cloudpickle_archive
+from sheepdog.client.child import Child
+from sheepdog.serialisation import serialise_function
+
+from .children import Start, target
+from .shepherd import Shepherd
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a child; all of them are ended at the end."""
+    (tmp_path / "cloudpickle.zip").write_bytes(cloudpickle_archive())
+    children: list[Child] = []
+
+    def start(f: Any = target, ns: Any = None, **secret: Any) -> Child:
+        secret = {"directory": str(tmp_path), "request": 12, "max_value": 10**9, **secret}
+        children.append(Child(secret, *serialise_function(f, ns)))
+        return children[-1]
+
+    yield start
+    for child in children:
+        if not child.capture.file.closed:
+            child.kill()
+
+
+@pytest.fixture
+def shepherd(tmp_path: Path) -> Iterator[Shepherd]:
+    shepherd = Shepherd(tmp_path / "job")
+    yield shepherd
+    shepherd.close()
