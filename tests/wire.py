@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -30,6 +31,20 @@ for room in ("connections", "body", "door", "listener"):
     vars(importlib.import_module("sheepdog." + room)).update(figures.get(room, {}))
 sys.modules["sheepdog.listener"].serve(dbfile)
 """
+
+
+def wide_rows() -> bool:
+    """Tell whether this Python's sqlite3 reads and writes large values in pieces: 3.11.2 and older do not."""
+    with sqlite3.connect(":memory:") as db:
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, value BLOB)")
+        db.execute("INSERT INTO t VALUES (?, ?)", (1 << 32, b"x"))
+        try:
+            db.blobopen("t", "value", 1 << 32).close()
+        except OverflowError:
+            return False
+    return True
+
+
 WORKER = {"worker": "w", "want": 0, "holding": [], "outcomes": []}
 
 

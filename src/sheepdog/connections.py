@@ -19,7 +19,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -148,7 +148,8 @@ class Connection(Http):  # type: ignore[misc]
         if self.welcome is not None:
             self.welcome.cancel()
         elif self.transport is not None:
-            self.transport.abort()
+            with suppress(AttributeError):  # before Python 3.11.5, one that has just ended cannot be ended
+                self.transport.abort()
 
     def late(self) -> bool:
         """Tell whether it has missed its deadline."""

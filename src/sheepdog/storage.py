@@ -548,9 +548,12 @@ class Storage:
         row = _row(base, outcome, size_of(outcome.value), now)
         self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
         outcome.value.seek(0)
-        with self.db.blobopen("outcome", "value", row[0]) as blob:
-            while chunk := outcome.value.read(CHUNK):
-                blob.write(chunk)
+        try:
+            with self.db.blobopen("outcome", "value", row[0]) as blob:
+                while chunk := outcome.value.read(CHUNK):
+                    blob.write(chunk)
+        except OverflowError:  # Python 3.11.2 and older take no row id of more than 31 bits
+            self.db.execute("UPDATE outcome SET value = ? WHERE id = ?", (outcome.value.read(), row[0]))
 
     def end_pending(self, request_id: int, kind: Kind, error: str) -> int:
         """End every task that has not ended, with this error. Return how many there were."""
@@ -734,7 +737,13 @@ class Storage:
 
     def chunks(self, blob: StoredBlob) -> Iterator[bytes]:
         """Yield a large blob in pieces."""
-        with self.db.blobopen(blob.table, blob.column, blob.row, readonly=True) as file:
+        try:
+            file = self.db.blobopen(blob.table, blob.column, blob.row, readonly=True)
+        except OverflowError:  # Python 3.11.2 and older
+            [(value,)] = self._query(f"SELECT {blob.column} FROM {blob.table} WHERE id = ?", blob.row)  # noqa: S608
+            yield from (value[start : start + CHUNK] for start in range(0, blob.length, CHUNK))
+            return
+        with file:
             while chunk := file.read(CHUNK):
                 yield chunk
 
