@@ -10,6 +10,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+STATE, START = 0, 19  # of the fields of /proc/PID/stat behind the name
+
 
 def sign() -> dict[str, Any]:
     """Return what tells this process from every other one, of this machine and after its next start too."""
@@ -27,7 +29,7 @@ def lives(signature: dict[str, Any]) -> bool | None:
 
 def is_stopped(pid: int) -> bool:
     """Tell whether somebody has stopped a process: it lives, and does nothing until it is told to go on."""
-    return _fields(pid)[:1] in (["T"], ["t"])
+    return _fields(pid)[STATE : STATE + 1] in (["T"], ["t"])
 
 
 def _boot() -> str:
@@ -45,7 +47,7 @@ def _space() -> str:
 
 def _started(pid: int) -> str:
     """Return when a process began, as the kernel counts; the number may belong to another one by now."""
-    return "".join(_fields(pid)[19:20])
+    return "".join(_fields(pid)[START : START + 1])
 
 
 def _fields(pid: int) -> list[str]:

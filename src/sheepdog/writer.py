@@ -99,6 +99,7 @@ class Writer(threading.Thread):
                 group = self._next_group()
                 service = self._decide(service, [job for job in group if job])
                 if None in group:
+                    self._see_removal(service, served)  # who made another one of that name has told this server to end
                     return
                 now = time.monotonic()
                 service.clock()
@@ -108,12 +109,17 @@ class Writer(threading.Thread):
                         if storage.requests(RequestState.NEW, RequestState.SUBMITTED, RequestState.ENDED):
                             busy = now
                         self.idle = now - busy
-                    if file_number(self.dbfile) != served:
-                        log.warning("%s has been removed", self.dbfile)
-                        herds = service.herds.values()
-                        self.removed = [(herd.request, tuple(herd.waves.values())) for herd in herds]
+                    if self._see_removal(service, served):
                         return
                     ticked = now
+
+    def _see_removal(self, service: Service, served: int) -> bool:
+        """Tell whether the database has been removed, and note what there was to do for it."""
+        if file_number(self.dbfile) == served:
+            return False
+        log.warning("%s has been removed", self.dbfile)
+        self.removed = [(herd.request, tuple(herd.waves.values())) for herd in service.herds.values()]
+        return True
 
     def _say(self, trouble: str) -> None:
         if trouble != self.trouble:
