@@ -690,3 +690,9 @@ def test_what_is_not_a_file_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="pipe is not a file: choose another dbfile"):
         Storage(path).initdb()
     assert path.stat().st_mode & 0o777 == 0o644
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    directory.chmod(0o755)
+    with pytest.raises(StorageError):
+        Storage(directory).initdb()
+    assert directory.stat().st_mode & 0o777 == 0o755

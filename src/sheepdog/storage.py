@@ -160,7 +160,7 @@ class Storage:
                 os.fchmod(descriptor, 0o600)  # whatever the umask
                 os.close(descriptor)
             found = os.stat(self.dbfile)
-            if found.st_uid == os.getuid() and found.st_mode & 0o077:  # a copy, say
+            if os.path.isfile(self.dbfile) and found.st_uid == os.getuid() and found.st_mode & 0o077:  # a copy, say
                 os.chmod(self.dbfile, 0o600)
             connection = sqlite3.connect(self.dbfile, timeout=60, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA synchronous = FULL")
