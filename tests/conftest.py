@@ -38,6 +38,21 @@ def cluster(cluster_possible: None) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def slurm_cluster(cluster_possible: None) -> Iterator[Cluster]:
+    """A test cluster with Slurm and its accounting; keep it as the other one."""
+    with Cluster(scheduler="slurm") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm_user(slurm_cluster: Cluster, tmp_path: Path) -> Iterator[User]:
+    """Somebody at the outside host of the cluster with Slurm."""
+    user = User(slurm_cluster, tmp_path)
+    yield user
+    user.leave()
+
+
 @pytest.fixture
 def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
     """Somebody at the outside host, with a directory of their own there; what they leave running is taken away."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,6 +103,23 @@ def test_two_clusters_side_by_side(cluster: Cluster) -> None:
     assert not processes_in(networks)
     assert not second.directory.exists()
     assert str(second.directory) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.usefixtures("cluster_possible")
+@pytest.mark.parametrize("accounting", [True, False])
+def test_slurm_comes_and_goes(accounting: bool) -> None:
+    with Cluster(scheduler="slurm", accounting=accounting) as cluster:
+        wrap = ["sbatch", "--wait", "--parsable", "--output=ran", "--nodelist=node2", "--wrap=hostname; id -un"]
+        job = cluster.on("outside", ["ssh", "head", *map(shlex.quote, wrap)]).stdout.strip()
+        assert (cluster.home_of("sheep") / "ran").read_text() == "node2\nsheep\n"
+        sacct = cluster.on("head", ["sacct", "-n", "-X", "-j", job, "-o", "State"], check=False)
+        assert ("COMPLETED" in sacct.stdout) == accounting
+        assert not cluster.on("head", ["sh", "-c", "command -v qsub"], "sheep", check=False).stdout
+        networks = networks_of(cluster)
+    assert not processes_in(networks)
+    assert not cluster.directory.exists()
+    assert str(cluster.directory) not in Path("/proc/self/mountinfo").read_text()
+    assert not list(Path("/run/munge").glob("*"))
 
 
 @pytest.mark.usefixtures("cluster_possible")

@@ -42,6 +42,11 @@ def nap(i, seconds, mark):
     return i * i
 """
 
+COMMANDS = {
+    "gridengine": {"list": "qstat -u '*'", "delete": "qdel -u sheep"},
+    "slurm": {"list": "squeue -h -a", "delete": "scancel -u sheep"},
+}
+
 
 class User:
     """Somebody at the outside host, with a directory of their own there."""
@@ -49,9 +54,11 @@ class User:
     def __init__(self, cluster: Cluster, place: Path) -> None:
         self.cluster = cluster
         self.place = place
+        self.commands = COMMANDS[cluster.scheduler]
 
     def command(self, code: str) -> list[str]:
-        return [sys.executable, "-c", PREFACE + textwrap.dedent(code)]
+        scheduler = f"C['scheduler'] = {self.cluster.scheduler!r}\n" if self.cluster.scheduler != "gridengine" else ""
+        return [sys.executable, "-c", PREFACE + scheduler + textwrap.dedent(code)]
 
     def run(self, code: str, timeout: float = 120) -> Any:
         """Run Python code, and return what it shows last."""
@@ -67,12 +74,12 @@ class User:
         return self.cluster.on(host, ["sh", "-c", script], user=user, check=False).stdout
 
     def queue(self) -> str:
-        return self.sh("head", "qstat -u '*'")
+        return self.sh("head", self.commands["list"])
 
     def leave(self) -> None:
         """Cancel what runs, stop the servers, and leave nothing in the queue."""
         for lock in self.place.glob("*-server"):
             self.run(f"leave({str(lock).removesuffix('-server')!r})")
-        self.sh("head", "qdel -u sheep")
+        self.sh("head", self.commands["delete"])
         until(lambda: not self.queue(), "the queue is empty", timeout=90)
         shutil.rmtree(self.cluster.home_of("sheep") / ".sheepdog", ignore_errors=True)

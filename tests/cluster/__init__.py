@@ -1,8 +1,11 @@
-"""A small cluster on this machine, for tests: real sshd, real Grid Engine, hosts made of Linux namespaces.
+"""A small cluster on this machine, for tests: real sshd, real Grid Engine or Slurm, hosts made of Linux namespaces.
 
     outside 10.99.0.2 ---- 10.99.0.1 head 10.88.0.1 ---+--- node1 10.88.0.2
     sheepdog runs here     sshd, sge_qmaster, qsub     +--- node2 10.88.0.3
                                                             sge_execd, 4 slots each
+
+With Cluster(scheduler="slurm") head has slurmctld, slurmdbd and a MariaDB, and the nodes have slurmd; users have sbatch
+and no qsub. accounting=False leaves the last two of head's out. All else is the same.
 
 Outside and the nodes reach each other by way of head. Every host knows every name.
 

@@ -16,6 +16,8 @@ def main() -> None:
 
     verb = verbs.add_parser("up", help="bring a cluster up; it lasts until Ctrl-C or `down`")
     verb.add_argument("--shell-start-mode", default="unix_behavior")
+    verb.add_argument("--scheduler", default="gridengine", choices=["gridengine", "slurm"])
+    verb.add_argument("--no-accounting", dest="accounting", action="store_false")
     verb.set_defaults(do=up)
 
     verb = verbs.add_parser("on", help="run a command on a host")
@@ -36,7 +38,7 @@ def up(words: argparse.Namespace) -> None:
     if reason := unavailable():
         sys.exit(reason)
     stops = {signal.SIGINT, signal.SIGTERM}
-    with Cluster(words.shell_start_mode) as cluster:
+    with Cluster(words.shell_start_mode, scheduler=words.scheduler, accounting=words.accounting) as cluster:
         signal.pthread_sigmask(signal.SIG_BLOCK, stops)
         print(cluster.directory, flush=True)
         signal.sigwait(stops)

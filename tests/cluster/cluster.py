@@ -1,4 +1,4 @@
-"""Put hosts, users, network, sshd and Grid Engine together."""
+"""Put hosts, users, network, sshd and a batch system together."""
 
 import os
 import subprocess
@@ -6,10 +6,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from types import ModuleType
+from typing import Any, Literal, Self
 
-from . import gridengine, packages
-from .files import ADDRESSES, write_files
+from . import gridengine, packages, slurm
+from .files import ADDRESSES, USERS, write_files
 from .hosts import Host, HostFailed, Program
 from .wait import until
 
@@ -27,6 +28,7 @@ mkdir -p /run/lock /run/sshd
 # libpython there first. /tmp is last, as it hides the directory that the mounts come from.
 MOUNT_CLUSTER = """
 state=$1 host=$2; shift 2
+for absent in $1; do mount --bind /dev/null "/usr/bin/$absent"; done; shift
 for python; do
   mount --bind -o ro "${python#*=}" "$state/$host/opt/${python%%=*}"
 done
@@ -37,6 +39,9 @@ mount --bind /run/ld.so.cache /etc/ld.so.cache
 mount --bind "$state/home" /home
 mount --bind "$state/cell" /var/lib/gridengine/default
 mount --bind "$state/$host/spool" /var/spool/gridengine
+mount --bind "$state/slurm" /etc/slurm
+mount --bind "$state/$host/spool" /var/lib/slurm
+mount -t tmpfs tmpfs /var/log/munge
 mount -t tmpfs -o mode=700 tmpfs /root
 install -d -o sgeadmin /run/gridengine
 mount --bind "$state/$host/tmp" /tmp
@@ -47,6 +52,7 @@ class Cluster:
     """The cluster. `with` brings it up and takes it down.
 
     pythons are more interpreters for head and the nodes: name under /opt -> installation prefix on this machine.
+    shell_start_mode is Grid Engine's, accounting Slurm's.
     """
 
     def __init__(
@@ -54,7 +60,11 @@ class Cluster:
         shell_start_mode: str = "unix_behavior",
         slots: int = 4,
         pythons: Mapping[str, str | os.PathLike[str]] | None = None,
+        scheduler: Literal["gridengine", "slurm"] = "gridengine",
+        accounting: bool = True,
     ) -> None:
+        self.scheduler = scheduler
+        self.accounting = accounting
         self.shell_start_mode = shell_start_mode
         self.slots = slots
         self.pythons = {"python": sys.base_prefix, **(pythons or {})}
@@ -87,11 +97,14 @@ class Cluster:
             for name in ("head", "outside", *NODES):
                 self._start(name)
             self.on("head", ["/usr/sbin/sshd"])
-            gridengine.start_master(self._hosts["head"], list(NODES), self.slots, self.shell_start_mode)
-            for name in NODES:
-                gridengine.start_node(self._hosts[name])
             head = self._hosts["head"]
-            until(lambda: gridengine.nodes_up(head) == len(NODES), "all nodes report to the master")
+            if self.scheduler == "slurm":
+                slurm.start_master(head, list(USERS), self.accounting)
+            else:
+                gridengine.start_master(head, list(NODES), self.slots, self.shell_start_mode)
+            for name in NODES:
+                self._system.start_node(self._hosts[name])
+            until(lambda: self._system.nodes_up(head) == len(NODES), "all nodes report to the master")
         except BaseException:
             self.down()
             raise
@@ -138,7 +151,11 @@ class Cluster:
         """Start a killed host again, but not head; its disks are as they were."""
         self._start(host)
         if host in NODES:
-            gridengine.start_node(self._hosts[host])
+            self._system.start_node(self._hosts[host])
+
+    @property
+    def _system(self) -> ModuleType:
+        return slurm if self.scheduler == "slurm" else gridengine
 
     def _make_directory(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="cluster-", dir="/tmp"))
@@ -154,6 +171,7 @@ class Cluster:
         (self.directory / "owner").write_text(str(os.getpid()))
         write_files(self.directory, self.pythons)
         gridengine.make_cell(self.directory / "cell")
+        slurm.make_configuration(self.directory / "slurm", list(NODES), self.slots, self.accounting)
 
     def _start(self, name: str) -> None:
         host = self._hosts[name] = Host(name)
@@ -162,7 +180,8 @@ class Cluster:
         host.run(["sh", "-eu", "-c", MOUNT_ALL, "sh", self.directory, name], cwd="/")
         if name != "outside":
             pythons = [f"{path}={prefix}" for path, prefix in self.pythons.items()]
-            host.run(["sh", "-eu", "-c", MOUNT_CLUSTER, "sh", self.directory, name, *pythons], cwd="/")
+            absent = gridengine.COMMANDS if self.scheduler == "slurm" else slurm.COMMANDS
+            host.run(["sh", "-eu", "-c", MOUNT_CLUSTER, "sh", self.directory, name, absent, *pythons], cwd="/")
         if name == "head":
             for bridge, address in BRIDGES.items():
                 # Else a bridge takes a new hardware address when a port goes, and its neighbours lose it for a minute.

@@ -13,6 +13,7 @@ from .wait import until
 SHARE = Path("/usr/share/gridengine")
 RESOURCES = SHARE / "util/resources"
 BIN = "/usr/lib/gridengine"
+COMMANDS = "qsub qstat qdel qconf qacct"  # of the other systems there is none
 ADMIN = "sgeadmin"
 ENVIRONMENT = {"SGE_ROOT": "/var/lib/gridengine", "SGE_CELL": "default", "SGE_SINGLE_LINE": "1"}
 
@@ -25,13 +26,29 @@ SCHEDULER = {"schedule_interval": "0:0:1", "flush_submit_sec": "1", "flush_finis
 EXECUTION_HOST = """\
 hostname {name}
 load_scaling NONE
-complex_values NONE
+complex_values gpu=1
 user_lists NONE
 xuser_lists NONE
 projects NONE
 xprojects NONE
 usage_scaling NONE
 report_variables NONE
+"""
+GPU = "gpu gpu INT <= YES JOB 0 0\n"
+ENVIRONMENTS = {"mpi": "$fill_up", "smp": "$pe_slots"}
+ENVIRONMENT_OF_SLOTS = """\
+pe_name {name}
+slots 999
+user_lists NONE
+xuser_lists NONE
+start_proc_args NONE
+stop_proc_args NONE
+allocation_rule {rule}
+control_slaves FALSE
+job_is_first_task TRUE
+urgency_slots min
+accounting_summary FALSE
+qsort_args NONE
 """
 
 
@@ -58,6 +75,9 @@ def start_master(head: Host, nodes: list[str], slots: int, shell_start_mode: str
     admin(head, [f"{BIN}/spooldefaults", "managers", ADMIN])
     head.run(["sh", "-c", "sge_qmaster >/dev/null"], env=ENVIRONMENT)
     until(lambda: head.run(["qconf", "-sh"], check=False).returncode == 0, "the master answers")
+    admin(head, ["qconf", "-Mc"], admin(head, ["qconf", "-sc"]) + GPU)
+    for name, rule in ENVIRONMENTS.items():
+        admin(head, ["qconf", "-Ap"], ENVIRONMENT_OF_SLOTS.format(name=name, rule=rule))
     for name in nodes:
         admin(head, ["qconf", "-ah", name])
         admin(head, ["qconf", "-Ae"], EXECUTION_HOST.format(name=name))
@@ -67,7 +87,7 @@ def start_master(head: Host, nodes: list[str], slots: int, shell_start_mode: str
         "hostlist": " ".join(nodes),
         "slots": str(slots),
         "load_thresholds": "NONE",
-        "pe_list": "NONE",
+        "pe_list": " ".join(ENVIRONMENTS),
         "shell_start_mode": shell_start_mode,
     }
     admin(head, ["qconf", "-Aq"], changed(admin(head, ["qconf", "-sq"]), queue))

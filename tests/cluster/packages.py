@@ -10,8 +10,14 @@ PACKAGES = (
     "gridengine-exec",
     "gridengine-master",
     "iproute2",
+    "mariadb-server-core",
+    "munge",
     "openssh-client",
     "openssh-server",
+    "slurm-client",
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
 )
 NO_DAEMONS = Path("/usr/sbin/policy-rc.d")
 
