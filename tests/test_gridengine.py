@@ -12,11 +12,10 @@ from sheepdog.deployment import LocalHost
 from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
 from sheepdog.job_file import Job
 from sheepdog.model import JobStatus
+from sheepdog.schedulers.batch import WORKER_MEMORY, expand
 from sheepdog.schedulers.gridengine import (
-    WORKER_MEMORY,
     GridEngineScheduler,
     directives,
-    expand,
     parse_qacct,
     parse_qstat,
     parse_qsub,

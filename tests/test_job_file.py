@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sheepdog.archives import cloudpickle_archive, worker_archive
-from sheepdog.job_file import Job, job_file, local_script, secret, submit_script, worker_files
+from sheepdog.job_file import Job, job_file, secret, submit_script, worker_files
+from sheepdog.schedulers.local import local_script
 
 from .cluster import until
 from .faults import fault

@@ -26,7 +26,8 @@ def find(host: Host, wave: Wave) -> Wave | None:
     except CommandFailed:
         return None
     job, directory = found.strip().splitlines()[-2:]
-    return replace(wave, job=job.partition(".")[0].strip(), directory=directory)  # Grid Engine says 12.1-4:1
+    # Grid Engine says 12.1-4:1; Slurm says 12, or 12;CLUSTER.
+    return replace(wave, job=re.split("[.;]", job)[0].strip(), directory=directory)
 
 
 def rewrite(host: Host, directory: str, name: str, content: bytes) -> None:

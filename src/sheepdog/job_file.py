@@ -13,7 +13,6 @@ What a job needs lies in one private directory on the host, named after the job:
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,20 +36,23 @@ class Job:
         return f"sheepdog_{self.request:03d}.sh"
 
 
-def job_file(job: Job, options: Iterable[str], prefix: str, element: str) -> str:
+def job_file(job: Job, options: Iterable[str], prefix: str, element: str, directory: str = "") -> str:
     """Return the job file: the scheduler's options, each behind its prefix, then the start of the worker.
 
     element is the environment variable in which the scheduler names the element of the array. A shell starts the
     worker's Python, for queues differ in how they start any other interpreter: some ignore the first line of the
-    file, some the option -S, and some start a Python so that it does not find its own library.
+    file, some the option -S, and some start a Python so that it does not find its own library. directory is where
+    the worker starts, quoted for the shell; empty if the scheduler sees to that.
     """
     directives = "".join(f"{prefix} {option}\n" for option in options)
     home = "" if job.directory.startswith("/") else "$HOME/"
+    refuse = '{ echo "sheepdog: the workers cannot start in this directory of $(hostname)" >&2; exit 1; }'
+    change = f"cd {directory} || {refuse}\n" if directory else ""
     return f"""#!/bin/sh
 {directives}#
 # Request {job.request} of Sheepdog: one of {job.workers} workers. Each asks the server for tasks until there are none.
 here="{home}{job.directory}"
-exec {job.python} "$here/client.pyz" "$here" "${element}"
+{change}exec {job.python} "$here/client.pyz" "$here" "${element}"
 """
 
 
@@ -70,7 +72,9 @@ def submit_script(submit: str, find: str) -> bytes:
 
     submit is a shell command that prints the job's id; find is one that prints the id of a job of this name, if there
     is one. Run again, the script first looks for the answer of the run before, then for the job. If the scheduler
-    refuses, the directory is removed, and the script ends with the scheduler's words and status.
+    refuses, the directory is removed, and the script ends with the scheduler's words and status; but 255, which sbatch
+    says of a wrong option, would be taken for ssh's own. A scheduler that was too slow to answer may have taken the job
+    all the same: that is looked for, too.
     """
     return f"""here=$(pwd)
 if ! mkdir attempted 2>/dev/null; then
@@ -84,6 +88,11 @@ fi
 if [ ! -s job_id ]; then
   {submit} >job_id.new 2>errors
   status=$?
+  if [ $status -ne 0 ] && id=$({find}) && [ -n "$id" ]; then
+    echo "$id" >job_id.new
+    status=0
+  fi
+  [ $status -ne 255 ] || status=254
   if [ $status -ne 0 ]; then
     cat errors job_id.new >&2
     echo "sheepdog:refused $status"
@@ -93,34 +102,5 @@ if [ ! -s job_id ]; then
   mv job_id.new job_id
 fi
 echo "sheepdog:job $(tail -n 1 job_id)"
-echo "sheepdog:directory $here"
-""".encode()
-
-
-def local_script(job: Job, directory: str) -> bytes:
-    """Return a script that starts the workers as processes of the host, in this working directory."""
-    return f"""here=$(pwd)
-set -- {job.python}
-if ! command -v "$1" >/dev/null; then
-  echo "$1: not found" >&2
-  cd / && rm -rf "$here"
-  exit 127
-fi
-if ! cd {shlex.quote(directory) if directory else '"$HOME"'}; then
-  rm -rf "$here"
-  exit 1
-fi
-umask "${{umask:-$(umask)}}"
-if [ ! -s "$here/job_id" ]; then
-  pids=
-  element=1
-  while [ $element -le {job.workers} ]; do
-    {job.python} "$here/client.pyz" "$here" $element >"$here/worker.$element.log" 2>&1 </dev/null &
-    pids="$pids $!"
-    element=$((element + 1))
-  done
-  echo $pids >"$here/job_id"
-fi
-echo "sheepdog:job $(cat "$here/job_id")"
 echo "sheepdog:directory $here"
 """.encode()

@@ -11,31 +11,37 @@ from xml.etree import ElementTree
 
 from ..config import Config
 from ..deployment import Host
-from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, TooManyWorkers
-from ..job_file import Job, job_file, submit_script
+from ..errors import CommandFailed, SchedulerBusy, SchedulerError, TooManyWorkers
+from ..job_file import Job
 from ..model import JobStatus
-from ..upload import marks, upload_and_run
+from .batch import WORKER_MEMORY, BatchSystem, expand
 
-NOT_FOUND = 127
 BUSY = 25  # qsub: too many jobs of this user, try again later
-DOWN = ("unable to send message to qmaster", "got select error", "commlib error", "cannot connect")  # in its words
 NOTHING_SAID = "There are no messages available"  # qstat -j: the scheduler has not said why a job waits
-WORKER_MEMORY = 128 << 20  # bytes that a job needs beside its task: Grid Engine counts the sum
 
 
-class GridEngineScheduler:
-    """A job's id is Grid Engine's number; its elements are the tasks of the array, 1 to the number of workers."""
+class GridEngineScheduler(BatchSystem):
+    """A job's elements are the tasks of the array, 1 to the number of workers."""
 
     name = "gridengine"
+    title = "Grid Engine"
+    program = "qsub"
+    lister = "qstat"
+    busy = ("unable to send message to qmaster", "got select error", "commlib error", "cannot connect")
+    prefix = "#$"
+    element = "SGE_TASK_ID"
     notice = 50.0  # a queue's `notify` is 60 s unless its administrators say otherwise
 
     def __init__(self, interval: float = 30.0) -> None:
-        self.interval = interval
+        super().__init__(interval)
         self._broken: dict[str, str] = {}  # jobs in error -> why
-        self._ended: dict[str, str] = {}  # jobs that are gone -> how, once the accounting knows
 
-    def files(self, job: Job, config: Config) -> dict[str, bytes]:
-        """Return the job file and the script that submits it."""
+    def directives(self, job: Job, config: Config) -> Iterator[str]:
+        """Yield the options of a job file: the user's first, then ours."""
+        return directives(job, config)
+
+    def commands(self, job: Job) -> tuple[str, str]:
+        """Return the shell commands that submit and find the job."""
         name = shlex.quote(job.name)
         # qstat -j takes a job's name too. A name of ours is unique, but anybody can see it and use it.
         own = 'grep -q "^owner: *$(id -un)\\$"'
@@ -43,67 +49,47 @@ class GridEngineScheduler:
             f"{{ qstat -j {name} >found 2>/dev/null && {own} found && "
             "sed -n 's/^job_number: *//p' found | head -n 1; rm -f found; }"
         )
-        return {
-            job.file: job_file(job, directives(job, config), "#$", "SGE_TASK_ID").encode(),
-            "submit.sh": submit_script(f"qsub -terse {job.file}", find),
-        }
+        return f"qsub -terse {job.file}", find
 
-    def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
-        """Submit the job in one round trip."""
-        try:
-            answer = marks(upload_and_run(host, job.directory, files, "submit.sh"))
-        except CommandFailed as error:
-            words = error.errors.decode(errors="replace").strip()
-            if error.status == NOT_FOUND:
-                raise SchedulerError(
-                    f"there is no qsub on {host.name}: {words}. If there is after a login, put what sets its PATH up "
-                    f"into the shell's start-up file, so that `ssh {host.name} qstat` works"
-                ) from error
-            if "refused" not in marks(error.output):
-                raise SchedulerError(
-                    f"the job's files cannot be put into {job.directory} on {host.name}: {words}"
-                ) from error
-            text = f"qsub on {host.name} refused the job: {words}"
-            if error.status == BUSY or any(sign in words for sign in DOWN):
-                raise SchedulerBusy(f"{text} (it may be taken later)") from error
-            if most := re.search(r"more than (\d+) tasks", words):
-                raise TooManyWorkers(text, int(most[1])) from error
-            raise SchedulerError(text) from error
-        return parse_qsub(answer.get("job", "")), answer["directory"]
+    def job_id(self, text: str) -> str:
+        """Return the job's number."""
+        return parse_qsub(text)
+
+    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:  # noqa: ARG002
+        """Tell limits of the site from faults of the job."""
+        if status == BUSY:
+            return SchedulerBusy(f"{words} (it may be taken later)")
+        if most := re.search(r"more than (\d+) tasks", words):
+            return TooManyWorkers(words, int(most[1]))
+        return None
+
+    def jobs(self, host: Host) -> dict[str, JobStatus]:
+        """Return the user's jobs."""
+        return parse_qstat(host.run(["sh", "-c", 'qstat -xml -u "$(id -un)"']))
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
-        """Ask once for all jobs; then, once for each that is in error or gone, for the reason."""
-        output = host.run(["sh", "-c", 'qstat -xml -u "$(id -un)"'])
-        listed = parse_qstat(output)
-        known = {job: listed.get(job, JobStatus()) for job in jobs}
-        self._broken = {job: why for job, why in self._broken.items() if job in known and known[job].broken}
-        self._ended = {job: why for job, why in self._ended.items() if job in known and known[job].gone}
-        reasons = self._why_broken(host, [job for job in known if known[job].broken and job not in self._broken])
-        found = {}
-        for job, status in known.items():
+        """Ask for the reason, too, once for each job that is in error."""
+        found = super().status(host, jobs)
+        self._broken = {job: why for job, why in self._broken.items() if job in found and found[job].broken}
+        reasons = self._why_broken(host, [job for job in found if found[job].broken and job not in self._broken])
+        for job, status in found.items():
             if status.broken:
-                status = replace(status, reason=f"the array job {job} is in error (Eqw): {reasons[job]}")
-            elif status.gone:
-                status = replace(status, reason=self._why_gone(host, job))
-            found[job] = status
+                text = f"the array job {job} is in error (Eqw): {reasons[job]}"
+                found[job] = replace(status, reason=text)
         return found
 
-    def explain(self, host: Host, job: str) -> str:
-        """Return what the scheduler says of a waiting job: the last of its messages."""
-        try:
-            said = parse_waiting(host.run(["qstat", "-xml", "-j", job]))
-        except (CommandFailed, SchedulerError):
-            return ""
+    def waits(self, host: Host, job: str) -> str:
+        """Return the last of the scheduler's messages."""
+        said = parse_waiting(host.run(["qstat", "-xml", "-j", job]))
         return said[-1] if said else ""
 
-    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
-        """Delete the jobs; one that has ended already is no error."""
-        try:
-            host.run(["qdel", ",".join(jobs)])
-        except CommandFailed as error:
-            words = (error.output + error.errors).decode(errors="replace").strip()
-            if error.status == NOT_FOUND or any(sign in words for sign in DOWN):
-                raise SchedulerBusy(f"qdel on {host.name} did not delete {', '.join(jobs)}: {words}") from error
+    def ends(self, host: Host, job: str) -> list[str]:
+        """Ask the accounting."""
+        return parse_qacct(host.run(["qacct", "-j", job], timeout=20.0))
+
+    def delete(self, jobs: Sequence[str]) -> list[str]:
+        """Return qdel."""
+        return ["qdel", ",".join(jobs)]
 
     def _why_broken(self, host: Host, jobs: list[str]) -> dict[str, str]:
         """Return why jobs are in error, these and those that were asked about before."""
@@ -115,20 +101,6 @@ class GridEngineScheduler:
             return {**self._broken, **dict.fromkeys(jobs, str(error))}
         self._broken.update((job, "; ".join(said.get(job, ())) or "no reason given") for job in jobs)
         return self._broken
-
-    def _why_gone(self, host: Host, job: str) -> str:
-        """Return how a job ended. Accounting only improves the message: it comes late, and sites hide it."""
-        if job in self._ended:
-            return self._ended[job]
-        try:
-            ends = parse_qacct(host.run(["qacct", "-j", job], timeout=20.0))
-        except HostError:  # also if it takes too long: on an old cluster the file is large
-            ends = []
-        if not ends:
-            return "it was deleted, or its workers ended by themselves (Grid Engine's accounting does not know it yet)"
-        counts = collections.Counter(ends)
-        self._ended[job] = "; ".join(f"{count} workers ended with {end}" for end, count in counts.most_common(3))
-        return self._ended[job]
 
 
 def directives(job: Job, config: Config) -> Iterator[str]:
@@ -216,15 +188,6 @@ def parse_qacct(text: bytes) -> list[str]:
             end = f"exit status {fields['exit_status'].split()[0]}"
             ends.append(end if failed == "0" else f"{end}, failed {failed}")
     return ends
-
-
-def expand(tasks: str) -> Iterator[str]:
-    """Yield the elements of Grid Engine's notation, such as 1-3:1 or 7,8."""
-    for part in tasks.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+)(?::(\d+))?)?\s*", part)
-        if match:
-            first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
-            yield from (str(number) for number in range(first, last + 1, max(1, step)))
 
 
 def _parse(xml: bytes) -> ElementTree.Element:

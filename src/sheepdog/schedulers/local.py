@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from ..config import Config
 from ..deployment import Host
 from ..errors import CommandFailed, SchedulerError
-from ..job_file import Job, local_script
+from ..job_file import Job
 from ..model import JobStatus
 from ..upload import marks, upload_and_run
 
@@ -77,3 +78,32 @@ class LocalScheduler:
         pids = self._alive(host, [pid for job in jobs for pid in job.split()])
         if pids:
             host.run(["sh", "-c", f"kill -9 {' '.join(pids)} || true"])
+
+
+def local_script(job: Job, directory: str) -> bytes:
+    """Return a script that starts the workers as processes of the host, in this working directory."""
+    return f"""here=$(pwd)
+set -- {job.python}
+if ! command -v "$1" >/dev/null; then
+  echo "$1: not found" >&2
+  cd / && rm -rf "$here"
+  exit 127
+fi
+if ! cd {shlex.quote(directory) if directory else '"$HOME"'}; then
+  rm -rf "$here"
+  exit 1
+fi
+umask "${{umask:-$(umask)}}"
+if [ ! -s "$here/job_id" ]; then
+  pids=
+  element=1
+  while [ $element -le {job.workers} ]; do
+    {job.python} "$here/client.pyz" "$here" $element >"$here/worker.$element.log" 2>&1 </dev/null &
+    pids="$pids $!"
+    element=$((element + 1))
+  done
+  echo $pids >"$here/job_id"
+fi
+echo "sheepdog:job $(cat "$here/job_id")"
+echo "sheepdog:directory $here"
+""".encode()

@@ -1,0 +1,173 @@
+"""What all batch systems have in common: one says its commands, and parses what they print; the rest is here.
+
+A batch system is a class with these answers:
+
+    program      the command that submits, and the one that lists: for the errors
+    busy         its words when it is down, or has no room now
+    prefix       what begins a line of options in the job file, and element: the variable that names an array element
+    directives   the options of a job
+    commands     the shell commands that submit a job, and that find it by its name
+    job_id       the parser of what submitting prints
+    refused      what else a refusal may mean
+    jobs         the user's jobs, and how they are
+    ends         how the elements of a job ended that is gone
+    waits        why a job waits
+    delete       the command that takes jobs away
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ..config import Config
+from ..deployment import Host
+from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError
+from ..job_file import Job, job_file, submit_script
+from ..model import JobStatus
+from ..upload import marks, upload_and_run
+
+NOT_FOUND = 127
+WORKER_MEMORY = 128 << 20  # bytes that a job needs beside its task: batch systems count the sum
+
+
+class BatchSystem(ABC):
+    """A scheduler with array jobs, run by commands on the head node. A job's id is its number there."""
+
+    name: str
+    title: str
+    program: str
+    lister: str
+    busy: tuple[str, ...]
+    prefix: str
+    element: str
+    notice: float
+
+    def __init__(self, interval: float = 30.0) -> None:
+        self.interval = interval
+        self._ended: dict[str, str] = {}  # jobs that are gone -> how, once the accounting knows
+
+    # --- what a batch system answers
+
+    @abstractmethod
+    def directives(self, job: Job, config: Config) -> Iterator[str]:
+        """Yield the options of a job file: the user's first, then ours."""
+
+    @abstractmethod
+    def commands(self, job: Job) -> tuple[str, str]:
+        """Return two shell commands: one submits the job file, one prints the id of a job of this name, if any."""
+
+    @abstractmethod
+    def job_id(self, text: str) -> str:
+        """Return the id in what submitting printed."""
+
+    @abstractmethod
+    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:
+        """Return what a refusal means; None if nothing is known but its words."""
+
+    @abstractmethod
+    def jobs(self, host: Host) -> dict[str, JobStatus]:
+        """Return the user's jobs."""
+
+    @abstractmethod
+    def ends(self, host: Host, job: str) -> list[str]:
+        """Return how each element of a job ended; nothing if that is not known, or not yet."""
+
+    @abstractmethod
+    def waits(self, host: Host, job: str) -> str:
+        """Return why a job waits, or an empty text."""
+
+    @abstractmethod
+    def delete(self, jobs: Sequence[str]) -> list[str]:
+        """Return the command that takes jobs away."""
+
+    def directory(self, config: Config) -> str:  # noqa: ARG002
+        """Return the directory to which the job file changes, quoted for the shell; empty: the batch system does it."""
+        return ""
+
+    # --- the verbs
+
+    def files(self, job: Job, config: Config) -> dict[str, bytes]:
+        """Return the job file and the script that submits it."""
+        options = self.directives(job, config)
+        script = job_file(job, options, self.prefix, self.element, self.directory(config))
+        return {job.file: script.encode(), "submit.sh": submit_script(*self.commands(job))}
+
+    def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
+        """Submit the job in one round trip."""
+        try:
+            answer = marks(upload_and_run(host, job.directory, files, "submit.sh"))
+        except CommandFailed as error:
+            words = error.errors.decode(errors="replace").strip()
+            if error.status == NOT_FOUND:
+                raise SchedulerError(
+                    f"there is no {self.program} on {host.name}: {words}. If there is after a login, put what sets its "
+                    f"PATH up into the shell's start-up file, so that `ssh {host.name} {self.lister}` works"
+                ) from error
+            if "refused" not in marks(error.output):
+                raise SchedulerError(
+                    f"the job's files cannot be put into {job.directory} on {host.name}: {words}"
+                ) from error
+            text = f"{self.program} on {host.name} refused the job: {words}"
+            if self.is_busy(words):
+                raise SchedulerBusy(f"{text} (it may be taken later)") from error
+            raise self.refused(host, job, text, error.status) or SchedulerError(text) from error
+        return self.job_id(answer.get("job", "")), answer["directory"]
+
+    def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
+        """Ask once for all jobs; then, once for each that is gone, how it ended."""
+        listed = self.jobs(host)
+        known = {job: listed.get(job, JobStatus()) for job in jobs}
+        self._ended = {job: why for job, why in self._ended.items() if job in known and known[job].gone}
+        return {
+            job: replace(status, reason=self._why_gone(host, job)) if status.gone else status
+            for job, status in known.items()
+        }
+
+    def explain(self, host: Host, job: str) -> str:
+        """Return what the batch system says of a waiting job."""
+        try:
+            return self.waits(host, job)
+        except (CommandFailed, SchedulerError):
+            return ""
+
+    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
+        """Delete the jobs; one that has ended already is no error."""
+        command = self.delete(jobs)
+        try:
+            host.run(command)
+        except CommandFailed as error:
+            words = (error.output + error.errors).decode(errors="replace").strip()
+            if error.status == NOT_FOUND or self.is_busy(words):
+                raise SchedulerBusy(f"{command[0]} on {host.name} did not delete {', '.join(jobs)}: {words}") from error
+
+    def is_busy(self, words: str) -> bool:
+        """Tell whether it says that it is down, or that it has no room now."""
+        return any(sign in words for sign in self.busy)
+
+    def _why_gone(self, host: Host, job: str) -> str:
+        """Return how a job ended. Accounting only improves the message: it comes late, and sites hide it."""
+        if job in self._ended:
+            return self._ended[job]
+        try:
+            ends = self.ends(host, job)
+        except HostError:  # also if it takes too long: on an old cluster the accounting is large
+            ends = []
+        if not ends:
+            text = "it was deleted, or its workers ended by themselves"
+            return f"{text} ({self.title}'s accounting does not know it yet)"
+        counts = collections.Counter(ends)
+        self._ended[job] = "; ".join(f"{count} workers ended with {end}" for end, count in counts.most_common(3))
+        return self._ended[job]
+
+
+def expand(tasks: str) -> Iterator[str]:
+    """Yield the elements of an array in the notation that batch systems share, such as 1-3:1 or 7,8."""
+    for part in tasks.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+)(?::(\d+))?)?\s*", part)
+        if match:
+            first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+            yield from (str(number) for number in range(first, last + 1, max(1, step)))
