@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sheepdog.config import CHECKS, TASK_VARIABLES, Config, choose_scheduler, make_config, parse_size, parse_time
-from sheepdog.errors import ConfigError
+from sheepdog.errors import ConfigError, SchedulerError
 
 from .faults import fault
 
@@ -51,11 +51,17 @@ def test_defaults(place: Place) -> None:
         "localhost": None,
         "shell": None,
         "ge_opts": (),
+        "slurm_opts": (),
         "scheduler": None,
         "workers": None,
         "name": None,
+        "queue": None,
+        "cpus": None,
+        "gpus": None,
         "memory": None,
-        "memory_resource": "h_vmem",
+        "memory_resource": None,
+        "gpu_resource": None,
+        "parallel_environment": None,
         "patience": 86400.0,
         "lease": 150.0,
         "poll_interval": 30.0,
@@ -135,6 +141,10 @@ ACCEPTED = [
     ("localhost", "::1", "::1"),
     ("shell", "/usr/bin/env python3", "/usr/bin/env python3"),
     ("ge_opts", [], ()),
+    *[
+        ("slurm_opts", list(given), given)
+        for given in (("--wait-all-nodes=1", "-p long", '--comment="-a there"'), ("-t 1-00:00:00", "-Dx", "--hold"))
+    ],
     ("ge_opts", ["-cwd", "-l h_rt=60"], ("-cwd", "-l h_rt=60")),
     ("ge_opts", ("-wd $HOME/.sheepdog/",), ("-wd $HOME/.sheepdog/",)),
     ("ge_opts", ["-tc 5", '-v "NOTE=see -t there"'], ("-tc 5", '-v "NOTE=see -t there"')),
@@ -185,6 +195,7 @@ FACTOR = 'a factor above 1 and at most 10, such as "2x"'
 NAME = "a letter or _ followed by at most 63 letters, digits and . _ -"
 LINE = "one line of printable text"
 OPTION = 'each is one line of text and begins with "-"'
+OPTION_OF_SBATCH = "must hold options of sbatch"
 
 REFUSED = [
     *[("host", value, HOST) for value in ("", "-oProxyCommand=x", "me@-x", "a b", "a\n", "a;b", "ä", "a/b", 5)],
@@ -212,13 +223,33 @@ REFUSED = [
         ("ge_opts", [value], f"must not hold {value.split()[0]}: Sheepdog sets it itself")
         for value in ("-terse", "-sync y", "-b y")
     ],
+    ("slurm_opts", "--time=60", "a list of options of sbatch: write ['--time=60']"),
+    *[("slurm_opts", value, "a list of options of sbatch") for value in (None, 5, {"--time": "x"})],
+    *[("slurm_opts", [value], OPTION_OF_SBATCH) for value in ("", "time=60", " -H", "-H\n-I", "-H\0", 5, None)],
+    ("slurm_opts", ['--comment="b'], "must have its quotes closed"),
+    *[
+        ("slurm_opts", [value], "use the key workers")
+        for value in ("--array=1-3", "-a1-3", "-a 1-3", "--arr=1-3", "-p long --array 1-3", "-Ha1-3", "-H -a 1")
+    ],
+    *[("slurm_opts", [value], "use the key name") for value in ("--job-name=x", "-Jx", "-J x", "--job-n=x")],
+    *[("slurm_opts", [value], "use the key host") for value in ("--clusters=x", "-Mx", "--cluster=x")],
+    *[("slurm_opts", [value], "Sheepdog") for value in ("--parsable", "--wait", "-W", "--wrap=true", "-HW")],
+    ("slurm_opts", ["--test-only"], "nothing would be submitted"),
+    ("slurm_opts", ["--chdir=/data --hold"], "must hold --chdir in a line of its own"),
     *[("ge_opts", [f"-l mem_grab{value}"], "mem_grab, which must be " + SIZE) for value in ("", "=", "=2X", "=0")],
-    *[("scheduler", value, '"local" or "gridengine"') for value in ("slurm", "", "LOCAL", 5, ["local"])],
+    *[("scheduler", value, '"gridengine", "slurm" or "local"') for value in ("slurmy", "", "LOCAL", 5, ["local"])],
     *[("workers", value, "a whole number from 1 to 100000") for value in (0, 100_001, True, "4", 4.0)],
     *[("name", value, NAME) for value in ("", "1a", "-a", "a b", "a\n", "ä", "a/b", "a" * 65, 5)],
     *[("memory", value, SIZE) for value in ("", "2X", "2GB", "1.5G", "-1G", "G", "2 G", "9999999T", True, 2e9)],
     *[("memory", value, "at least 1M") for value in (2, "2", "1023k")],
-    *[("memory_resource", value, "the name of a resource") for value in ("", "1a", "a=b", "a,b", "a\n", None)],
+    *[
+        (key, value, "a name of the site's")
+        for key in ("memory_resource", "gpu_resource", "parallel_environment")
+        for value in ("", "1a", "a=b", "a,b", "a\n", "a b", 5)
+    ],
+    *[("queue", value, "the names of queues") for value in ("", "-x", "a b", "a\n", "a;b", 5)],
+    *[("cpus", value, "a whole number from 1 to 10000") for value in (0, -1, "4", 1.5, True)],
+    *[("gpus", value, "a whole number from 1 to 1000") for value in (0, -1, "4", 1.5, True)],
     *[("patience", value, "more than 0") for value in (0, -1, True, "60", float("nan"), float("inf"), 10**400)],
     *[("time", value, TIME) for value in ("", "0", "2x", "1:2", "1:60:00", "-1h", "1.5h", "0:0:0", 0, 1.5, True)],
     *[("timeout", value, "more than 0") for value in (0, -1, True, "60", float("nan"))],
@@ -317,6 +348,13 @@ def test_parse_time(text: str, seconds: int) -> None:
         ({"ge_opts": ["-l s_rt=60"]}, None, 60),
         ({"ge_opts": ["-l h_rt=100 -l s_rt=90"]}, None, 90),
         ({"ge_opts": ["-l h_rt=100", "-l h_rt=200"]}, None, 200),
+        ({"slurm_opts": ["--time=90"]}, None, 5400),
+        ({"slurm_opts": ["-t 1:30"]}, None, 90),
+        ({"slurm_opts": ["-t1:00:01"]}, None, 3601),
+        ({"slurm_opts": ["--time 1-2"]}, None, 26 * 3600),
+        ({"slurm_opts": ["--time=1-02:03:04"]}, None, 26 * 3600 + 184),
+        ({"slurm_opts": ["--time=UNLIMITED"]}, None, None),
+        ({"slurm_opts": ["--time=10", "--time=20 --hold"]}, None, 1200),
         ({"ge_opts": ["-l h_rt=INFINITY"]}, None, None),
         ({"ge_opts": ["-l h_rt=INFINITY,s_rt=90"]}, None, 90),
         ({"ge_opts": ["-v h_rt=100"]}, None, None),
@@ -390,7 +428,7 @@ def test_an_unknown_key_with_a_near_one(place: Place) -> None:
 
 def test_an_unknown_key_with_no_near_one(place: Place) -> None:
     message = place.refuse({"zzz": 1})
-    assert message.startswith("'zzz' is not a known key; the known ones are dbfile, fail_fast, ge_opts, host, ")
+    assert message.startswith("'zzz' is not a known key; the known ones are cpus, dbfile, fail_fast, ge_opts, ")
     assert all(key in message for key in [*CHECKS, "profile"])
 
 
@@ -464,7 +502,7 @@ def test_the_variables_of_a_task_are_ignored(place: Place) -> None:
 def test_an_unknown_variable(place: Place) -> None:
     assert place.refuse(SHEEPDOG_HSOT="x") == ("'SHEEPDOG_HSOT' is not a known variable; did you mean SHEEPDOG_HOST?")
     assert "did you mean SHEEPDOG_HOST?" in place.refuse(SHEEPDOG_host="x")
-    assert "the known ones are SHEEPDOG_DBFILE, " in place.refuse(SHEEPDOG_ZZZ="x")
+    assert "the known ones are SHEEPDOG_CPUS, " in place.refuse(SHEEPDOG_ZZZ="x")
 
 
 # The files
@@ -623,6 +661,8 @@ def test_a_user_without_a_home(place: Place, monkeypatch: pytest.MonkeyPatch) ->
 
 # The scheduler
 
+NO_HOST = "no host is given, {}, and sbatch is not on PATH"
+
 
 @pytest.mark.parametrize(
     ("config", "qsub", "environ", "scheduler", "reason"),
@@ -632,9 +672,9 @@ def test_a_user_without_a_home(place: Place, monkeypatch: pytest.MonkeyPatch) ->
         (Config(scheduler="gridengine"), False, {}, "gridengine", "the configuration says so"),
         (Config(host="fear"), False, {}, "gridengine", "the host fear is given"),
         (Config(), True, {"SGE_ROOT": "/sge"}, "gridengine", "qsub is on PATH and SGE_ROOT is set"),
-        (Config(), True, {}, "local", "no host is given and SGE_ROOT is not set"),
-        (Config(), True, {"SGE_ROOT": ""}, "local", "no host is given and SGE_ROOT is not set"),
-        (Config(), False, {"SGE_ROOT": "/sge"}, "local", "no host is given and qsub is not on PATH"),
+        (Config(), True, {}, "local", NO_HOST.format("SGE_ROOT is not set")),
+        (Config(), True, {"SGE_ROOT": ""}, "local", NO_HOST.format("SGE_ROOT is not set")),
+        (Config(), False, {"SGE_ROOT": "/sge"}, "local", NO_HOST.format("qsub is not on PATH")),
     ],
 )
 def test_choose_scheduler(config: Config, qsub: bool, environ: dict[str, str], scheduler: str, reason: str) -> None:
@@ -642,6 +682,45 @@ def test_choose_scheduler(config: Config, qsub: bool, environ: dict[str, str], s
         return "/usr/bin/qsub" if qsub and program == "qsub" else None
 
     assert choose_scheduler(config, environ, which) == (scheduler, reason)
+
+
+def test_grid_engine_comes_before_slurm(tmp_path: Path) -> None:
+    """And where there are only Slurm's commands, there is no Slurm."""
+    programs = {"sbatch": str(tmp_path / "bin" / "sbatch")}
+    commands_only = choose_scheduler(Config(), {}, programs.get)
+    assert commands_only[0] == "local"
+    assert "qsub is not on PATH, and sbatch is on PATH, but no slurm.conf is found" in commands_only[1]
+    conf = tmp_path / "etc" / "slurm.conf"
+    conf.parent.mkdir()
+    conf.touch()
+    slurm = "slurm", f"sbatch is on PATH with {conf}, and qsub is not on PATH"
+    assert choose_scheduler(Config(), {}, programs.get) == slurm
+    assert choose_scheduler(Config(), {"SLURM_CONF": str(conf)}, {"sbatch": "/usr/bin/sbatch"}.get) == slurm
+    programs["qsub"] = "/usr/bin/qsub"
+    assert choose_scheduler(Config(), {}, programs.get)[0] == "slurm"
+    assert choose_scheduler(Config(), {"SGE_ROOT": "/sge"}, programs.get)[0] == "gridengine"
+
+
+@pytest.mark.parametrize(
+    ("programs", "scheduler", "reason"),
+    [
+        ({"qsub", "qconf"}, "gridengine", "fear has qsub"),
+        ({"qsub", "qconf", "sbatch"}, "gridengine", "fear has qsub"),
+        ({"qsub"}, "gridengine", "fear has qsub"),
+        ({"sbatch"}, "slurm", "fear has sbatch and no qsub"),
+        ({"qsub", "sbatch"}, "slurm", "fear has sbatch and no qconf"),
+    ],
+)
+def test_a_host_says_what_it_has(programs: set[str], scheduler: str, reason: str) -> None:
+    """Slurm comes with a qsub of its own."""
+    assert choose_scheduler(Config(host="fear"), on_host=lambda: programs) == (scheduler, reason)
+    asked = []
+    assert choose_scheduler(Config(host="fear", scheduler="local"), on_host=lambda: asked)[0] == "local"
+
+
+def test_a_host_without_a_scheduler() -> None:
+    with pytest.raises(SchedulerError, match=r"no qsub on fear, and no sbatch\. .*`ssh fear squeue` works"):
+        choose_scheduler(Config(host="fear"), on_host=lambda: ())
 
 
 def test_choose_scheduler_looks_at_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

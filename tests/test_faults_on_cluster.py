@@ -30,6 +30,7 @@ RUN = """
         with Storage(DB) as storage: return storage.waves(request_id)[-1].job
     def qstat(): return subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout
     def head(*command): return subprocess.run(["ssh", "head", *command], capture_output=True, text=True).stdout
+    def states(): return head("squeue", "-h", "-r", "-o", "%T").split()  # of Slurm
     def until(condition, seconds=90):
         end = time.monotonic() + seconds
         while not condition():

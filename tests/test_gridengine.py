@@ -22,6 +22,7 @@ from sheepdog.schedulers.gridengine import (
     parse_reasons,
     parse_waiting,
 )
+from sheepdog.schedulers.site import Site, parse_site
 
 from .faults import fault
 
@@ -151,7 +152,14 @@ def test_what_is_not_xml_is_quoted(parse: Callable[[bytes], object], name: str) 
 def test_every_captured_file_has_its_test() -> None:
     tested = {f"qstat-u-{name}.xml" for name in QSTAT} | {f"qstat-j-{name}.xml" for name in REASONS}
     tested |= {f"qacct-j-{name}.txt" for name in QACCT} | {f"qsub-{name}.txt" for name in QSUB}
-    tested |= {"qstat-u-no-master.txt", "qstat-j-unknown.txt", "qsub-no-master.txt", "README.md"}
+    tested |= {
+        "qconf-site.txt",
+        "qconf-bare-site.txt",
+        "qstat-u-no-master.txt",
+        "qstat-j-unknown.txt",
+        "qsub-no-master.txt",
+        "README.md",
+    }
     others = {file.name for file in CAPTURED.iterdir()} - tested
     assert {name for name in others if not name.startswith(("qsub-refused-", "qdel-"))} == set()
 
@@ -455,6 +463,86 @@ def test_raised_resources_are_asked_for() -> None:
     said = list(directives(JOB, config))
     assert f"-l h_vmem={(4 << 30) + WORKER_MEMORY}" in said
     assert "-l h_rt=8100" in said
+
+
+# What a site calls things
+
+
+GPU_PER_SLOT = "gpu                 gpu        INT       <=    YES         YES        0        0"
+
+
+def asked(captured: str, **config: object) -> Site:
+    return parse_site((CAPTURED / f"qconf-{captured}.txt").read_bytes(), Config(**config))  # type: ignore[arg-type]
+
+
+def test_a_site_says_what_it_calls_things() -> None:
+    """Slots of one host, a complex for GPUs that counts for a job, and a limit of memory that counts for each slot."""
+    wanted = Config(cpus=4, gpus=2, memory="4G", queue="long.q")
+    site = asked("site", cpus=4, gpus=2, memory="4G")
+    assert (site.memory, site.gpu, site.environment, site.per_job) == ("h_vmem", "gpu", "smp", {"gpu"})
+    said = list(directives(JOB, wanted, site))
+    assert f"-l h_vmem={2**30 + WORKER_MEMORY // 4}" in said
+    assert "-l gpu=2" in said
+    assert "-pe smp 4" in said
+    assert "-q long.q" in said
+
+
+def test_gpus_that_count_for_each_slot() -> None:
+    text = re.sub("^gpu .*", GPU_PER_SLOT, (CAPTURED / "qconf-site.txt").read_text(), flags=re.MULTILINE).encode()
+    wanted = Config(cpus=4, gpus=8)
+    assert "-l gpu=2" in list(directives(JOB, wanted, parse_site(text, wanted)))
+    with pytest.raises(SchedulerError, match=r"counts gpu once for each slot: 2 gpus cannot be shared by 4 cpus"):
+        parse_site(text, Config(cpus=4, gpus=2))
+    assert parse_site(text, Config(gpus=1)).gpu == "gpu"
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "config", "name", "value"),
+    [
+        ("mem_free +mf +.*", "mem_free mf MEMORY <= YES YES 0 0", {"memory": "1G"}, "memory", "mem_free"),
+        ("h_vmem .*", "h_vmem h_vmem MEMORY <= YES JOB 0 0", {"memory": "1G"}, "per_job", {"gpu", "h_vmem"}),
+        ("h_vmem .*", "h_vmem h_vmem MEMORY <= YES YES 0 0", {"memory": "1G"}, "per_job", {"gpu"}),
+        (r"allocation_rule +\$pe_slots", "allocation_rule    4", {"cpus": 4}, "environment", "smp"),
+        ("pe_name +smp", "pe_name            shared", {"cpus": 4}, "environment", "shared"),
+        ("gpu .*", "ngpus g INT <= YES YES 0 0", {"gpus": 4}, "gpu", "ngpus"),
+    ],
+)
+def test_sites_differ(line: str, instead: str, config: dict[str, object], name: str, value: object) -> None:
+    text, count = re.subn(f"^{line}$", instead, (CAPTURED / "qconf-site.txt").read_text(), flags=re.MULTILINE)
+    assert count == 1
+    assert getattr(parse_site(text.encode(), Config(**config)), name) == value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"gpus": 1}, r"no resource for gpus .*lists m_core, m_socket, m_thread, .*option gpu_resource"),
+        ({"cpus": 2}, r"no parallel environment whose slots are all on one host .*lists none\. .*parallel_environment"),
+    ],
+)
+def test_a_site_without_what_is_asked_for(config: dict[str, object], words: str) -> None:
+    with pytest.raises(SchedulerError, match=words):
+        asked("bare-site", **config)
+
+
+def test_a_site_is_asked_only_for_what_the_options_do_not_say(head: Head) -> None:
+    """And one that does not answer has the usual names."""
+    said = [
+        Config(),
+        Config(time="1h", queue="long.q"),
+        Config(memory="1G", memory_resource="ram"),
+        Config(cpus=2, parallel_environment="threads"),
+    ]
+    assert [head.scheduler.site(head.host, config).memory for config in said] == ["h_vmem", "h_vmem", "ram", "h_vmem"]
+    assert head.ran == []
+    head.program("qconf", "qconf-bare-site.txt")
+    assert head.scheduler.site(head.host, Config(memory="1G")).memory == "h_vmem"
+    assert head.ran[0] == "qconf -sc"
+    (head.bin / "qconf").unlink()
+    assert head.scheduler.site(head.host, Config(cpus=2)).environment == "smp"
+    head.program("qconf", "qsub-no-master.txt", 1, stream=2)
+    with pytest.raises(SchedulerBusy, match="does not say what resources there are"):
+        head.scheduler.site(head.host, Config(cpus=2))
 
 
 # What a refusal means

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sheepdog.schedulers.batch import WORKER_MEMORY
+
 from .cluster import Cluster, HostFailed, until
 from .faults import fault
 from .user import PREFACE, PYTHON, User
@@ -46,7 +48,7 @@ def test_the_main_job(user: User) -> None:
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="Debian's Python is 3.11")
 def test_with_the_cluster_s_own_python(user: User) -> None:
     assert user.run("show(sheepdog.map(f, [(1, 1)], {'host': 'head'}))") == [2]
-    assert "scheduler: gridengine (the host head is given)" in user.said
+    assert "scheduler: gridengine (head has qsub)" in user.said
 
 
 def test_ten_thousand_tasks(user: User) -> None:
@@ -86,6 +88,23 @@ def test_memory(user: User, options: dict[str, object]) -> None:
     assert results == [10, None]
     assert error.startswith("out of memory: its process had")
     assert "; MemoryError\n(task 2 of request 1, attempt 1, on node" in error
+
+
+def test_resources(user: User) -> None:
+    """The site says what they are called: slots of one host, a complex for GPUs, memory that counts for each slot."""
+    code = """
+        C.update(cpus=2, gpus=1, memory="1G", queue="all.q", time="1h", workers=1)
+        def look():
+            job = subprocess.run(["qstat", "-j", os.environ["JOB_ID"]], capture_output=True, text=True).stdout
+            return [os.environ["NSLOTS"], os.environ["PE"], os.environ["QUEUE"], job]
+        show(sheepdog.map(look, [()], C))
+    """
+    [[slots, environment, queue, job]] = user.run(code)
+    script = next(user.cluster.home_of("sheep").glob(".sheepdog/*/sheepdog_001.sh")).read_text()
+    assert (slots, environment, queue) == ("2", "smp", "all.q")
+    assert "h_rt=3600" in job
+    for line in ("-q all.q", "-pe smp 2", f"-l h_vmem={(2**30 + WORKER_MEMORY) // 2}", "-l gpu=1", "-l h_rt=3600"):
+        assert f"#$ {line}\n" in script
 
 
 def test_memory_by_the_name_of_the_site(user: User) -> None:
@@ -179,7 +198,7 @@ def test_no_qsub(user: User) -> None:
     user.sh("head", f"mkdir -p ~/few; for tool in {tools}; do ln -sf $(command -v $tool) ~/few/; done")
     (home / ".bashrc").write_text("PATH=$HOME/few\n")
     try:
-        with pytest.raises(HostFailed, match="SchedulerError: there is no qsub on head"):
+        with pytest.raises(HostFailed, match="SchedulerError: there is no qsub on head, and no sbatch"):
             user.run("sheepdog.map(f, [(1, 1)], C)")
     finally:
         (home / ".bashrc").unlink()

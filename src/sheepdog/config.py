@@ -10,13 +10,13 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .errors import ConfigError
+from .errors import ConfigError, SchedulerError
 
 TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
 """Set inside a task, for the user's function to read; they configure nothing."""
@@ -43,11 +43,17 @@ class Config:
     localhost: str | None = None  # this machine's name, as workers reach it; None: the FQDN
     shell: str | None = None  # the worker's Python; see python()
     ge_opts: tuple[str, ...] = ()  # options of qsub, one "#$" line each
-    scheduler: Literal["local", "gridengine"] | None = None  # None: see choose_scheduler
+    slurm_opts: tuple[str, ...] = ()  # options of sbatch, one "#SBATCH" line each
+    scheduler: Literal["local", "gridengine", "slurm"] | None = None  # None: see choose_scheduler
     workers: int | None = None  # None: one per task up to 1000 on a cluster, one per core locally
     name: str | None = None  # the array job's, for all to see on the cluster
+    queue: str | None = None  # Slurm calls it a partition
+    cpus: int | None = None  # of one worker
+    gpus: int | None = None  # of one worker
     memory: str | None = None  # of one worker, such as "2G"; see memory_bytes
-    memory_resource: str = "h_vmem"  # what this site calls memory after -l
+    memory_resource: str | None = None  # what this Grid Engine site calls memory after -l; None: it is asked
+    gpu_resource: str | None = None  # ... and GPUs
+    parallel_environment: str | None = None  # ... and the one whose slots are all on one host
     patience: float = 86400.0  # seconds a worker keeps trying to deliver outcomes
     lease: float = 150.0  # seconds without a heartbeat after which a worker counts as lost
     poll_interval: float = 30.0  # seconds at least between two status queries to a head node
@@ -87,10 +93,14 @@ class Config:
 
     @property
     def walltime(self) -> int | None:
-        """The seconds that the scheduler gives a worker: time's, or else those of -l h_rt or -l s_rt; None: unknown."""
+        """The seconds that the scheduler gives a worker, as far as the options say; None: unknown.
+
+        That is what time says, or else -l h_rt or -l s_rt in ge_opts, or --time in slurm_opts.
+        """
         if self.time is not None:
             return self.time_seconds
-        limits = (_resource(self.ge_opts, name, _limit) for name in ("h_rt", "s_rt"))
+        limits = [_resource(self.ge_opts, name, _limit) for name in ("h_rt", "s_rt")]
+        limits.append(_slurm_time(self.slurm_opt("-t", "--time") or ""))
         return min(filter(None, limits), default=None)
 
     def raised(self, level: int) -> "Config":
@@ -107,6 +117,14 @@ class Config:
     def gives(self, *flags: str) -> bool:
         """Tell whether ge_opts hold one of these flags of qsub, such as "-cwd"."""
         return any(word in flags for word in _words(self.ge_opts))
+
+    def slurm_opt(self, *flags: str) -> str | None:
+        """Return what slurm_opts give with one of these flags of sbatch, the last one if there are several.
+
+        None if they give none of them; an empty text for a flag without a value.
+        """
+        given = [value for option in self.slurm_opts for flag, value in _slurm_words(option) if flag in flags]
+        return given[-1] if given else None
 
     def python(self, scheduler: str) -> str:
         """Give the command of the worker's Python: words quoted for a shell, which finds nothing else in them."""
@@ -151,23 +169,53 @@ def make_config(
 def choose_scheduler(
     config: Config,
     environ: Mapping[str, str] | None = None,
-    which: Callable[[str], str | None] | None = None,
+    which: Callable[[str], object] | None = None,
+    on_host: Callable[[], Container[str]] | None = None,
 ) -> tuple[str, str]:
-    """Give the scheduler to use, "local" or "gridengine", and the reason in words."""
+    """Give the scheduler to use, "gridengine", "slurm" or "local", and the reason in words.
+
+    which finds a program on this machine; on_host says which of PROGRAMS the host has, and is called only if that
+    decides. Raises SchedulerError if it has neither Grid Engine nor Slurm.
+    """
+    if config.scheduler is not None:
+        return config.scheduler, "the configuration says so"
+    if config.host is not None:
+        if on_host is None:
+            return "gridengine", f"the host {config.host} is given"
+        there = on_host()
+        # Slurm comes with a qsub of its own for those who are used to one, and PBS has one; only Grid Engine has qconf.
+        if "qsub" in there and ("qconf" in there or "sbatch" not in there):
+            return "gridengine", f"{config.host} has qsub"
+        if "sbatch" in there:
+            return "slurm", f"{config.host} has sbatch{' and no qconf' if 'qsub' in there else ' and no qsub'}"
+        raise SchedulerError(
+            f"there is no qsub on {config.host}, and no sbatch. If there is after a login, put what sets its PATH up "
+            f"into the shell's start-up file, so that `ssh {config.host} qstat` or `ssh {config.host} squeue` works. "
+            'For processes on that machine itself, say {"scheduler": "local"}'
+        )
     if which is None:
         import shutil
 
         which = shutil.which
     environ = os.environ if environ is None else environ
-    if config.scheduler is not None:
-        return config.scheduler, "the configuration says so"
-    if config.host is not None:
-        return "gridengine", f"the host {config.host} is given"
-    if not which("qsub"):
-        return "local", "no host is given and qsub is not on PATH"
-    if not environ.get("SGE_ROOT"):
-        return "local", "no host is given and SGE_ROOT is not set"
-    return "gridengine", "qsub is on PATH and SGE_ROOT is set"
+    if which("qsub") and environ.get("SGE_ROOT"):
+        return "gridengine", "qsub is on PATH and SGE_ROOT is set"
+    no_qsub = "SGE_ROOT is not set" if which("qsub") else "qsub is not on PATH"
+    sbatch = which("sbatch")
+    if sbatch and (found := next(filter(os.path.exists, _slurm_confs(str(sbatch), environ)), None)):
+        return "slurm", f"sbatch is on PATH with {found}, and {no_qsub}"
+    no_sbatch = "sbatch is on PATH, but no slurm.conf is found" if sbatch else "sbatch is not on PATH"
+    return "local", f"no host is given, {no_qsub}, and {no_sbatch}"
+
+
+def _slurm_confs(sbatch: str, environ: Mapping[str, str]) -> list[str]:
+    """Give where Slurm's configuration may be, if it is set up: its commands alone may be on any machine."""
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(sbatch)))
+    places = [f"{prefix}/etc", f"{prefix}/etc/slurm", "/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf"]
+    return [*filter(None, [environ.get("SLURM_CONF")]), *(f"{place}/slurm.conf" for place in places)]
+
+
+PROGRAMS = ("qsub", "qconf", "sbatch")
 
 
 # The sources
@@ -210,7 +258,7 @@ def _variables(environ: Mapping[str, str]) -> Said:
 
 def _parse_text(key: str, text: str) -> object:
     """Give what a variable's text means; where it means nothing the text itself, for the check to refuse."""
-    if key == "ge_opts":
+    if key in ("ge_opts", "slurm_opts"):
         return [option.strip() for option in re.split("[;\n]", text) if option.strip()]
     try:
         if key in WHOLE:
@@ -224,7 +272,18 @@ def _parse_text(key: str, text: str) -> object:
     return text
 
 
-WHOLE = ("ssh_port", "port", "workers", "retries", "max_losses", "resubmissions", "fail_fast", "tasks_per_child")
+WHOLE = (
+    "ssh_port",
+    "port",
+    "workers",
+    "cpus",
+    "gpus",
+    "retries",
+    "max_losses",
+    "resubmissions",
+    "fail_fast",
+    "tasks_per_child",
+)
 NUMBERS = ("patience", "lease", "poll_interval", "timeout", "retry_delay")
 
 
@@ -451,6 +510,69 @@ def _memory(value: object) -> str:
     return text.upper()
 
 
+_REFUSED_SLURM = {
+    "--array": "use the key workers",
+    "-a": "use the key workers",
+    "--job-name": "use the key name",
+    "-J": "use the key name",
+    "--clusters": "use the key host",
+    "-M": "use the key host",
+    "--parsable": "Sheepdog sets it itself",
+    "--wait": "Sheepdog waits itself",
+    "-W": "Sheepdog waits itself",
+    "--wrap": "Sheepdog submits its workers",
+    "--test-only": "nothing would be submitted",
+}
+
+_BARE = "hHIkOQsvVWX"  # the letters of sbatch's flags without a value: others may follow in the same word
+
+
+def _slurm_opts(value: object) -> tuple[str, ...]:
+    options = _opts(value, "sbatch", "--time=60")
+    for option in options:
+        for flag, _ in _slurm_words(option):
+            for refused, why in _REFUSED_SLURM.items():
+                # sbatch takes the beginning of a long option for the whole, and what follows a short one for its value.
+                short = len(refused) == 2 and flag == refused
+                if short or (flag.startswith("--") and len(flag) > 3 and refused.startswith(flag)):
+                    raise ValueError(f"must not hold {refused}: {why}")
+        flags = [flag for flag, _ in _slurm_words(option)]
+        if len(flags) > 1 and {"-D", "--chdir"} & {*flags}:
+            raise ValueError(f"must hold --chdir in a line of its own; not {_short(option)}")
+    return options
+
+
+def _slurm_words(option: str) -> list[tuple[str, str]]:
+    """Return the flags of a line of options of sbatch, each with its value."""
+    found: list[tuple[str, str]] = []
+    for word in shlex.split(option):
+        if word.startswith("--"):
+            flag, _, text = word.partition("=")
+            found.append((flag, text))
+        elif word.startswith("-"):
+            while len(word) > 2 and word[1] in _BARE:
+                found.append((word[:2], ""))
+                word = "-" + word[2:]
+            found.append((word[:2], word[2:]))
+        elif found and not found[-1][1]:
+            found[-1] = (found[-1][0], word)
+    return found
+
+
+def _slurm_time(text: str) -> int:
+    """Give the seconds of sbatch's --time: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S; 0 for UNLIMITED and what else."""
+    match = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+)(?::([0-9]+))?(?::([0-9]+))?", text)
+    if match is None:
+        return 0
+    days, *parts = (int(part) if part is not None else None for part in match.groups())
+    first, second, third = parts
+    if days is not None or third is not None:
+        hours, minutes, seconds = first or 0, second or 0, third or 0
+    else:
+        hours, minutes, seconds = 0, first or 0, second or 0
+    return (((days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 _REFUSED = {
     "-t": "use the key workers",
     "-N": "use the key name",
@@ -462,25 +584,31 @@ _REFUSED = {
 
 
 def _ge_opts(value: object) -> tuple[str, ...]:
+    options = _opts(value, "qsub", "-l h_rt=3600")
+    for word in _words(options):
+        if word in _REFUSED:
+            raise ValueError(f"must not hold {word}: {_REFUSED[word]}")
+    try:
+        _mem_grab(options)
+    except ValueError as error:
+        raise ValueError(f"holds mem_grab, which {error}") from None
+    return options
+
+
+def _opts(value: object, program: str, example: str) -> tuple[str, ...]:
+    """Check raw options: each becomes a line of the job file, so that none may hold another line."""
     if not isinstance(value, list | tuple):
-        example = _short(value) if isinstance(value, str) else "'-l h_rt=3600'"
-        raise ValueError(f"must be a list of options of qsub: write [{example}]")  # noqa: TRY004
+        shown = _short(value) if isinstance(value, str) else repr(example)
+        raise ValueError(f"must be a list of options of {program}: write [{shown}]")  # noqa: TRY004
     for option in value:
         if not isinstance(option, str) or not option.startswith("-") or not option.isprintable():
             raise ValueError(
-                f'must hold options of qsub: each is one line of text and begins with "-"; not {_short(option)}'
+                f'must hold options of {program}: each is one line of text and begins with "-"; not {_short(option)}'
             )
         try:
-            words = _words([option])
+            shlex.split(option)
         except ValueError:
             raise ValueError(f"must have its quotes closed; not {_short(option)}") from None
-        for word in words:
-            if word in _REFUSED:
-                raise ValueError(f"must not hold {word}: {_REFUSED[word]}")
-    try:
-        _mem_grab(value)
-    except ValueError as error:
-        raise ValueError(f"holds mem_grab, which {error}") from None
     return tuple(value)
 
 
@@ -525,6 +653,8 @@ def _split(text: str) -> list[str]:
 _printable = _text("one line of printable text", lambda text: text.strip() and text.isprintable())
 _command = _text("one line of printable text, quoted as for a shell", lambda text: text.isprintable() and _split(text))
 
+_RESOURCE = _pattern("a name of the site's, of letters, digits and . _ - only", r"[A-Za-z_][A-Za-z0-9_.-]*")
+
 CHECKS: dict[str, Check] = {
     "host": _optional(
         _pattern(
@@ -550,18 +680,26 @@ CHECKS: dict[str, Check] = {
     ),
     "shell": _optional(_command, "the usual Python 3"),
     "ge_opts": _ge_opts,
+    "slurm_opts": _slurm_opts,
     "scheduler": _optional(
-        _text('"local" or "gridengine"', lambda text: text in ("local", "gridengine")), "the one that fits"
+        _text('"gridengine", "slurm" or "local"', lambda text: text in ("gridengine", "slurm", "local")),
+        "the one that fits",
     ),
     "workers": _optional(_whole(1, 100_000), "as many as fit"),
     "name": _optional(
         _pattern("a letter or _ followed by at most 63 letters, digits and . _ -", r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"),
         "one of Sheepdog's",
     ),
-    "memory": _optional(_memory, "no limit"),
-    "memory_resource": _pattern(
-        "the name of a resource, of letters, digits and . _ - only", r"[A-Za-z_][A-Za-z0-9_.-]*"
+    "queue": _optional(
+        _pattern("the names of queues, of letters, digits and . _ - @ , only", r"[A-Za-z0-9_@][A-Za-z0-9_.@,-]*"),
+        "the site's choice",
     ),
+    "cpus": _optional(_whole(1, 10_000), "the site's choice"),
+    "gpus": _optional(_whole(1, 1000), "none"),
+    "memory": _optional(_memory, "no limit"),
+    "memory_resource": _optional(_RESOURCE, "what the site says"),
+    "gpu_resource": _optional(_RESOURCE, "what the site says"),
+    "parallel_environment": _optional(_RESOURCE, "what the site says"),
     "patience": _seconds("more than 0", 1e-9),
     "lease": _seconds("at least 1", 1),
     "poll_interval": _seconds("at least 1", 1),

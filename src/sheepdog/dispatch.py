@@ -17,8 +17,8 @@ from typing import Any
 
 from . import job_directory, process
 from .certificate import ensure_certificate
-from .config import Config, choose_scheduler, make_config
-from .deployment import Host
+from .config import PROGRAMS, Config, choose_scheduler, make_config
+from .deployment import Host, make_host
 from .errors import ConfigError, ServerError, SheepdogError
 from .model import Kind, Progress, Request, RequestState, Wave
 from .serialisation import form, name_of, serialise_arguments, serialise_function
@@ -39,8 +39,8 @@ def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mappin
     If anything fails before the array job is submitted, nothing is left behind.
     """
     settings = make_config(config)
-    options = options_of(settings)
     function, namespace = serialise_function(f, ns)
+    options = options_of(settings)
     with Storage(settings.dbfile) as storage:
         request_id = storage.new_request(
             function,
@@ -60,7 +60,8 @@ def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mappin
 
 def options_of(settings: Config) -> dict[str, Any]:
     """Return the options of a request: a configuration, and where and by whom the request is made."""
-    scheduler, why = choose_scheduler(settings)
+    host = make_host(settings.host, settings.ssh_port, settings.ssh_user, settings.ssh_keyfile)
+    scheduler, why = choose_scheduler(settings, on_host=lambda: programs_on(host))
     log.info("scheduler: %s (%s)", scheduler, why)
     here = scheduler == "local" and settings.host is None
     return {
@@ -69,6 +70,12 @@ def options_of(settings: Config) -> dict[str, Any]:
         "directory": os.getcwd() if here else "",
         "maker": process.sign(),
     }
+
+
+def programs_on(host: Host) -> set[str]:
+    """Return which of a scheduler's programs a host has."""
+    script = 'for program; do command -v "$program" >/dev/null && echo "$program"; done; true'
+    return {*host.run(["sh", "-c", script, "sh", *PROGRAMS]).decode(errors="replace").split()}
 
 
 def launch(storage: Storage, request_id: int) -> None:

@@ -156,7 +156,9 @@ def conclude(service: Service, herd: Herd) -> None:
         service.give_up(herd, f"not run: {broken}")
     elif broken:
         service.storage.set_note(request_id, f"some workers cannot start: {broken}; the others go on")
-    elif not herd.workers and any(status.held for status in herd.statuses.values()):
+    elif not herd.workers and any(
+        status.held or (status.pending and status.reason) for status in herd.statuses.values()
+    ):
         service.storage.set_note(request_id, herd.situation())
     elif not herd.waves and not herd.workers and not herd.joined:
         service.give_up(herd, never_joined(herd))

@@ -27,9 +27,10 @@ def map(
     """Run f with each of args on the cluster, wait, and return the results in the order of args.
 
     Each item of args is a tuple or a list of positional arguments, or a dict of keyword arguments. config is a dict
-    of options, the name of a profile, or None for the defaults: without a host, the Grid Engine of this machine if it
-    has one, else its own processes. ns holds names that f needs beside its own globals; they win over those. Where a
-    task failed its result is None, and if verbose a line on standard error says so. Interrupted, the request goes on.
+    of options, the name of a profile, or None for the defaults: without a host, the Grid Engine or Slurm of this
+    machine if it has one, else its own processes. ns holds names that f needs beside its own globals; they win over
+    those. Where a task failed its result is None, and if verbose a line on standard error says so. Interrupted, the
+    request goes on.
 
     Raises TypeError for what cannot be serialised, ValueError for a wrong configuration, and other SheepdogErrors
     for a host, a scheduler or a database file that cannot be used; then nothing is left behind.

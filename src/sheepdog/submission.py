@@ -63,7 +63,8 @@ class Terms:
     def workers(self, tasks: int) -> int:
         """Return how many workers so many tasks should have."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(self.config.workers or (cores if self.scheduler == "local" else CLUSTER_WORKERS), tasks)
+        local = max(1, cores // (self.config.cpus or 1))
+        return min(self.config.workers or (local if self.scheduler == "local" else CLUSTER_WORKERS), tasks)
 
     def urls(self, port: int) -> tuple[str, ...]:
         """Return the addresses at which workers reach a server on this port."""
@@ -98,10 +99,12 @@ class Terms:
         job = Job(request.id, wave.name, wave.directory, python, wave.workers)
         remaining = TRIES
         until = time.monotonic() + PATIENCE
+        site = None
         while True:
-            files = {**worker_files(), **scheduler.files(job, config)}
-            files["secret.json"] = self.secret(request, wave, certificate)
             try:
+                site = site or scheduler.site(host, config)
+                files = {**worker_files(), **scheduler.files(job, config, site)}
+                files["secret.json"] = self.secret(request, wave, certificate)
                 job_id, where = scheduler.submit(host, job, files)
             except ConnectionLost:
                 remaining -= 1

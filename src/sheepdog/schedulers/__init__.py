@@ -1,5 +1,6 @@
 """Whoever starts the workers: a scheduler submits an array job, says what became of it, and cancels it.
 
+site     what the site calls what a job needs
 files    what to upload for a job, the script that submits it among them
 submit   upload and submit, in one round trip; safe to repeat
 status   what the host knows of some jobs
@@ -16,6 +17,7 @@ from ..deployment import Host
 from ..errors import ConfigError
 from ..job_file import Job
 from ..model import JobStatus
+from .site import Site
 
 
 class Scheduler(Protocol):
@@ -27,8 +29,11 @@ class Scheduler(Protocol):
     notice: float
     """The seconds between a signal that warns a worker and the one that ends it, at least and in general."""
 
-    def files(self, job: Job, config: Config) -> dict[str, bytes]:
-        """Return the files to upload for a job, submit.sh among them."""
+    def site(self, host: Host, config: Config) -> Site:
+        """Return what the site calls what the options ask for; the host is asked only if they do not say it."""
+
+    def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:
+        """Return the files to upload for a job, submit.sh among them. Without a site, the usual names are taken."""
 
     def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
         """Upload the files and submit the job; return its id and its directory. Safe to repeat.
@@ -56,4 +61,8 @@ def make_scheduler(name: str, interval: float = 30.0, directory: str = "") -> Sc
         from .gridengine import GridEngineScheduler
 
         return GridEngineScheduler(interval)
-    raise ConfigError(f"scheduler is {name!r}; it must be 'local' or 'gridengine'")
+    if name == "slurm":
+        from .slurm import SlurmScheduler
+
+        return SlurmScheduler(interval)
+    raise ConfigError(f"scheduler is {name!r}; it must be 'local', 'gridengine' or 'slurm'")

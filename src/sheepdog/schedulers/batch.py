@@ -6,6 +6,7 @@ A batch system is a class with these answers:
     busy         its words when it is down, or has no room now
     prefix       what begins a line of options in the job file, and element: the variable that names an array element
     directives   the options of a job
+    site         what the site calls things, where that differs
     commands     the shell commands that submit a job, and that find it by its name
     job_id       the parser of what submitting prints
     refused      what else a refusal may mean
@@ -29,6 +30,7 @@ from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError
 from ..job_file import Job, job_file, submit_script
 from ..model import JobStatus
 from ..upload import marks, upload_and_run
+from .site import USUAL, Site
 
 NOT_FOUND = 127
 WORKER_MEMORY = 128 << 20  # bytes that a job needs beside its task: batch systems count the sum
@@ -53,7 +55,7 @@ class BatchSystem(ABC):
     # --- what a batch system answers
 
     @abstractmethod
-    def directives(self, job: Job, config: Config) -> Iterator[str]:
+    def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:
         """Yield the options of a job file: the user's first, then ours."""
 
     @abstractmethod
@@ -84,15 +86,19 @@ class BatchSystem(ABC):
     def delete(self, jobs: Sequence[str]) -> list[str]:
         """Return the command that takes jobs away."""
 
+    def site(self, host: Host, config: Config) -> Site:  # noqa: ARG002
+        """Return what the site calls what the options ask for; the host is asked only if they do not say it."""
+        return USUAL
+
     def directory(self, config: Config) -> str:  # noqa: ARG002
         """Return the directory to which the job file changes, quoted for the shell; empty: the batch system does it."""
         return ""
 
     # --- the verbs
 
-    def files(self, job: Job, config: Config) -> dict[str, bytes]:
+    def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:
         """Return the job file and the script that submits it."""
-        options = self.directives(job, config)
+        options = self.directives(job, config, site)
         script = job_file(job, options, self.prefix, self.element, self.directory(config))
         return {job.file: script.encode(), "submit.sh": submit_script(*self.commands(job))}
 

@@ -15,6 +15,7 @@ from ..errors import CommandFailed, SchedulerBusy, SchedulerError, TooManyWorker
 from ..job_file import Job
 from ..model import JobStatus
 from .batch import WORKER_MEMORY, BatchSystem, expand
+from .site import LOOK, Site, is_known, named, parse_site
 
 BUSY = 25  # qsub: too many jobs of this user, try again later
 NOTHING_SAID = "There are no messages available"  # qstat -j: the scheduler has not said why a job waits
@@ -36,9 +37,21 @@ class GridEngineScheduler(BatchSystem):
         super().__init__(interval)
         self._broken: dict[str, str] = {}  # jobs in error -> why
 
-    def directives(self, job: Job, config: Config) -> Iterator[str]:
+    def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:
         """Yield the options of a job file: the user's first, then ours."""
-        return directives(job, config)
+        return directives(job, config, site)
+
+    def site(self, host: Host, config: Config) -> Site:
+        """Ask qconf, if the options do not say all."""
+        if is_known(config):
+            return named(config)
+        try:
+            return parse_site(host.run(["sh", "-c", LOOK]), config)
+        except CommandFailed as error:
+            words = (error.output + error.errors).decode(errors="replace").strip()
+            if self.is_busy(words):
+                raise SchedulerBusy(f"qconf on {host.name} does not say what resources there are: {words}") from error
+            return named(config)
 
     def commands(self, job: Job) -> tuple[str, str]:
         """Return the shell commands that submit and find the job."""
@@ -103,8 +116,9 @@ class GridEngineScheduler(BatchSystem):
         return self._broken
 
 
-def directives(job: Job, config: Config) -> Iterator[str]:
+def directives(job: Job, config: Config, site: Site | None = None) -> Iterator[str]:
     """Yield the options of a job file: the user's first, then ours."""
+    site = site or named(config)
     yield from config.ge_opts
     home = "" if config.ssh_dir.startswith("/") else "$HOME/"
     if not config.gives("-wd", "-cwd"):
@@ -113,8 +127,15 @@ def directives(job: Job, config: Config) -> Iterator[str]:
         yield f"-o {home}{job.directory}/"
     if not config.gives("-e", "-j"):
         yield f"-e {home}{job.directory}/"
+    slots = config.cpus or 1
+    if config.queue is not None:
+        yield f"-q {config.queue}"
+    if config.cpus is not None:
+        yield f"-pe {site.environment} {slots}"
     if config.memory_bytes is not None:
-        yield f"-l {config.memory_resource}={config.memory_bytes + WORKER_MEMORY}"
+        yield f"-l {site.memory}={site.share(site.memory, config.memory_bytes + WORKER_MEMORY, slots)}"
+    if config.gpus is not None:
+        yield f"-l {site.gpu}={site.share(site.gpu, config.gpus, slots)}"
     if config.time_seconds is not None:
         yield f"-l h_rt={config.time_seconds}"
     if not config.gives("-notify"):

@@ -11,6 +11,7 @@ from ..errors import CommandFailed, SchedulerError
 from ..job_file import Job
 from ..model import JobStatus
 from ..upload import marks, upload_and_run
+from .site import USUAL, Site
 
 # Prints what runs under these process ids. A process that has ended but is not waited for has no command line in /proc.
 LOOK = """if [ -r /proc/self/cmdline ] && command -v tr >/dev/null; then
@@ -36,7 +37,11 @@ class LocalScheduler:
     def __init__(self, directory: str = "") -> None:
         self.directory = directory
 
-    def files(self, job: Job, config: Config) -> dict[str, bytes]:  # noqa: ARG002
+    def site(self, host: Host, config: Config) -> Site:  # noqa: ARG002
+        """Return nothing of use: processes ask for nothing."""
+        return USUAL
+
+    def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:  # noqa: ARG002
         """Return the script that starts the workers."""
         return {"submit.sh": local_script(job, self.directory)}
 

@@ -1,0 +1,239 @@
+"""Slurm: sbatch, squeue, scancel, sacct or scontrol, run on the head node; and the parsers of what they print."""
+
+from __future__ import annotations
+
+import collections
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from ..config import Config
+from ..deployment import Host
+from ..errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
+from ..job_file import Job
+from ..model import JobStatus
+from .batch import WORKER_MEMORY, BatchSystem, expand
+from .site import Site
+
+PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED"}
+BROKEN = {"REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+# Slurm also accepts what can never start, and lets it wait. Reasons without spaces and underscores, in small letters.
+HELD = {"jobhelduser", "jobheldadmin"}
+FAILED_STARTS = {"launchfailedrequeuedheld", "jobholdmaxrequeue"}
+NEVER = {
+    "accountnotallowed": "the account may not use the partition",
+    "badconstraints": "no node can be what was asked for",
+    "invalidaccount": "the account is not valid",
+    "invalidqos": "the QOS is not valid",
+    "partitionconfig": "it asks for more than a node of the partition has, or for more than the partition allows",
+    "partitiondown": "the partition is down",
+    "partitioninactive": "the partition is inactive",
+    "partitionnodelimit": "it asks for more nodes than the partition allows",
+    "partitiontimelimit": "it asks for more time than the partition allows",
+    "qosnotallowed": "the QOS may not use the partition",
+    "reqnodenotavail": "a node that it needs is not available",
+}
+WAITS = {
+    "assocmaxjobslimit": "you have as many running jobs as your account may have",
+    "begintime": "its time to begin has not come, or it was requeued just now",
+    "jobarraytasklimit": "as many of its elements run as may run at once",
+    "none": "Slurm has not looked at it yet",
+    "priority": "other jobs come first",
+    "qosmaxjobsperuserlimit": "you have as many running jobs as the QOS allows",
+    "resources": "no node is free",
+}
+HOW_ENDED = 'sacct -X -n -P -j "$1" -o State,ExitCode 2>/dev/null | grep . || scontrol -o show job "$1"'
+# The most jobs that a user may have submitted by each limit that there is, and how many there are.
+ROOM = """user=$(id -un)
+sacctmgr -n -P show assoc where user="$user" format=maxsubmitjobs
+sacctmgr -n -P show qos format=maxsubmitjobsperuser
+echo "submitted $(squeue -h -r -a -u "$user" -o %i | wc -l)" """
+
+
+class SlurmScheduler(BatchSystem):
+    """A job's elements are those of the array, 1 to the number of workers."""
+
+    name = "slurm"
+    title = "Slurm"
+    program = "sbatch"
+    lister = "squeue"
+    busy = (
+        "Unable to contact slurm controller",
+        "Socket timed out",
+        "Zero Bytes were transmitted",
+        "Resource temporarily unavailable",
+        "temporarily unable to accept job",
+        "controller in standby mode",
+    )
+    prefix = "#SBATCH"
+    element = "SLURM_ARRAY_TASK_ID"
+    notice = 25.0  # SIGTERM comes KillWait before the end, which is 30 s unless its administrators say otherwise
+
+    def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:  # noqa: ARG002
+        """Yield the options of a job file: the user's first, then ours."""
+        return directives(job, config)
+
+    def directory(self, config: Config) -> str:
+        """Return the directory to which the job file changes: Slurm runs a job in /tmp if its directory is missing."""
+        given = config.slurm_opt("-D", "--chdir")
+        if given is not None:
+            return shlex.quote(given)
+        return f'"{"" if config.ssh_dir.startswith("/") else "$HOME/"}{config.ssh_dir}"'
+
+    def commands(self, job: Job) -> tuple[str, str]:
+        """Return the shell commands that submit and find the job."""
+        named = f'-u "$(id -un)" -n {shlex.quote(job.name)}'
+        find = f"squeue -h -a -t all {named} -o %F 2>/dev/null | head -n 1"
+        return f"sbatch --parsable {job.file}", find
+
+    def job_id(self, text: str) -> str:
+        """Return the job's number."""
+        return parse_sbatch(text)
+
+    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:  # noqa: ARG002
+        """Tell limits of the site from faults of the job: Slurm says that there is one, but not which."""
+        try:
+            if "Invalid job array specification" in words:
+                most = parse_config(host.run(["scontrol", "show", "config"])).get("MaxArraySize", "")
+                if most.isdigit() and job.workers >= int(most):
+                    return TooManyWorkers(f"{words} (MaxArraySize is {most})", int(most) - 1)
+            if re.search(r"SubmitJobs?(PerUser|PerAccount)?Limit", words):
+                room = parse_room(host.run(["sh", "-c", ROOM]))
+                room = job.workers // 2 if room is None or room >= job.workers else room
+                return TooManyWorkers(words, room) if room > 0 else SchedulerBusy(f"{words} (it may be taken later)")
+        except HostError:
+            return None
+        return None
+
+    def jobs(self, host: Host) -> dict[str, JobStatus]:
+        """Return the user's jobs."""
+        # Without the variable, squeue shortens long lists of elements.
+        command = 'SLURM_BITSTR_LEN=0 squeue -h -a -u "$(id -un)" -o "%F|%K|%T|%r"'
+        return parse_squeue(host.run(["sh", "-c", command]))
+
+    def waits(self, host: Host, job: str) -> str:
+        """Return the reason that squeue says, and what it means."""
+        return parse_reason(host.run(["squeue", "-h", "-a", "-t", "PD", "-j", job, "-o", "%r"]))
+
+    def ends(self, host: Host, job: str) -> list[str]:
+        """Ask the accounting; where there is none, the controller, which remembers jobs for some minutes."""
+        return parse_ends(host.run(["sh", "-c", HOW_ENDED, "sh", job], timeout=20.0))
+
+    def delete(self, jobs: Sequence[str]) -> list[str]:
+        """Return scancel. Without -Q it says of each job that it has ended already."""
+        return ["scancel", "-Q", *jobs]
+
+
+def directives(job: Job, config: Config) -> Iterator[str]:
+    """Yield the options of a job file: the user's first, then ours."""
+    yield from (option for option in config.slurm_opts if not re.match("-D|--chdir[= ]", option))
+    if config.slurm_opt("-o", "--output") is None:
+        yield "--output=%x.o%A.%a"  # in the directory where it is submitted: the job's own
+    if config.slurm_opt("--open-mode") is None:
+        yield "--open-mode=append"  # a worker that is started again adds to what it said
+    if config.queue is not None:
+        yield f"--partition={config.queue}"
+    if config.cpus is not None:
+        yield f"--cpus-per-task={config.cpus}"
+    if config.gpus is not None:
+        yield f"--gres=gpu:{config.gpus}"  # --gpus is younger, and not there with every SelectType
+    if config.memory_bytes is not None:
+        yield f"--mem={-(-(config.memory_bytes + WORKER_MEMORY) // 2**20)}M"
+    if config.time_seconds is not None:
+        yield f"--time={-(-config.time_seconds // 60)}"  # minutes: Slurm knows nothing shorter
+    if config.slurm_opt("--requeue", "--no-requeue") is None:
+        yield "--requeue"  # a node that is given up gives its workers up, too
+    yield f"--job-name={job.name}"
+    yield f"--array=1-{job.workers}"
+
+
+def parse_sbatch(text: str) -> str:
+    """Return the job's number from what sbatch --parsable printed: 12, or 12;CLUSTER."""
+    match = re.search(r"(?:^|\s)(\d+)(?:;\S+)?\s*$", text)
+    if match is None:
+        raise SchedulerError(f"sbatch printed {text!r}, not the number of a job")
+    return match[1]
+
+
+def parse_squeue(output: bytes) -> dict[str, JobStatus]:
+    """Return the jobs that `squeue -o %F|%K|%T|%r` lists: a line a running element, one for many that wait."""
+    pending: collections.Counter[str] = collections.Counter()
+    held: set[str] = set()
+    broken: set[str] = set()
+    reasons: dict[str, str] = {}
+    running: dict[str, set[str]] = collections.defaultdict(set)
+    for line in output.decode(errors="replace").splitlines():
+        job, elements, state, reason = (line.strip().split("|", 3) + [""] * 4)[:4]
+        if not job.isdigit() or state in ENDED:
+            continue
+        found = list(expand(elements.partition("%")[0])) or ["1"]
+        plain = {_plain(one) for one in _several(reason)}
+        if state in BROKEN or plain <= FAILED_STARTS:
+            broken.add(job)
+            reasons[job] = f"Slurm has given up starting the array job {job} ({reason or state})"
+        elif state in PENDING:
+            pending[job] += len(found)
+            if plain <= HELD:
+                held.add(job)
+            elif plain <= HELD | NEVER.keys():
+                reasons.setdefault(job, f"Slurm cannot start the array job {job} as things are: {_said(reason)}")
+        else:
+            running[job].update(found)
+    return {
+        job: JobStatus(pending[job], frozenset(running.get(job, ())), job in broken, job in held, reasons.get(job, ""))
+        for job in pending.keys() | broken | running.keys()
+    }
+
+
+def parse_reason(output: bytes) -> str:
+    """Return why a job waits, from `squeue -o %r`: the first reason that says anything."""
+    said = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    said.sort(key=lambda reason: reason == "None")
+    return _said(said[0]) if said else ""
+
+
+def parse_ends(output: bytes) -> list[str]:
+    """Return how each element of a job ended, from `sacct -o State,ExitCode`, or from `scontrol -o show job`."""
+    text = output.decode(errors="replace")
+    found = re.findall(r"JobState=(\S+) .*?\bExitCode=(\d+:\d+)", text)
+    found = found or re.findall(r"^([A-Z_]+[^|\n]*)\|(\d+:\d+)\|?$", text, re.MULTILINE)
+    ends = []
+    for state, code in found:
+        status, _, signal = code.partition(":")
+        how = f", signal {signal}" if signal != "0" else f", exit status {status}"
+        if state.split()[0] in ENDED:
+            ends.append(state + how if state == "FAILED" else state)
+    return ends
+
+
+def parse_config(output: bytes) -> dict[str, str]:
+    """Return what `scontrol show config` says."""
+    return dict(re.findall(r"^(\w+)\s*= *(.*?)\s*$", output.decode(errors="replace"), re.MULTILINE))
+
+
+def parse_room(output: bytes) -> int | None:
+    """Return how many more jobs a user may submit; None if no limit is known."""
+    lines = output.decode(errors="replace").split("\n")
+    limits = [int(line) for line in lines if line.strip().isdigit()]
+    submitted = [int(line.split()[1]) for line in lines if re.fullmatch(r"submitted +\d+ *", line)]
+    return max(0, min(limits) - (submitted or [0])[-1]) if limits else None
+
+
+def _several(reason: str) -> list[str]:
+    """Return the reasons of elements that share a line; a comma within one has a space behind it."""
+    return re.split(r",(?! )", reason)
+
+
+def _plain(reason: str) -> str:
+    return re.sub("[ _]|,.*", "", reason).lower()
+
+
+def _said(reason: str) -> str:
+    """Return reasons with what they mean."""
+    meanings = {**NEVER, **WAITS}
+    said = ((one, meanings.get(_plain(one))) for one in _several(reason))
+    return ", ".join(f"{one} ({meaning})" if meaning else one for one, meaning in said)
