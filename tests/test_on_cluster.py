@@ -97,14 +97,15 @@ def test_resources(user: User) -> None:
         def look():
             job = subprocess.run(["qstat", "-j", os.environ["JOB_ID"]], capture_output=True, text=True).stdout
             return [os.environ["NSLOTS"], os.environ["PE"], os.environ["QUEUE"], job]
-        show(sheepdog.map(look, [()], C))
+        show([*sheepdog.map(look, [()], C), sheepdog.job_script(C, 1)])
     """
-    [[slots, environment, queue, job]] = user.run(code)
-    script = next(user.cluster.home_of("sheep").glob(".sheepdog/*/sheepdog_001.sh")).read_text()
+    [slots, environment, queue, job], script = user.run(code)
     assert (slots, environment, queue) == ("2", "smp", "all.q")
     assert "h_rt=3600" in job
     for line in ("-q all.q", "-pe smp 2", f"-l h_vmem={(2**30 + WORKER_MEMORY) // 2}", "-l gpu=1", "-l h_rt=3600"):
         assert f"#$ {line}\n" in script
+    submitted = next(user.cluster.home_of("sheep").glob(".sheepdog/*/sheepdog_001.sh"))
+    assert submitted.read_text() == script.replace("sheepdog_001_00000000", submitted.parent.name)
 
 
 def test_memory_by_the_name_of_the_site(user: User) -> None:

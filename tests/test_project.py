@@ -197,7 +197,7 @@ def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run([*build, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "reference.html").read_text()
-    for name in ("map", "map_async", "get_results", "get_errors", "Config", "Server", "Storage"):
+    for name in ("map", "map_async", "get_results", "get_errors", "job_script", "Config", "Server", "Storage"):
         assert f'id="sheepdog.{name}"' in page
 
 

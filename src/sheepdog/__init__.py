@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from . import client, config, deployment, errors, job_file, serialisation, server, storage
     from .config import Config
     from .errors import SheepdogError
-    from .functional import cancel, get_errors, get_results, map, map_async, retry
+    from .functional import cancel, get_errors, get_results, job_script, map, map_async, retry
     from .server import Server
     from .storage import Storage
 
@@ -25,6 +25,7 @@ _HOMES = {
     "cancel": "functional",
     "get_errors": "functional",
     "get_results": "functional",
+    "job_script": "functional",
     "map": "functional",
     "map_async": "functional",
     "retry": "functional",
@@ -44,6 +45,7 @@ __all__ = [
     "get_errors",
     "get_results",
     "job_file",
+    "job_script",
     "map",
     "map_async",
     "retry",

@@ -20,6 +20,7 @@ from .certificate import ensure_certificate
 from .config import PROGRAMS, Config, choose_scheduler, make_config
 from .deployment import Host, make_host
 from .errors import ConfigError, ServerError, SheepdogError
+from .job_file import Job
 from .model import Kind, Progress, Request, RequestState, Wave
 from .serialisation import form, name_of, serialise_arguments, serialise_function
 from .server import Server, log_file
@@ -76,6 +77,18 @@ def programs_on(host: Host) -> set[str]:
     """Return which of a scheduler's programs a host has."""
     script = 'for program; do command -v "$program" >/dev/null && echo "$program"; done; true'
     return {*host.run(["sh", "-c", script, "sh", *PROGRAMS]).decode(errors="replace").split()}
+
+
+def job_script(config: Any, tasks: int) -> str:
+    """Return the job file that a request of so many tasks would have; of local processes, the script of their start."""
+    settings = make_config(config)
+    terms = Terms.of(options_of(settings))
+    name = f"{settings.name or 'sheepdog'}_001_00000000"
+    python = settings.python(terms.scheduler)
+    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, terms.workers(tasks))
+    scheduler = terms.make_scheduler()
+    files = scheduler.files(job, settings, scheduler.site(terms.make_host(interactive=True), settings))
+    return files.get(job.file, files["submit.sh"]).decode()
 
 
 def launch(storage: Storage, request_id: int) -> None:

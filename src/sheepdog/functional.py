@@ -11,7 +11,7 @@ from typing import Any
 from . import dispatch as road
 from .config import Config, make_config
 from .dispatch import dispatch, wait
-from .errors import SheepdogError, StorageError, UntrustedResult
+from .errors import ConfigError, SheepdogError, StorageError, UntrustedResult
 from .model import Kind, Outcome, Progress
 from .serialisation import deserialise, deserialise_arguments
 from .storage import Storage
@@ -77,6 +77,18 @@ def map_async(
 ) -> int:
     """Submit f with each of args, as map does, and return the request's id as soon as the array job is submitted."""
     return dispatch(f, args, config, ns)
+
+
+def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: int = 1000) -> str:
+    """Return the text of the job file that map would submit for so many tasks; nothing is submitted, or stored.
+
+    Only the request's number in it, and the end of its name, differ. Without a cluster it is the script that starts the
+    processes. The host is asked only for what the options do not say: which scheduler it has, if a host is given and
+    scheduler is not; and what a Grid Engine site calls memory, cpus or gpus. Raises as map does.
+    """
+    if type(tasks) is not int or tasks < 1:
+        raise ConfigError(f"tasks is {tasks!r}; it must be a whole number, at least 1")
+    return road.job_script(config, tasks)
 
 
 def get_results(
