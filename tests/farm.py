@@ -26,11 +26,13 @@ NOTHING: Mapping[int, Any] = {}
 class Farm:
     """A service with one request, and workers that call it."""
 
-    def __init__(self, storage: Storage, args: list[bytes], workers: int = 2, **options: Any) -> None:
+    def __init__(
+        self, storage: Storage, args: list[bytes], workers: int = 2, open: bool = False, **options: Any
+    ) -> None:
         self.storage = storage
         self.now = 1000.0
         options = {"lease": LEASE, **options}
-        self.request = storage.new_request(b"function", b"ns", args, form=form(), options=options)
+        self.request = storage.new_request(b"function", b"ns", args, form=form(), options=options, open=open)
         self.submit(workers)
         self.calls = 0
         self.restart()

@@ -74,6 +74,7 @@ def test_defaults(place: Place) -> None:
         "on_walltime": None,
         "resubmissions": 3,
         "fail_fast": 20,
+        "idle_time": 600.0,
         "tasks_per_child": None,
         "trusted": True,
     }

@@ -33,6 +33,8 @@ class Reply:
     blobs: list[bytes | StoredBlob] = field(default_factory=list)
     status: int = 200
     text: str = ""
+    hold: float = 0.0
+    """Seconds in which it may be worth to ask the service again, before this is sent: there is no task yet."""
 
 
 def refuse(status: int, text: str) -> Reply:

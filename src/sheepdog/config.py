@@ -66,6 +66,7 @@ class Config:
     on_walltime: str | None = None  # such as "2x": the time of the next attempt
     resubmissions: int = 3  # of workers that ended too early: in a row, each without an outcome or within ten minutes
     fail_fast: int = 20  # first tasks that fail alike and so end the request; 0: never
+    idle_time: float = 600.0  # seconds without a call after which an executor's workers end
     tasks_per_child: int | None = None  # tasks after which the worker's child is made anew
     trusted: bool = True  # may results be objects of any kind, whose loading runs code
 
@@ -284,7 +285,7 @@ WHOLE = (
     "fail_fast",
     "tasks_per_child",
 )
-NUMBERS = ("patience", "lease", "poll_interval", "timeout", "retry_delay")
+NUMBERS = ("patience", "lease", "poll_interval", "timeout", "retry_delay", "idle_time")
 
 
 def _project_path(directory: str | os.PathLike[str] | None) -> Path:
@@ -712,6 +713,7 @@ CHECKS: dict[str, Check] = {
     "on_walltime": _optional(_factor, "the same time again"),
     "resubmissions": _whole(0, 1000),
     "fail_fast": _whole(0, 1_000_000),
+    "idle_time": _seconds("more than 0", 1e-3),
     "tasks_per_child": _optional(_whole(1, 1_000_000_000), "no limit"),
     "trusted": _flag,
 }

@@ -34,8 +34,10 @@ RESTARTS = 3  # of a server that dies at once, before its user hears of it
 CLEARING = 30.0  # seconds in which what is left of a request should be cleared up
 
 
-def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mapping[str, Any] | None) -> int:
-    """Make a request of a function and its arguments, submit it, and return its id.
+def dispatch(
+    f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mapping[str, Any] | None, open: bool = False
+) -> int:
+    """Make a request of a function and its arguments, submit it, and return its id. If open, tasks may be added to it.
 
     If anything fails before the array job is submitted, nothing is left behind.
     """
@@ -50,6 +52,7 @@ def dispatch(f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mappin
             name=settings.name or name_of(f),
             form=form(),
             options=options,
+            open=open,
         )
         try:
             launch(storage, request_id)
@@ -101,7 +104,7 @@ def launch(storage: Storage, request_id: int) -> None:
     Server(terms.config.port, dbfile=storage.dbfile, public=not terms.here).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
     host = terms.make_host(interactive=True)
-    workers = terms.workers(pending.tasks - pending.ended)
+    workers = terms.workers(None if pending.open else pending.tasks - pending.ended)
     wave = storage.new_wave(request_id, terms.plan(request, workers, 0, storage.get_setting("port")))
     try:
         wave = terms.submit(host, request, wave, storage.get_setting("certificate"))
@@ -125,6 +128,7 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
     """End the tasks of a request that have not ended; return how many there were. The server ends its workers."""
     with Storage(dbfile) as storage:
         storage.get_request(request_id)
+        storage.close_request(request_id)
         count = storage.end_pending(request_id, Kind.CANCELLED, "cancelled by its user")
         if storage.get_request(request_id).state == RequestState.ENDED:
             Server(dbfile=storage.dbfile).start()
@@ -178,28 +182,43 @@ def wait_for_clearing(storage: Storage, request_id: int) -> None:
         time.sleep(0.05)
 
 
+class Keeper:
+    """Keeps the server of a database alive for whoever waits."""
+
+    def __init__(self, dbfile: str) -> None:
+        self.server = Server(dbfile=dbfile)
+        self.looked = time.monotonic()
+        self.started: list[float] = []
+
+    def look(self) -> str:
+        """Once a second, start a server that has died. Return what keeps a living one from its work, or nothing."""
+        now = time.monotonic()
+        if now - self.looked <= 1.0:
+            return ""
+        self.looked = now
+        if self.server.running:
+            return self.server.trouble
+        self.started = [moment for moment in self.started if now - moment < 60] + [now]
+        if len(self.started) > RESTARTS:
+            raise ServerError(f"the server of {self.server.dbfile} dies: see {log_file(self.server.dbfile)}")
+        log.warning("the server of %s has died; starting it again", self.server.dbfile)
+        self.server.start()
+        return ""
+
+
 def wait(request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None]) -> Progress:
     """Wait until every task of a request has ended; show how far it is, whenever that has changed.
 
     A server that has died is started again.
     """
     with Storage(dbfile) as storage:
-        server = Server(dbfile=storage.dbfile)
+        keeper = Keeper(storage.dbfile)
         progress = storage.progress(request_id)
-        version, delay, checked, started = None, 0.001, time.monotonic(), []
+        version, delay = None, 0.001
         while not progress.finished:
             show(progress)
-            now = time.monotonic()
-            if now - checked > 1.0:
-                checked = now
-                if not server.running:
-                    started.append(now)
-                    if len([moment for moment in started if now - moment < 60]) > RESTARTS:
-                        raise ServerError(f"the server of {storage.dbfile} dies: see {log_file(storage.dbfile)}")
-                    log.warning("the server of %s has died; starting it again", storage.dbfile)
-                    server.start()
-                elif trouble := server.trouble:
-                    show(replace(progress, note=trouble))
+            if trouble := keeper.look():
+                show(replace(progress, note=trouble))
             time.sleep(delay)
             latest = storage.version()
             if latest == version:

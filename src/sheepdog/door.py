@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -27,7 +28,9 @@ from .client import MAX_HEADER, pack
 from .connections import MAX_HEAD, Connection, Stage
 from .errors import StorageError
 from .model import StoredBlob
+from .service import Service
 from .storage import MAX_VALUE, Storage
+from .waiting import Place, Waiting
 from .writer import Writer
 
 log = logging.getLogger(__name__)
@@ -95,6 +98,7 @@ class Door:
         self.dbfile = dbfile
         self.directory = os.path.dirname(dbfile)
         self.tokens = Tokens(lambda request_id: self._decide(lambda service: service.token(request_id)))
+        self.waiting = Waiting()
         self.refused = 0  # answers that wait
         self.headers = Budget(HEADER_MEMORY)
         self.blobs = Budget(BLOB_MEMORY)
@@ -180,8 +184,9 @@ class Door:
 
     async def _carry(self, request: Request, connection: Connection, request_id: int, verb: str, shown: str) -> Reply:
         """Read the body, and let the service decide."""
-        body = Body(request, int(request.headers["content-length"]), self.directory)
-        try:
+        with ExitStack() as stack:
+            body = Body(request, int(request.headers["content-length"]), self.directory)
+            stack.callback(body.close)
             connection.enter(Stage.BODY)
             size = await body.read_start()
             connection.enter(Stage.WORK)
@@ -199,16 +204,45 @@ class Door:
                     )
                     connection.enter(Stage.WORK)
                     call = Call(request_id, verb, header, body.blobs)
-                    reply: Reply | None = await self._decide(
-                        lambda service: service.handle(call) if same(service.token(request_id), shown) else None
-                    )
-            if reply is None:  # it has another one since
-                self.tokens.known.pop(request_id, None)
-                return refuse(401, WRONG)
-            self.replies[request_id] = 2 * in_memory(reply)
+                    place = stack.enter_context(self.waiting.place(request_id))
+                    reply = await self._authorised(request_id, shown, lambda service: service.handle(call))
+            if reply.hold:
+                reply = await self._wait_for_tasks(request, call, shown, place, reply)
+            if reply.status == 200:
+                self.replies[request_id] = 2 * in_memory(reply)
+            return reply
+
+    async def _wait_for_tasks(self, request: Request, call: Call, shown: str, place: Place, reply: Reply) -> Reply:
+        """Ask the service again whenever there may be a task, as long as the reply may be held back."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + reply.hold
+        worker, want = call.header["worker"], call.header["want"]
+        gone = asyncio.ensure_future(request.receive())
+        try:
+            while not self.waiting.over and await place.wait(end - clock(), gone):
+                place.line_up()
+                later = await self._authorised(
+                    call.request, shown, lambda service: service.ask_again(call.request, worker, want)
+                )
+                if later.status != 200:
+                    return later
+                if later.blobs:
+                    return replace(later, header={**reply.header, **later.header})
+            if gone.done():
+                raise ClientDisconnect
             return reply
         finally:
-            body.close()
+            gone.cancel()
+
+    async def _authorised(self, request_id: int, shown: str, decide: Callable[[Service], Reply]) -> Reply:
+        """Let the service decide, unless the request has another token by now."""
+        reply: Reply | None = await self._decide(
+            lambda service: decide(service) if same(service.token(request_id), shown) else None
+        )
+        if reply is None:
+            self.tokens.known.pop(request_id, None)
+            return refuse(401, WRONG)
+        return reply
 
     def _decide(self, decide: Callable[[Any], Any]) -> asyncio.Future[Any]:
         return asyncio.wrap_future(self.writer.submit(decide))

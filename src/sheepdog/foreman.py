@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import RequestNotFound, StorageError
 from .herd import Herd
@@ -61,7 +61,7 @@ def look_after(service: Service, herd: Herd) -> None:
     """Do what time demands for a request."""
     now = service.clock()
     if herd.request.state == RequestState.NEW:
-        herd.request = service.storage.get_request(herd.request.id)
+        service.grow(herd, service.storage.get_request(herd.request.id))
         for wave in service.storage.waves(herd.request.id):
             herd.add_wave(wave)
         return
@@ -75,6 +75,21 @@ def look_after(service: Service, herd: Herd) -> None:
         service.storage.set_note(herd.request.id, situation)
     if herd.request.id in service.herds:
         conclude(service, herd)
+
+
+def unattended(service: Service) -> list[Request]:
+    """Return the requests that are open: more tasks may come as long as their makers live."""
+    return [herd.request for herd in service.herds.values() if herd.request.open]
+
+
+def close(service: Service, request_id: int) -> None:
+    """Let an open request end with the tasks that it has."""
+    service.storage.close_request(request_id)
+    herd = service.herds.get(request_id)
+    if herd is not None:
+        herd.request = replace(herd.request, open=False)
+        if herd.queue.empty:
+            service.retire(herd)
 
 
 # --- what the scheduler says

@@ -55,8 +55,10 @@ class Herd:
         self.request = request
         self.queue = queue
         self.policy = policy
-        self.breaker = Breaker(policy.fail_fast, request.tasks)
+        self.breaker = Breaker(0 if request.open else policy.fail_fast, request.tasks)
         self.since = self.alone_since = now
+        self.busy = now  # when a task was last leased or added
+        self.cancelled = 0  # tasks that had been taken back at the last look
         self.leased = request.leased  # the highest index that was ever leased
         self.workers: dict[str, WorkerSeen] = {}
         self.elements: set[tuple[int, str]] = set()  # places from which a worker has called
@@ -171,7 +173,8 @@ class Herd:
         there = self._coming(0)
         leaving = [name for name, seen in self.workers.items() if seen.leaving is not None]
         free = self.queue.size - self.queue.held_by(leaving)  # what they hold may still end well
-        lacking = min(self.size, free) - there
+        needed = self.size if self.request.open and free else min(self.size, free)
+        lacking = needed - there
         if lacking < (max(1, self.size // 2) if there else 1):
             return None
         return Shortage(lacking, level, not there, self.gone or f"{lacking} workers have ended before the tasks")

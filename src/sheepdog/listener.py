@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.sslproto
+import contextlib
 import functools
 import logging
 import os
@@ -24,12 +25,14 @@ import time
 
 import uvicorn
 
+from .bell import Doorbell
 from .certificate import ensure_certificate
 from .connections import END_SECONDS, IDLE_SECONDS, MAX_HEAD, Gate
 from .door import Door
 from .errors import ServerError
 from .model import RequestState
 from .server import Server, sign, take_lock
+from .service import Service
 from .storage import Storage
 from .watcher import Watcher
 from .writer import Writer
@@ -99,8 +102,9 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
 async def _run(writer: Writer, listener: socket.socket) -> bool:
     """Serve; return whether a signal ended it."""
     dbfile = writer.dbfile
+    door = Door(writer, dbfile)
     config = uvicorn.Config(
-        Door(writer, dbfile),
+        door,
         interface="asgi3",
         log_config=None,
         access_log=False,
@@ -116,6 +120,19 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     watcher = Watcher(writer)
+    loop = asyncio.get_running_loop()
+    bell = await Doorbell.open(lambda: writer.submit(Service.look_again))
+    with Storage(dbfile) as storage:
+        storage.set_settings(bell=bell.port)
+
+    def done(changed: bool, ready: dict[int, int]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            if changed or door.waiting.lines:
+                loop.call_soon_threadsafe(door.waiting.ring, ready)
+            if changed and bell.listeners:
+                loop.call_soon_threadsafe(bell.tell)
+
+    writer.done = done
     writer.start()
     watcher.start()
     gate = Gate(config, listener, tls(dbfile))
@@ -124,9 +141,11 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     while not serving.done():
         await asyncio.wait([serving, telling], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
         if told.is_set() or writer.idle > LINGER or not writer.is_alive():
+            door.waiting.release()
             gate.should_exit = True
             await serving
     telling.cancel()
+    bell.close()
     watcher.stop()
     writer.stop()
     watcher.disband(writer.removed)

@@ -121,8 +121,8 @@ class StoredBlob:
 class Outcome(NamedTuple):
     """How a task, or one attempt of it, ended.
 
-    task is its index; value the serialised result, or the error as text in UTF-8; seconds its run time; attempts how
-    many were begun until then, as far as is known.
+    task is its index; value the serialised result, or the error as text in UTF-8, after which may come a NUL and the
+    pickle of the exception; seconds its run time; attempts how many were begun until then, as far as is known.
     """
 
     task: int
@@ -134,6 +134,19 @@ class Outcome(NamedTuple):
     output: bytes = b""
     attempts: int = 0
 
+    @property
+    def text(self) -> str:
+        """The error as text."""
+        if isinstance(self.value, bytes):
+            return self.value.partition(b"\0")[0].decode("utf-8", "replace")
+        return self.value if isinstance(self.value, str) else ""
+
+    @property
+    def exception(self) -> bytes:
+        """The pickle of what the function raised; empty if there is none."""
+        raised = self.kind in (Kind.RAISED, Kind.MEMORY) and isinstance(self.value, bytes)
+        return self.value.partition(b"\0")[2] if raised else b""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -144,6 +157,8 @@ class Progress:
     failed: int
     cancelled: int = 0
     note: str = ""
+    open: bool = False
+    """Whether there may be more tasks."""
 
     @property
     def ended(self) -> int:
@@ -152,8 +167,8 @@ class Progress:
 
     @property
     def finished(self) -> bool:
-        """Whether every task has ended."""
-        return self.ended >= self.tasks
+        """Whether every task has ended, and no other will come."""
+        return self.ended >= self.tasks and not self.open
 
     def __str__(self) -> str:
         cancelled = f", {self.cancelled} cancelled" if self.cancelled else ""
@@ -179,6 +194,8 @@ class Request:
     """Its workers ended before its tasks: what they said is of interest."""
     fruitless: int = 0
     """Submissions of workers in a row that were of no use, or not for long."""
+    open: bool = False
+    """Whether there may be more tasks: its maker adds them as they come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import heapq
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from .policy import FRESH, Past
 
@@ -133,6 +134,19 @@ class Queue:
         if holder is not None:
             return holder != worker or attempt < self.holders[worker].held[index]
         return attempt <= self.attempts(index) or not self.has(index)
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The tasks that have not ended, as ranges (first, last) in no order."""
+        singles = [*self._holder_of, *(index for _, index in self._waiting), *chain(*self._raised.values())]
+        return [*self._ready, *self._doubtful, *((index, index) for index in singles)]
+
+    def extend(self, first: int, last: int) -> None:
+        """Add tasks behind all others."""
+        self._count += last - first + 1
+        if self._ready and self._ready[-1][1] == first - 1:
+            first, _ = self._ready.pop()
+        self._ready.append((first, last))
 
     # --- leases
 

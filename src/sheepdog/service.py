@@ -27,11 +27,19 @@ LASTING = 600.0  # seconds after which an outcome shows that submitting workers 
 SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
 SHORT_LEASE = 10.0  # seconds, beyond those that a worker says it has left
+OPEN_BEAT = 5.0  # seconds between two signs of life, at most, of a worker whose tasks may be taken back
+IDLE = 600.0  # seconds without a task after which the workers of an open request end, unless its options say so
 
 
 def heartbeat(lease: float) -> float:
     """Return the seconds between two signs of life: several may be lost before a lease ends."""
     return max(0.2, lease / 7.5)
+
+
+def beat(herd: Herd) -> float:
+    """Return the seconds between two signs of life of a request's workers."""
+    usual = heartbeat(herd.queue.lease)
+    return min(usual, OPEN_BEAT) if herd.request.open else usual
 
 
 def lasting(options: Mapping[str, Any]) -> float:
@@ -91,7 +99,7 @@ class Service:
             return refuse(409, problem)
         herd.joined = True
         options = herd.request.options
-        settings: dict[str, Any] = {"heartbeat": heartbeat(herd.queue.lease), "max_value": MAX_VALUE}
+        settings: dict[str, Any] = {"heartbeat": beat(herd), "max_value": MAX_VALUE}
         settings.update({key: options.get(key) for key in ("timeout", "tasks_per_child")})
         return Reply(settings, self.storage.function_blobs(call.request))
 
@@ -145,9 +153,27 @@ class Service:
             queue.drop(worker)
             herd.workers.pop(worker, None)
             return Reply(dict(header, stop=True))
-        if not blobs:
-            header["wait"] = 1.0
-        return Reply(header, blobs)
+        if blobs:
+            return Reply(header, blobs)
+        if herd.request.open and not said.held:
+            return Reply(dict(header, wait=0.0), hold=beat(herd))
+        return Reply(dict(header, wait=1.0))
+
+    def ask_again(self, request_id: int, worker: str, want: int) -> Reply:
+        """Answer a call that has waited for tasks, and whose outcomes have been stored."""
+        self.look_again()
+        herd = self.herd(request_id)
+        if herd is None:
+            return refuse(410, "the request has ended")
+        header: dict[str, Any] = {"tasks": [], "wait": 0.0}
+        seen = herd.workers.get(worker)
+        if seen is None or seen.leaving is not None:
+            return Reply(header)
+        return Reply(header, self.lease(herd, worker, seen.level, want, self.clock(), header))
+
+    def ready(self) -> dict[int, int]:
+        """Return how many tasks of each open request are ready for any worker."""
+        return {number: herd.queue.ready_for(0) for number, herd in self.herds.items() if herd.request.open}
 
     def accept(self, herd: Herd, worker: str, outcomes: list[Outcome], now: float) -> list[int]:
         """Take note of outcomes: as ends of their tasks, or as attempts that others follow.
@@ -202,7 +228,7 @@ class Service:
                 herd.breaker.limit = 0
                 self.give_up(herd, f"not run: {reason}", kept=False)
                 return late
-        if herd.queue.empty:
+        if herd.queue.empty and not herd.request.open:
             self.retire(herd)
         return late
 
@@ -219,6 +245,8 @@ class Service:
         if ready > MAX_BATCH:
             share = max(share, want // 50)  # a hundredth of a second's work is not worth a call of its own
         taken = dict(queue.take(worker, max(1, min(want, share, MAX_BATCH)), now, level))
+        if taken:
+            herd.busy = now
         read = self.storage.read_tasks(herd.request.id, list(taken), IN_MEMORY)
         header["tasks"] = [[index, taken[index]] for index, _ in read]
         if read and read[-1][0] > herd.leased:
@@ -229,10 +257,14 @@ class Service:
             queue.put_back(worker, [index for index in taken if index not in sent])
         return [blob for _, blob in read]
 
-    @staticmethod
-    def is_surplus(herd: Herd, worker: str, level: int) -> bool:
-        """Tell whether a worker without work may go: each task that is left has a worker, and there are spares."""
+    def is_surplus(self, herd: Herd, worker: str, level: int) -> bool:
+        """Tell whether a worker without work may go: each task that is left has a worker, and there are spares.
+
+        If there may be more tasks, it may go when there have been none for long.
+        """
         queue = herd.queue
+        if herd.request.open:
+            return queue.empty and self.clock() - herd.busy > float(herd.request.options.get("idle_time", IDLE))
         busy = sum(1 for holder in queue.holders.values() if holder.held)
         if queue.ready_for(level) or queue.doubtful or queue.waiting or queue.leased > busy:
             return False
@@ -271,6 +303,7 @@ class Service:
         for wave in self.storage.waves(request.id):
             herd.add_wave(wave)
         herd.fruitless = request.fruitless
+        herd.cancelled = self.storage.progress(request.id).cancelled
         if herd.breaker.limit:
             for outcome in self.storage.first_outcomes(request.id, herd.breaker.limit):
                 herd.breaker.feed(outcome)
@@ -356,6 +389,8 @@ class Service:
         """End all tasks of a request that have not ended, with this reason. kept: its workers' words may tell more."""
         if kept:
             self.storage.set_gave_up(herd.request.id)
+        if herd.request.open:
+            self.storage.close_request(herd.request.id)
         count = self.storage.end_pending(herd.request.id, Kind.NOT_RUN, reason)
         log.warning("request %d: %d tasks ended: %s", herd.request.id, count, reason)
         self.retire(herd)
@@ -364,9 +399,27 @@ class Service:
         """Return the requests that have not ended; forget those that others cancelled, removed or began again."""
         found = self.storage.requests(RequestState.NEW, RequestState.SUBMITTED)
         for request_id, herd in list(self.herds.items()):
-            if request_id not in found or self.storage.get_request(request_id).token != herd.request.token:
+            latest = self.storage.get_request(request_id) if request_id in found else None
+            if latest is None or latest.token != herd.request.token:
                 del self.herds[request_id]
+            elif herd.request.open:
+                self.grow(herd, latest)
         return found
+
+    def grow(self, herd: Herd, latest: Request) -> None:
+        """Take in the tasks that the maker of an open request has added, and those that it has taken back."""
+        if latest.tasks > herd.request.tasks:
+            if herd.queue.empty:
+                herd.busy = self.clock()
+            if herd.queue.empty and herd.fruitless:
+                herd.fruitless = 0
+                self.storage.set_fruitless(latest.id, 0)
+            herd.queue.extend(herd.request.tasks + 1, latest.tasks)
+        cancelled = self.storage.progress(latest.id).cancelled
+        if cancelled != herd.cancelled:
+            herd.queue.settle(self.storage.ended_among(latest.id, herd.queue.ranges))
+            herd.cancelled = cancelled
+        herd.request = latest
 
     def look_again(self) -> None:
         """See at once what another program has done to the requests."""

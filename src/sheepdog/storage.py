@@ -73,6 +73,7 @@ MIGRATIONS = (
         leased INTEGER NOT NULL DEFAULT 0,
         gave_up INTEGER NOT NULL DEFAULT 0,
         fruitless INTEGER NOT NULL DEFAULT 0,
+        open INTEGER NOT NULL DEFAULT 0,
         note TEXT NOT NULL DEFAULT '',
         created REAL NOT NULL,
         submitted REAL,
@@ -314,11 +315,12 @@ class Storage:
         name: str = "",
         form: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
+        open: bool = False,
     ) -> int:
         """Store a request with its tasks, one for each item of args_list, and return its id.
 
-        The items are drawn first, into a temporary file if they are many: however long they take, the database is not
-        locked meanwhile, and if one fails nothing has been stored.
+        If open, more may be added until close_request. The items are drawn first, into a temporary file if they are
+        many: however long they take, the database is not locked meanwhile, and if one fails nothing has been stored.
         """
         with tempfile.TemporaryFile() as spool:
             waiting: list[bytes] = []
@@ -337,8 +339,8 @@ class Storage:
             with self.transaction():
                 cursor = self.db.execute(
                     "INSERT INTO request"
-                    " (token, function, namespace, tasks, name, form, options, created, ended, state)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " (token, function, namespace, tasks, name, form, options, created, ended, state, open)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         _token(),
                         serialised_function,
@@ -348,8 +350,9 @@ class Storage:
                         json.dumps(form or {}),
                         json.dumps(options or {}),
                         time.time(),
-                        None if count else time.time(),
-                        RequestState.NEW if count else RequestState.CLOSED,
+                        None if count or open else time.time(),
+                        RequestState.NEW if count or open else RequestState.CLOSED,
+                        open,
                     ),
                 )
                 request_id = cursor.lastrowid
@@ -359,6 +362,30 @@ class Storage:
                 items = itertools.chain(from_spool, waiting)
                 self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
         return request_id
+
+    def add_tasks(self, request_id: int, args_list: Sequence[bytes]) -> int:
+        """Add tasks to an open request. Return the index of the first of them.
+
+        Raises RequestNotFound if it has been closed, or is no more.
+        """
+        with self.transaction():
+            tasks, open = self._one(request_id, "tasks, open")
+            if not open:
+                raise RequestNotFound(f"request {request_id} takes no more tasks: it has been closed")
+            first = request_id * SPAN + tasks + 1
+            self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(args_list, first))
+            self.db.execute("UPDATE request SET tasks = tasks + ? WHERE id = ?", (len(args_list), request_id))
+        return int(tasks) + 1
+
+    def close_request(self, request_id: int) -> None:
+        """Let an open request take no more tasks: it ends with the last that it has."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET open = 0 WHERE id = ?", (request_id,))
+            self._end_if_finished(request_id)
+
+    def _end_if_finished(self, request_id: int) -> None:
+        if self.progress(request_id).finished and self.step(request_id, "end"):
+            self.db.execute("UPDATE request SET ended = ? WHERE id = ?", (time.time(), request_id))
 
     def remove_request(self, request_id: int) -> None:
         """Remove a request and everything of it."""
@@ -373,7 +400,8 @@ class Storage:
         names = [field.name for field in fields(Request)]
         row = dict(zip(names, self._one(request_id, ", ".join(names)), strict=True))
         row.update({key: json.loads(row[key]) for key in ("form", "options")})
-        return Request(**{**row, "state": RequestState(row["state"]), "gave_up": bool(row["gave_up"])})
+        row.update({key: bool(row[key]) for key in ("gave_up", "open")})
+        return Request(**{**row, "state": RequestState(row["state"])})
 
     def requests(self, *states: RequestState) -> list[int]:
         """Return the ids of the requests in these states."""
@@ -448,6 +476,10 @@ class Storage:
         found = (dict(zip(names, row, strict=True)) for row in rows)
         return [Wave(**{**row, "urls": tuple(json.loads(row["urls"]))}) for row in found]
 
+    def leased(self, request_id: int) -> int:
+        """Return the highest index that was ever leased; 0 if none was."""
+        return int(self._one(request_id, "leased")[0])
+
     def set_leased(self, request_id: int, index: int) -> None:
         """Note the highest index that was ever leased: a server that takes over knows that the rest is free."""
         with self.transaction():
@@ -460,7 +492,9 @@ class Storage:
 
     def progress(self, request_id: int) -> Progress:
         """Return how far a request is."""
-        return Progress(*self._one(request_id, "tasks, done, failed, cancelled, note"))
+        columns = "tasks, done, failed, cancelled, note, open"
+        tasks, done, failed, cancelled, note, open = self._one(request_id, columns)
+        return Progress(tasks, done, failed, cancelled, note, bool(open))
 
     def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:
         """Return the serialised function and namespace."""
@@ -474,7 +508,7 @@ class Storage:
         """Return the arguments of these tasks, in ascending order, until there are more bytes than the limit."""
         found: list[tuple[int, bytes | StoredBlob]] = []
         total = 0
-        for start, stop in _runs(sorted(indexes)):
+        for start, stop in runs_of(sorted(indexes)):
             rows = self.db.execute(
                 "SELECT id, length(args), CASE WHEN length(args) <= ? THEN args END FROM task WHERE id BETWEEN ? AND ?",
                 (IN_MEMORY, request_id * SPAN + start, request_id * SPAN + stop),
@@ -533,16 +567,11 @@ class Storage:
                     "UPDATE request SET done = done + ?, failed = failed + ?, cancelled = cancelled + ? WHERE id = ?",
                     (*new, request_id),
                 )
-                if self.progress(request_id).finished and self.step(request_id, "end"):
-                    self.db.execute("UPDATE request SET ended = ? WHERE id = ?", (now, request_id))
+                self._end_if_finished(request_id)
         return late
 
     def _ended(self, base: int, indexes: Sequence[int]) -> set[int]:
-        return {
-            row - base
-            for first, last in _runs(indexes)
-            for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
-        }
+        return set(self.ended_among(base // SPAN, runs_of(indexes)))
 
     def _store_large(self, base: int, outcome: Outcome, now: float) -> None:
         row = _row(base, outcome, size_of(outcome.value), now)
@@ -558,7 +587,7 @@ class Storage:
     def end_pending(self, request_id: int, kind: Kind, error: str) -> int:
         """End every task that has not ended, with this error. Return how many there were."""
         value = error.encode("utf-8", "replace")
-        base, leased, count = request_id * SPAN, int(self._one(request_id, "leased")[0]), 0
+        base, leased, count = request_id * SPAN, self.leased(request_id), 0
         history = "SELECT id, max(attempt) FROM attempt WHERE id BETWEEN ? AND ? GROUP BY id"
         with self.transaction():
             begun = dict(self._query(history, *self._rows(request_id)))
@@ -571,6 +600,27 @@ class Storage:
                     self.store_outcomes(request_id, outcomes)
                     count += len(outcomes)
         return count
+
+    def outcomes(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
+        """Yield how tasks in these ranges (first, last) ended, of those that have."""
+        for first, last in ranges:
+            rows = self._query(
+                "SELECT id, kind, value, attempt, host, seconds, output, attempts FROM outcome"
+                " WHERE id BETWEEN ? AND ? ORDER BY id",
+                request_id * SPAN + first,
+                request_id * SPAN + last,
+            )
+            for row, kind, value, attempt, host, seconds, output, attempts in rows:
+                yield Outcome(row % SPAN, Kind(kind), value, attempt, host, seconds, output or b"", attempts)
+
+    def ended_among(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> list[int]:
+        """Return the tasks in these ranges (first, last) that have ended."""
+        base = request_id * SPAN
+        return [
+            row - base
+            for first, last in ranges
+            for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
+        ]
 
     # --- the history: attempts that did not end their task
 
@@ -592,7 +642,7 @@ class Storage:
                         attempt.seconds,
                         attempt.output or None,
                         now,
-                        attempt.value if isinstance(attempt.value, (bytes, str)) else b"",
+                        attempt.text.encode("utf-8", "replace"),
                     ),
                 ).rowcount
                 > 0
@@ -850,7 +900,7 @@ def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]
     )
 
 
-def _runs(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
+def runs_of(indexes: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Yield ascending numbers as ranges (first, last)."""
     start = previous = None
     for index in indexes:

@@ -25,6 +25,7 @@ from .schedulers import Scheduler, make_scheduler
 log = logging.getLogger("sheepdog")
 
 CLUSTER_WORKERS = 1000
+STANDING_WORKERS = 16  # that wait for tasks as they come
 TRIES = 3  # when the connection breaks
 PATIENCE = 60.0  # seconds with a scheduler that may take the job later
 PAUSE = 5.0  # seconds between two tries
@@ -60,10 +61,12 @@ class Terms:
         """Return the scheduler there."""
         return make_scheduler(self.scheduler, self.config.poll_interval, self.directory)
 
-    def workers(self, tasks: int) -> int:
-        """Return how many workers so many tasks should have."""
+    def workers(self, tasks: int | None) -> int:
+        """Return how many workers so many tasks should have; None is any number, as they come."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         local = max(1, cores // (self.config.cpus or 1))
+        if tasks is None:
+            return self.config.workers or (local if self.scheduler == "local" else STANDING_WORKERS)
         return min(self.config.workers or (local if self.scheduler == "local" else CLUSTER_WORKERS), tasks)
 
     def urls(self, port: int) -> tuple[str, ...]:

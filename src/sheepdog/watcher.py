@@ -115,6 +115,7 @@ class Watcher(threading.Thread):
                 lambda service: [service.storage.get_setting(name) or "" for name in ("port", "certificate")]
             )
         self.adopt(now)
+        self.close()
         self.clear_up(now)
         watched = self.decide(foreman.watched)
         groups: dict[tuple[Any, ...], list[Watched]] = defaultdict(list)
@@ -249,6 +250,13 @@ class Watcher(threading.Thread):
         for request, wave in self.decide(waves.unseen):
             forget = functools.partial(self.decide, waves.forget, request.id, wave.number)
             self.look_for(request, (wave,), now, LATE_ANSWER, forget)
+
+    def close(self) -> None:
+        """Let requests end to which nobody adds tasks any more: their makers have died."""
+        for request in self.decide(foreman.unattended):
+            if process.lives(request.options["maker"]) is False:
+                log.info("request %d: its maker has ended; it ends with the tasks that it has", request.id)
+                self.decide(foreman.close, request.id)
 
     def look_for(
         self, request: Request, noted: Sequence[Wave], now: float, patience: float, none: Callable[[], object]

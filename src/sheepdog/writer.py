@@ -46,7 +46,11 @@ class Writer(threading.Thread):
     """The thread in which the service lives. What it is given runs there, in one transaction with its neighbours."""
 
     def __init__(self, dbfile: str, tell: Callable[[str], None] = lambda _: None) -> None:
-        """tell is called with what keeps the server from storing, and with an empty text when that is over."""
+        """tell is called with what keeps the server from storing, and with an empty text when that is over.
+
+        done, if set, is called after each commit: with whether it changed anything, and with the tasks that are ready
+        by open request.
+        """
         super().__init__(name="writer", daemon=True)
         self.dbfile = dbfile
         self.tell = tell
@@ -54,6 +58,7 @@ class Writer(threading.Thread):
         self.jobs: queue.SimpleQueue[tuple[Callable[[Service], Any], Future[Any]] | None] = queue.SimpleQueue()
         self.idle = 0.0  # seconds without an unfinished request, as of the last look
         self.removed: list[tuple[Request, tuple[Wave, ...]]] = []  # the requests that went with the database
+        self.done: Callable[[bool, dict[int, int]], None] | None = None
         self.over = threading.Event()
         self.damage: DamagedError | None = None
 
@@ -97,10 +102,13 @@ class Writer(threading.Thread):
             ticked, busy = 0.0, time.monotonic()
             while True:
                 group = self._next_group()
+                changes = storage.db.total_changes
                 service = self._decide(service, [job for job in group if job])
                 if None in group:
                     self._see_removal(service, served)  # who made another one of that name has told this server to end
                     return
+                if self.done and group:
+                    self.done(storage.db.total_changes != changes, service.ready())
                 now = time.monotonic()
                 service.clock()
                 if now - ticked > LOOK:
