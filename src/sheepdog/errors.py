@@ -10,6 +10,7 @@ SheepdogError
 │   └── DamagedError                  ... because its content is not what was written
 ├── ServerError (RuntimeError)        the server cannot run
 │   └── PortInUse                     ... because its port is taken
+├── TaskFailed                        a task ended without a result
 ├── HostError                         a machine cannot be reached
 │   ├── CommandFailed                 it was reached, and the command failed there
 │   └── ConnectionLost                the connection broke; the command may have run
@@ -57,6 +58,22 @@ class ServerError(SheepdogError, RuntimeError):
 
 class PortInUse(ServerError):
     """Another program listens on the server's port."""
+
+
+class TaskFailed(SheepdogError):
+    """A task ended without a result. The message is its error as text, as get_errors tells it.
+
+    request and task are its numbers; kind is how it ended, a model.Kind.
+    """
+
+    def __init__(self, message: str, request: int = 0, task: int = 0, kind: int = 0) -> None:
+        super().__init__(message, request, task, kind)
+        self.request = request
+        self.task = task
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class HostError(SheepdogError):

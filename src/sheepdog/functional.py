@@ -13,7 +13,7 @@ from .config import Config, make_config
 from .dispatch import dispatch, wait
 from .errors import ConfigError, SheepdogError, StorageError, UntrustedResult
 from .model import Kind, Outcome, Progress
-from .serialisation import deserialise, deserialise_arguments
+from .outcomes import describe, load, load_arguments, unreadable
 from .storage import Storage
 
 
@@ -181,58 +181,6 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
         raise StorageError(
             f"there is no database {os.fspath(dbfile)!r}: give the dbfile that the request was made with"
         )
-
-
-def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) -> str:
-    """Return an error as text for people; before are the task's earlier attempts."""
-    summary, _, rest = text_of(outcome).partition("\n")
-    unheard = f", begun {outcome.attempts} times at most" if outcome.attempts else ", never run"
-    where = f", on {outcome.host}, after {outcome.seconds:.2f} s" if outcome.host else unheard
-    attempt = f", attempt {outcome.attempt}" if outcome.host else ""
-    lines = [summary, f"(task {outcome.task} of request {request_id}{attempt}{where})"]
-    if rest.strip():
-        lines.append(rest.rstrip())
-    if outcome.output:
-        lines += ["The end of its output:", outcome.output.decode("utf-8", "replace").rstrip()]
-    for earlier in before:
-        where = f", on {earlier.host}" if earlier.host else ""
-        which = f"Attempt {earlier.attempt}" if earlier.attempt else "Before"
-        lines.append(f"{which}{where}: {text_of(earlier).splitlines()[0]}")
-    return "\n".join(lines)
-
-
-def text_of(outcome: Outcome) -> str:
-    """Return an error's text."""
-    return outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else str(outcome.value)
-
-
-def load(data: bytes, trusted: bool = True) -> tuple[Any, str | None]:
-    """Return a result, and why it cannot be loaded here, if so. One must not withhold the others."""
-    try:
-        return deserialise(data, trusted), None
-    except UntrustedResult:
-        raise
-    except Exception as error:
-        return None, (
-            f"the result cannot be loaded here: {type(error).__name__}: {error}\n"
-            f"(it is stored, {len(data)} bytes; what it needs is there on the cluster, and not here)"
-        )
-
-
-def unreadable(data: bytes, trusted: bool) -> str | None:
-    """Return why a result cannot be loaded here, None if it can."""
-    try:
-        return load(data, trusted)[1]
-    except UntrustedResult as error:
-        return str(error)
-
-
-def load_arguments(data: bytes, trusted: bool = True) -> Any:
-    """Return an item of args, or a text that says why it cannot be loaded here."""
-    try:
-        return deserialise_arguments(data, trusted)
-    except Exception as error:
-        return f"<arguments that cannot be loaded: {type(error).__name__}: {error}>"
 
 
 def _notes(verbose: bool) -> Callable[[Progress], None]:

@@ -112,8 +112,7 @@ class Breaker:
 
 def likeness(outcome: Outcome) -> str:
     """Return what two alike errors have in common: the exception's type and line, or the other cause."""
-    text = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else str(outcome.value)
-    summary, _, rest = text.partition("\n")
+    summary, _, rest = outcome.text.partition("\n")
     if outcome.kind == Kind.MEMORY:
         return "out of memory"
     places = re.findall(r'^  File "(.*?)", line (\d+), in (.*)$', rest, re.MULTILINE)

@@ -103,6 +103,14 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
                 ) from error
 
 
+def serialise_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Return the arguments of one call as bytes, as serialise_arguments does."""
+    try:
+        return dump((args, dict(kwargs)))
+    except Exception as error:
+        raise SerialisationError(f"the call {_brief(args)} cannot be serialised: {error}") from error
+
+
 def deserialise_arguments(data: bytes, trusted: bool = True) -> Any:
     """Return an item of args: a tuple, or a dict if it was one."""
     args, kwargs = deserialise(data, trusted)

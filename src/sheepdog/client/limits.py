@@ -5,6 +5,7 @@ CHUNK = 1 << 20
 IN_MEMORY = 8 << 20  # a larger blob waits in a temporary file
 MAX_HEADER = 8 << 20
 MAX_TEXT = 64 << 10  # of an error
+MAX_EXCEPTION = 256 << 10  # of the pickle of one
 MAX_OUTPUT = 16 << 10  # what is kept of a task's output: its end
 MAX_CALL = 32 << 20  # outcomes sent in one call, unless a single one is larger
 MAX_BATCH = 1000

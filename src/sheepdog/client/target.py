@@ -5,6 +5,7 @@ import time
 import traceback
 
 from .function import load_function
+from .limits import MAX_EXCEPTION
 from .memory import address_limit, peak_memory
 from .outcomes import MEMORY, RAISED, RESULT
 from .values import dump
@@ -43,7 +44,8 @@ class Target(object):
                 return blame(error, 1, "the arguments cannot be loaded here: ")
             result = self.function(*(args or ()), **kwargs)
         except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
-            return blame(error, 1)
+            kind, text = blame(error, 1)
+            return kind, text + enclose(error)
         try:
             return RESULT, dump(result)
         except BaseException as error:
@@ -56,3 +58,15 @@ def blame(error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes]
         return RAISED, what.encode() + explain(error, skip)
     traceback.clear_frames(error.__traceback__)  # so that there is memory for the words
     return MEMORY, (out_of_memory(peak_memory(), address_limit()) + "; " + what).encode() + explain(error, skip)
+
+
+def enclose(error: BaseException) -> bytes:
+    """Return what follows an exception's text, so that it can be raised where its task came from: a NUL, its pickle.
+
+    Nothing if it cannot be pickled, or is too large: the text will do.
+    """
+    try:
+        pickled = dump(error)
+    except BaseException:
+        return b""
+    return b"\0" + pickled if len(pickled) <= MAX_EXCEPTION else b""

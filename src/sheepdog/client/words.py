@@ -30,7 +30,8 @@ def explain(error: BaseException, skip: int = 0) -> bytes:
         text = "".join(traceback.format_tb(trace))
     if len(summary) > 500:
         summary = summary[:500] + " ..."
-    return (summary + "\n" + shorten(text)).encode("utf-8", "backslashreplace")
+    words = summary + "\n" + shorten(text)
+    return words.replace("\0", "\\x00").encode("utf-8", "backslashreplace")  # what follows a NUL is no text
 
 
 def in_words(size: int) -> str:
