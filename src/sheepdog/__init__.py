@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import client, config, deployment, errors, job_file, serialisation, server, storage
     from .config import Config
-    from .errors import SheepdogError
+    from .errors import SheepdogError, TaskFailed
+    from .executor import Executor
     from .functional import cancel, get_errors, get_results, job_script, map, map_async, retry
     from .server import Server
     from .storage import Storage
 
 _HOMES = {
     "Config": "config",
+    "Executor": "executor",
     "Server": "server",
     "SheepdogError": "errors",
     "Storage": "storage",
+    "TaskFailed": "errors",
     "cancel": "functional",
     "get_errors": "functional",
     "get_results": "functional",
@@ -34,9 +37,11 @@ _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisati
 
 __all__ = [
     "Config",
+    "Executor",
     "Server",
     "SheepdogError",
     "Storage",
+    "TaskFailed",
     "cancel",
     "client",
     "config",
