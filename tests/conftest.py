@@ -1,13 +1,17 @@
 """What every test may ask for."""
 
+import importlib.util
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .cluster import Cluster, unavailable
+from .cluster.packages import may_install
 from .user import User
 
 
@@ -59,3 +63,24 @@ def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
     user = User(cluster, tmp_path)
     yield user
     user.leave()
+
+
+@pytest.fixture(scope="session")
+def cpython_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of CPython's package `test`: this Python's, Debian's, or Debian's without installing it."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    if version != "python3.11":
+        pytest.skip("the names of the tests are those of Python 3.11")
+    spec = importlib.util.find_spec("test")
+    own = [Path(path) for path in (spec and spec.submodule_search_locations) or []]
+    for directory in [*own, Path("/usr/lib") / version / "test"]:
+        if (directory / "test_concurrent_futures.py").exists():
+            return directory
+    if not may_install():
+        pytest.skip(f"CPython's tests are not there: install lib{version}-testsuite")
+    place = tmp_path_factory.mktemp("testsuite")
+    subprocess.run(["apt-get", "-qq", "update"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["apt-get", "-qq", "download", f"lib{version}-testsuite"], cwd=place, check=True)
+    [package] = place.glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", str(package), str(place)], check=True)
+    return place / "usr" / "lib" / version / "test"

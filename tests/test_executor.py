@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import gc
-import importlib.util
 import json
 import os
 import signal
@@ -26,7 +25,6 @@ from sheepdog.model import RequestState
 from sheepdog.storage import Storage
 
 from . import test_map
-from .cluster.packages import may_install
 from .cpython_executor import CANNOT_APPLY, SHARED
 from .test_map import DB, until, workers_of
 
@@ -86,27 +84,6 @@ def waves(executor: Executor) -> int:
 
 
 # --- CPython's own tests
-
-
-@pytest.fixture(scope="session")
-def cpython_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of CPython's package `test`: this Python's, Debian's, or Debian's without installing it."""
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    if version != "python3.11":
-        pytest.skip("the names of the tests are those of Python 3.11")
-    spec = importlib.util.find_spec("test")
-    own = [Path(path) for path in (spec and spec.submodule_search_locations) or []]
-    for directory in [*own, Path("/usr/lib") / version / "test"]:
-        if (directory / "test_concurrent_futures.py").exists():
-            return directory
-    if not may_install():
-        pytest.skip(f"CPython's tests are not there: install lib{version}-testsuite")
-    place = tmp_path_factory.mktemp("testsuite")
-    subprocess.run(["apt-get", "-qq", "update"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["apt-get", "-qq", "download", f"lib{version}-testsuite"], cwd=place, check=True)
-    [package] = place.glob("*.deb")
-    subprocess.run(["dpkg-deb", "-x", str(package), str(place)], check=True)
-    return place / "usr" / "lib" / version / "test"
 
 
 @pytest.mark.parametrize("name", SHARED)

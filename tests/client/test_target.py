@@ -1,7 +1,13 @@
 """What comes of a task: its result, or why there is none."""
 
+import pickle
+
+import pytest
+
 from sheepdog.client import DIED, RAISED, RESULT
 from sheepdog.client.child import Child
+from sheepdog.client.limits import MAX_EXCEPTION
+from sheepdog.client.target import blame, enclose
 
 from .children import Start, arguments, give, outcomes
 from .shepherd import Shepherd
@@ -63,3 +69,26 @@ def test_processes_that_a_task_ends_with_sigterm_print_no_traceback(shepherd: Sh
     assert server.results() == [[1, 2]] * 3
     # A process that is ended at the very moment of its fork may still print: once in many times, on a busy machine.
     assert b"" in [server.outcomes[index].output for index in (1, 2, 3)]
+
+
+def test_an_exception_follows_its_text(start: Start) -> None:
+    child = start()
+    give(child, ("raise", "what it says"))
+    [(_, kind, value)] = outcomes(child, 1)
+    assert kind == RAISED
+    text, _, pickled = value.partition(b"\0")
+    assert text.startswith(b"ValueError: what it says\n")
+    error = pickle.loads(pickled)
+    assert (type(error), str(error)) == (ValueError, "what it says")
+
+
+@pytest.mark.parametrize("what", [(i for i in ()), "x" * MAX_EXCEPTION], ids=["no pickle", "too large"])
+def test_an_exception_that_cannot_travel_is_left_out(what: object) -> None:
+    assert enclose(ValueError(what)) == b""
+
+
+def test_a_nul_ends_no_text() -> None:
+    """What follows one is the exception."""
+    _, value = blame(ValueError("before\0after"), 0)
+    assert value.startswith(b"ValueError: before\\x00after\n")
+    assert b"\0" not in value
