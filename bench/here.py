@@ -9,12 +9,13 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,31 @@ def database() -> Iterator[dict[str, Any]]:
                 for request_id in itertools.count(1):  # a worker that was not told of the end waits for a server
                     storage.get_request(request_id)
                     make_scheduler("local").cancel(LocalHost(), [wave.job for wave in storage.waves(request_id)])
+
+
+@contextlib.contextmanager
+def latency(calls: int) -> Iterator[Measure]:
+    """From submit to result, one call at a time, with workers that wait already: the median of so many calls."""
+
+    def timed(row: str, executor: Executor) -> Step:
+        def step() -> dict[str, float]:
+            seconds = []
+            for number in range(calls):
+                start = time.perf_counter()
+                result = executor.submit(abs, -number).result()
+                seconds.append(time.perf_counter() - start)
+                if result != number:
+                    raise RuntimeError(f"{row} did not give the result")
+            return {row: 1000 * statistics.median(seconds)}
+
+        return step
+
+    with database() as config, ProcessPoolExecutor(WORKERS) as pool, sheepdog.Executor(config) as executor:
+        for each in (pool, executor):
+            each.submit(abs, -1).result()
+        steps = [timed("sheepdog.Executor", executor), timed("ProcessPoolExecutor", pool)]
+        goals = (Goal("sheepdog.Executor", 3.0),)
+        yield Measure("A call of a warm executor", "ms", steps, ("ProcessPoolExecutor",), goals=goals)
 
 
 @contextlib.contextmanager

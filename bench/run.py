@@ -22,7 +22,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from here import Goal, Measure, first_result, imports, memory, throughput
+from here import Goal, Measure, first_result, imports, latency, memory, throughput
+
+CALLS = 1000  # of a warm executor
 
 Samples = dict[str, list[float]]
 """Row -> one value a round."""
@@ -80,6 +82,7 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[AbstractContextManager
     if not options.only:
         for n in options.tasks:
             yield throughput(n), options.rounds
+        yield latency(CALLS), options.rounds
         yield nullcontext(first_result()), options.rounds
         yield nullcontext(imports()), options.rounds
     if options.million:

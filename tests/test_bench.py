@@ -18,6 +18,7 @@ def test_a_small_run_writes_every_sample(tmp_path: Path) -> None:
     tables = {measure["title"]: measure["rows"] for measure in report["measures"]}
     assert list(tables) == [
         "50 tasks",
+        "A call of a warm executor",
         "Fresh process: import to first result",
         "Import, less a bare interpreter",
     ]
