@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sheepdog.config import Config, make_config
-from sheepdog.deployment import LocalHost
+from sheepdog.deployment import LocalHost, make_host
 from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
 from sheepdog.job_file import Job
 from sheepdog.model import JobStatus
@@ -331,6 +331,7 @@ def test_explain(head: Head) -> None:
     assert head.ran == ["squeue -h -a -t PD -j 17 -o %r"]
     head.program("squeue", "squeue-reason-unknown", 1, stream=2)
     assert head.scheduler.explain(head.host, "17") == ""
+    assert head.scheduler.explain(make_host("nobody.invalid"), "17") == ""
 
 
 def test_cancel(head: Head) -> None:

@@ -137,7 +137,7 @@ class BatchSystem(ABC):
         """Return what the batch system says of a waiting job."""
         try:
             return self.waits(host, job)
-        except (CommandFailed, SchedulerError):
+        except (HostError, SchedulerError):  # it only improves a message
             return ""
 
     def cancel(self, host: Host, jobs: Sequence[str]) -> None:
