@@ -55,7 +55,7 @@ class Far:
         done = subprocess.run(command, input=blobs, capture_output=True, cwd="/")
         assert done.returncode == 0, done.stderr.decode()
         outcomes = pickle.loads(done.stdout)
-        return [deserialise(value) if kind == client.RESULT else value.decode() for kind, value in outcomes]
+        return [deserialise(v) if kind == client.RESULT else v.partition(b"\0")[0].decode() for kind, v in outcomes]
 
     def map(self, f: Any, args: list[Any], ns: dict[str, Any] | None = None) -> list[Any]:
         return self.work(pickle.dumps([*serialise_function(f, ns), *serialise_arguments(args)]))
@@ -81,7 +81,7 @@ import json as _json, os as _os, pickle as _pickle, subprocess as _subprocess
 from sheepdog.serialisation import deserialise, serialise_arguments, serialise_function
 _blobs = _pickle.dumps([*serialise_function(f, globals().get("ns")), *serialise_arguments(args)])
 _done = _subprocess.run(_json.loads(_os.environ["WORKER"]), input=_blobs, stdout=-1, cwd="/", check=True)
-_results = [deserialise(v) if kind == 0 else v.decode() for kind, v in _pickle.loads(_done.stdout)]
+_results = [deserialise(v) if kind == 0 else v.partition(b"\\0")[0].decode() for kind, v in _pickle.loads(_done.stdout)]
 print(_json.dumps(_results if "check" not in globals() else check(_results)))
 """
 

