@@ -238,7 +238,10 @@ REFUSED = [
     ("slurm_opts", ["--test-only"], "nothing would be submitted"),
     ("slurm_opts", ["--chdir=/data --hold"], "must hold --chdir in a line of its own"),
     *[("ge_opts", [f"-l mem_grab{value}"], "mem_grab, which must be " + SIZE) for value in ("", "=", "=2X", "=0")],
-    *[("scheduler", value, '"gridengine", "slurm" or "local"') for value in ("slurmy", "", "LOCAL", 5, ["local"])],
+    *[
+        ("scheduler", value, 'one of "gridengine", "slurm", "local"')
+        for value in ("slurmy", "", "LOCAL", 5, ["local"])
+    ],
     *[("workers", value, "a whole number from 1 to 100000") for value in (0, 100_001, True, "4", 4.0)],
     *[("name", value, NAME) for value in ("", "1a", "-a", "a b", "a\n", "ä", "a/b", "a" * 65, 5)],
     *[("memory", value, SIZE) for value in ("", "2X", "2GB", "1.5G", "-1G", "G", "2 G", "9999999T", True, 2e9)],

@@ -13,6 +13,8 @@ from sheepdog import job_directory
 from sheepdog.deployment import LocalHost
 from sheepdog.errors import CommandFailed, HostError
 from sheepdog.model import Wave
+from sheepdog.schedulers.gridengine import parse_qsub
+from sheepdog.schedulers.slurm import parse_sbatch
 
 from .faults import fault
 
@@ -50,29 +52,35 @@ def host(request: pytest.FixtureRequest) -> LocalHost | Shell:
     return Shell(request.param)
 
 
+PARSE = {"12.1-4:1\n": parse_qsub, "Welcome\n12\n": parse_sbatch, "12;test\n": parse_sbatch}
+
+
 def wave(directory: str | Path) -> Wave:
     return Wave(1, "herd", str(directory), 2)
 
 
 @pytest.mark.parametrize("directory", [".sheepdog/herd", "absolute"])
 @pytest.mark.parametrize(
-    ("printed", "job"), [("12.1-4:1\n", "12"), ("Welcome\n12\n", "12"), ("4711 4712 4713\n", "4711 4712 4713")]
+    ("printed", "job"),
+    [*dict.fromkeys(PARSE, "12").items(), ("4711 4712 4713\n", "4711 4712 4713"), ("12.[1-4]\n", "12.[1-4]")],
 )
 def test_a_job_whose_submission_nobody_saw_to_its_end(
     there: Path, host: LocalHost | Shell, directory: str, printed: str, job: str
 ) -> None:
     (there / "job_id").write_text(printed)
-    found = job_directory.find(host, wave(there if directory == "absolute" else directory))
+    found = job_directory.find(
+        host, wave(there if directory == "absolute" else directory), PARSE.get(printed, str.strip)
+    )
     assert found == Wave(1, "herd", str(there), 2, job=job)
 
 
 def test_a_job_that_was_not_submitted(there: Path, host: LocalHost | Shell) -> None:
-    assert job_directory.find(host, wave(there)) is None
+    assert job_directory.find(host, wave(there), str.strip) is None
     (there / "job_id.new").write_text("12\n")
-    assert job_directory.find(host, wave(there)) is None
+    assert job_directory.find(host, wave(there), str.strip) is None
     (there / "job_id").touch()
-    assert job_directory.find(host, wave(there)) is None
-    assert job_directory.find(host, wave("nowhere")) is None
+    assert job_directory.find(host, wave(there), str.strip) is None
+    assert job_directory.find(host, wave("nowhere"), str.strip) is None
 
 
 def test_a_host_that_does_not_answer_is_no_answer() -> None:
@@ -83,7 +91,7 @@ def test_a_host_that_does_not_answer_is_no_answer() -> None:
             raise HostError("does not answer")
 
     with pytest.raises(HostError):
-        job_directory.find(Silent(), wave("herd"))
+        job_directory.find(Silent(), wave("herd"), str.strip)
 
 
 def test_a_file_is_replaced_and_is_its_owners_alone(there: Path, host: LocalHost | Shell) -> None:

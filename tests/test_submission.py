@@ -16,6 +16,7 @@ from sheepdog.deployment import LocalHost
 from sheepdog.errors import ConnectionLost, SchedulerBusy, SchedulerError, TooManyWorkers
 from sheepdog.job_directory import find
 from sheepdog.model import Request, RequestState
+from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.submission import TRIES, Terms
 
 from .cluster import until
@@ -144,7 +145,7 @@ def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
     text = (directory / "sheepdog_012.sh").read_text()
     assert "#$ -t 1-3\n" in text
     assert "#$ -l h_rt=7200\n" in text
-    assert find(LocalHost(), wave) == wave
+    assert find(LocalHost(), wave, parse_qsub) == wave
 
 
 @fault(
@@ -252,7 +253,7 @@ def test_local_workers_are_found_and_ended(tmp_path: Path, monkeypatch: pytest.M
         assert len(pids) == 2
         scheduler = made.make_scheduler()
         assert scheduler.status(LocalHost(), [wave.job])[wave.job].running == {"1", "2"}
-        assert find(LocalHost(), wave) == wave
+        assert find(LocalHost(), wave, str.strip) == wave
         scheduler.cancel(LocalHost(), [wave.job, str(os.getpid())])  # this process is no worker
         until(lambda: scheduler.status(LocalHost(), [wave.job])[wave.job].gone, "they have ended")
     finally:

@@ -25,6 +25,7 @@ from sheepdog.deployment import LocalHost
 from sheepdog.errors import HostError, SchedulerError
 from sheepdog.job_file import Job
 from sheepdog.model import JobStatus, Kind, RequestState, Wave
+from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.serialisation import form
 from sheepdog.service import LASTING, Service
 from sheepdog.storage import Storage
@@ -83,6 +84,9 @@ class Paddock:
 
     def submit(self, host: Any, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
         raise NotImplementedError
+
+    def job_id(self, text: str) -> str:
+        return parse_qsub(text)
 
     def status(self, host: Any, jobs: Iterable[str]) -> dict[str, JobStatus]:
         self.asked.append(list(jobs))

@@ -14,9 +14,10 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from .errors import ConfigError, SchedulerError
+from .registry import SCHEDULERS
 
 TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
 """Set inside a task, for the user's function to read; they configure nothing."""
@@ -44,7 +45,7 @@ class Config:
     shell: str | None = None  # the worker's Python; see python()
     ge_opts: tuple[str, ...] = ()  # options of qsub, one "#$" line each
     slurm_opts: tuple[str, ...] = ()  # options of sbatch, one "#SBATCH" line each
-    scheduler: Literal["local", "gridengine", "slurm"] | None = None  # None: see choose_scheduler
+    scheduler: str | None = None  # one of SCHEDULERS; None: see choose_scheduler
     workers: int | None = None  # None: one per task up to 1000 on a cluster, one per core locally
     name: str | None = None  # the array job's, for all to see on the cluster
     queue: str | None = None  # Slurm calls it a partition
@@ -173,7 +174,7 @@ def choose_scheduler(
     which: Callable[[str], object] | None = None,
     on_host: Callable[[], Container[str]] | None = None,
 ) -> tuple[str, str]:
-    """Give the scheduler to use, "gridengine", "slurm" or "local", and the reason in words.
+    """Give the name of the scheduler to use, and the reason in words.
 
     which finds a program on this machine; on_host says which of PROGRAMS the host has, and is called only if that
     decides. Raises SchedulerError if it has neither Grid Engine nor Slurm.
@@ -259,7 +260,7 @@ def _variables(environ: Mapping[str, str]) -> Said:
 
 def _parse_text(key: str, text: str) -> object:
     """Give what a variable's text means; where it means nothing the text itself, for the check to refuse."""
-    if key in ("ge_opts", "slurm_opts"):
+    if key.endswith("_opts"):
         return [option.strip() for option in re.split("[;\n]", text) if option.strip()]
     try:
         if key in WHOLE:
@@ -683,7 +684,7 @@ CHECKS: dict[str, Check] = {
     "ge_opts": _ge_opts,
     "slurm_opts": _slurm_opts,
     "scheduler": _optional(
-        _text('"gridengine", "slurm" or "local"', lambda text: text in ("gridengine", "slurm", "local")),
+        _text("one of " + ", ".join(f'"{name}"' for name in SCHEDULERS), lambda text: text in SCHEDULERS),
         "the one that fits",
     ),
     "workers": _optional(_whole(1, 100_000), "as many as fit"),

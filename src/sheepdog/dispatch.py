@@ -118,9 +118,10 @@ def launch(storage: Storage, request_id: int) -> None:
 def withdraw(terms: Terms, host: Host, wave: Wave) -> None:
     """Take away an array job that may have been submitted: the answer never came."""
     with suppress(SheepdogError):
-        found = job_directory.find(host, wave)
+        scheduler = terms.make_scheduler()
+        found = job_directory.find(host, wave, scheduler.job_id)
         if found is not None:
-            terms.make_scheduler().cancel(host, [found.job])
+            scheduler.cancel(host, [found.job])
         host.run(["rm", "-rf", wave.directory])  # without its files, no worker starts
 
 

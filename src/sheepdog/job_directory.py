@@ -6,7 +6,7 @@ Directories are absolute, or relative to the home directory there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .deployment import Host
@@ -19,15 +19,17 @@ def run(host: Host, directory: str, script: str, *arguments: str, input: bytes =
     return host.run(["sh", "-c", f'cd && cd "$1" && {script}', "sh", directory, *arguments], input, timeout)
 
 
-def find(host: Host, wave: Wave) -> Wave | None:
-    """Return an array job whose submission nobody saw to its end; None if there was none."""
+def find(host: Host, wave: Wave, job_id: Callable[[str], str]) -> Wave | None:
+    """Return an array job whose submission nobody saw to its end; None if there was none.
+
+    job_id is the scheduler's parser of what submitting printed.
+    """
     try:
         found = run(host, wave.directory, "[ -s job_id ] && tail -n 1 job_id && pwd").decode(errors="replace")
     except CommandFailed:
         return None
     job, directory = found.strip().splitlines()[-2:]
-    # Grid Engine says 12.1-4:1; Slurm says 12, or 12;CLUSTER.
-    return replace(wave, job=re.split("[.;]", job)[0].strip(), directory=directory)
+    return replace(wave, job=job_id(job), directory=directory)
 
 
 def rewrite(host: Host, directory: str, name: str, content: bytes) -> None:

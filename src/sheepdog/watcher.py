@@ -267,8 +267,9 @@ class Watcher(threading.Thread):
             return
         del self._unseen[key]
         try:
-            host = self.node(request, now).host
-            found = [wave for wave in (job_directory.find(host, wave) for wave in noted) if wave]
+            node = self.node(request, now)
+            seen = (job_directory.find(node.host, wave, node.scheduler.job_id) for wave in noted)
+            found = [wave for wave in seen if wave]
         except SheepdogError as error:
             log.warning("request %d: %s", request.id, error)
             self._unseen[key] = now + AGAIN
@@ -327,7 +328,8 @@ class Watcher(threading.Thread):
         node = self.node(request, time.monotonic())
         local = node.scheduler.name == "local"
         unended = [wave for wave in left if wave.ended is None]
-        seen = (wave if wave.job else job_directory.find(node.host, wave) for wave in unended)
+        parse = node.scheduler.job_id
+        seen = (wave if wave.job else job_directory.find(node.host, wave, parse) for wave in unended)
         jobs = [wave.job for wave in seen if wave]
         if jobs and (waiting or local):
             node.scheduler.cancel(node.host, jobs)

@@ -9,14 +9,16 @@ cancel   take jobs away
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from ..config import Config
 from ..deployment import Host
 from ..errors import ConfigError
 from ..job_file import Job
 from ..model import JobStatus
+from ..registry import BATCH_SYSTEMS, SCHEDULERS
 from .site import Site
 
 
@@ -41,6 +43,9 @@ class Scheduler(Protocol):
         Raises SchedulerError if it is refused: SchedulerBusy if it may be taken later, TooManyWorkers if fewer fit.
         """
 
+    def job_id(self, text: str) -> str:
+        """Return the id in what submitting printed."""
+
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Return what the host knows of these jobs."""
 
@@ -57,12 +62,7 @@ def make_scheduler(name: str, interval: float = 30.0, directory: str = "") -> Sc
         from .local import LocalScheduler
 
         return LocalScheduler(directory)
-    if name == "gridengine":
-        from .gridengine import GridEngineScheduler
-
-        return GridEngineScheduler(interval)
-    if name == "slurm":
-        from .slurm import SlurmScheduler
-
-        return SlurmScheduler(interval)
-    raise ConfigError(f"scheduler is {name!r}; it must be 'local', 'gridengine' or 'slurm'")
+    if name not in BATCH_SYSTEMS:
+        raise ConfigError(f"scheduler is {name!r}; it must be one of {', '.join(SCHEDULERS)}")
+    module, _, kind = BATCH_SYSTEMS[name].partition(".")
+    return cast(Scheduler, getattr(importlib.import_module(f".{module}", __name__), kind)(interval))

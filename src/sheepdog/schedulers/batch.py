@@ -5,15 +5,20 @@ A batch system is a class with these answers:
     program      the command that submits, and the one that lists: for the errors
     busy         its words when it is down, or has no room now
     prefix       what begins a line of options in the job file, and element: the variable that names an array element
+    notice       the seconds between a signal that warns a worker and the one that ends it
     directives   the options of a job
-    site         what the site calls things, where that differs
     commands     the shell commands that submit a job, and that find it by its name
     job_id       the parser of what submitting prints
-    refused      what else a refusal may mean
-    jobs         the user's jobs, and how they are
+    jobs         the jobs that are there, and how they are
+    delete       the command that takes jobs away
+
+and with these, if it has more to say:
+
+    site         what the site calls things, where that differs
+    directory    where the job file goes, if the batch system does not see to that
+    refused      what a refusal means
     ends         how the elements of a job ended that is gone
     waits        why a job waits
-    delete       the command that takes jobs away
 """
 
 from __future__ import annotations
@@ -67,20 +72,8 @@ class BatchSystem(ABC):
         """Return the id in what submitting printed."""
 
     @abstractmethod
-    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:
-        """Return what a refusal means; None if nothing is known but its words."""
-
-    @abstractmethod
-    def jobs(self, host: Host) -> dict[str, JobStatus]:
-        """Return the user's jobs."""
-
-    @abstractmethod
-    def ends(self, host: Host, job: str) -> list[str]:
-        """Return how each element of a job ended; nothing if that is not known, or not yet."""
-
-    @abstractmethod
-    def waits(self, host: Host, job: str) -> str:
-        """Return why a job waits, or an empty text."""
+    def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:
+        """Return the jobs that are there: those asked about, or all of the user's if that is as cheap."""
 
     @abstractmethod
     def delete(self, jobs: Sequence[str]) -> list[str]:
@@ -93,6 +86,25 @@ class BatchSystem(ABC):
     def directory(self, config: Config) -> str:  # noqa: ARG002
         """Return the directory to which the job file changes, quoted for the shell; empty: the batch system does it."""
         return ""
+
+    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:  # noqa: ARG002
+        """Return what a refusal means; None if nothing is known but its words."""
+        return None
+
+    def ends(self, host: Host, job: str) -> list[str]:  # noqa: ARG002
+        """Return how each element of a job ended; nothing if that is not known, or not yet."""
+        return []
+
+    def waits(self, host: Host, job: str) -> str:  # noqa: ARG002
+        """Return why a job waits, or an empty text."""
+        return ""
+
+    def missing(self, host: Host, words: str) -> SchedulerError:
+        """Return the error of a host that lacks the program."""
+        return SchedulerError(
+            f"there is no {self.program} on {host.name}: {words}. If there is after a login, put what sets its "
+            f"PATH up into the shell's start-up file, so that `ssh {host.name} {self.lister}` works"
+        )
 
     # --- the verbs
 
@@ -109,10 +121,7 @@ class BatchSystem(ABC):
         except CommandFailed as error:
             words = error.errors.decode(errors="replace").strip()
             if error.status == NOT_FOUND:
-                raise SchedulerError(
-                    f"there is no {self.program} on {host.name}: {words}. If there is after a login, put what sets its "
-                    f"PATH up into the shell's start-up file, so that `ssh {host.name} {self.lister}` works"
-                ) from error
+                raise self.missing(host, words) from error
             if "refused" not in marks(error.output):
                 raise SchedulerError(
                     f"the job's files cannot be put into {job.directory} on {host.name}: {words}"
@@ -125,7 +134,7 @@ class BatchSystem(ABC):
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Ask once for all jobs; then, once for each that is gone, how it ended."""
-        listed = self.jobs(host)
+        listed = self.jobs(host, jobs)
         known = {job: listed.get(job, JobStatus()) for job in jobs}
         self._ended = {job: why for job, why in self._ended.items() if job in known and known[job].gone}
         return {

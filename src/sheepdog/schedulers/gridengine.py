@@ -76,7 +76,7 @@ class GridEngineScheduler(BatchSystem):
             return TooManyWorkers(words, int(most[1]))
         return None
 
-    def jobs(self, host: Host) -> dict[str, JobStatus]:
+    def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002
         """Return the user's jobs."""
         return parse_qstat(host.run(["sh", "-c", 'qstat -xml -u "$(id -un)"']))
 
@@ -118,7 +118,6 @@ class GridEngineScheduler(BatchSystem):
 
 def directives(job: Job, config: Config, site: Site | None = None) -> Iterator[str]:
     """Yield the options of a job file: the user's first, then ours."""
-    site = site or named(config)
     yield from config.ge_opts
     home = "" if config.ssh_dir.startswith("/") else "$HOME/"
     if not config.gives("-wd", "-cwd"):
@@ -127,6 +126,14 @@ def directives(job: Job, config: Config, site: Site | None = None) -> Iterator[s
         yield f"-o {home}{job.directory}/"
     if not config.gives("-e", "-j"):
         yield f"-e {home}{job.directory}/"
+    yield from requests(config, site or named(config))
+    yield "-S /bin/sh"
+    yield f"-N {job.name}"
+    yield f"-t 1-{job.workers}"
+
+
+def requests(config: Config, site: Site) -> Iterator[str]:
+    """Yield the options that ask for the resources of a worker, and for how it is ended."""
     slots = config.cpus or 1
     if config.queue is not None:
         yield f"-q {config.queue}"
@@ -142,9 +149,6 @@ def directives(job: Job, config: Config, site: Site | None = None) -> Iterator[s
         yield "-notify"  # signals before the end: the worker hands back what it has not begun
     if not config.gives("-r"):
         yield "-r y"  # a node that is given up gives its workers up, too
-    yield "-S /bin/sh"
-    yield f"-N {job.name}"
-    yield f"-t 1-{job.workers}"
 
 
 def parse_qsub(text: str) -> str:

@@ -53,7 +53,11 @@ class LocalScheduler:
             words = error.errors.decode(errors="replace").strip()
             hint = f" (the option shell is {job.python!r})" if error.status == 127 else ""
             raise SchedulerError(f"the workers cannot be started on {host.name}: {words}{hint}") from error
-        return answer["job"], answer["directory"]
+        return self.job_id(answer["job"]), answer["directory"]
+
+    def job_id(self, text: str) -> str:
+        """Return the process ids."""
+        return text.strip()
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Look which of the processes run."""

@@ -109,7 +109,7 @@ class SlurmScheduler(BatchSystem):
             return None
         return None
 
-    def jobs(self, host: Host) -> dict[str, JobStatus]:
+    def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002
         """Return the user's jobs."""
         # Without the variable, squeue shortens long lists of elements.
         command = 'SLURM_BITSTR_LEN=0 squeue -h -a -u "$(id -un)" -o "%F|%K|%T|%r"'
