@@ -239,7 +239,7 @@ REFUSED = [
     ("slurm_opts", ["--chdir=/data --hold"], "must hold --chdir in a line of its own"),
     *[("ge_opts", [f"-l mem_grab{value}"], "mem_grab, which must be " + SIZE) for value in ("", "=", "=2X", "=0")],
     *[
-        ("scheduler", value, 'one of "gridengine", "slurm", "local"')
+        ("scheduler", value, 'one of "gridengine", "slurm", "drmaa", "local"')
         for value in ("slurmy", "", "LOCAL", 5, ["local"])
     ],
     *[("workers", value, "a whole number from 1 to 100000") for value in (0, 100_001, True, "4", 4.0)],

@@ -119,14 +119,21 @@ def test_the_other_kind_of_queue(other_cluster: Cluster, tmp_path: Path) -> None
     assert user.run("show(sheepdog.map(f, [(1, 1), (1, 2)], C)); sheepdog.Server(dbfile=DB).stop()") == [2, 3]
 
 
-def test_on_the_head_node_itself(other_cluster: Cluster) -> None:
-    """Where qsub is at hand, no host need be given. The library is installed there for once."""
-    code = PREFACE + "del C['host']; C['localhost'] = 'head'; show(sheepdog.map(f, [(1, 1), (1, 2)], C))"
-    code += "; sheepdog.Server(dbfile=DB).stop()"
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        (None, "gridengine (qsub is on PATH and SGE_ROOT is set)"),
+        ("drmaa", "drmaa (the configuration says so)"),
+    ],
+)
+def test_on_the_head_node_itself(other_cluster: Cluster, scheduler: str | None, said: str) -> None:
+    """Where qsub is at hand, no host need be given; so for DRMAA's library. Sheepdog is installed there for once."""
+    code = PREFACE + f"C.update(host=None, localhost='head', scheduler={scheduler!r}, dbfile='/tmp/{scheduler}')\n"
+    code += "show(sheepdog.map(f, [(1, 1), (1, 2)], C)); sheepdog.Server(dbfile=C['dbfile']).stop()"
     env = {"SGE_ROOT": "/var/lib/gridengine", "PYTHONPATH": "/opt/sheepdog:/opt/site-packages"}
     done = other_cluster.on("head", [PYTHON, "-c", code], user="sheep", env=env)
     assert done.stdout == "shown:[2, 3]\n"
-    assert "scheduler: gridengine (qsub is on PATH and SGE_ROOT is set)" in done.stderr
+    assert f"scheduler: {said}" in done.stderr
 
 
 @fault(49, "a worker of another Python version", promise="the tasks' error names both versions and the key to change")

@@ -1,5 +1,6 @@
 """The archives that travel to the cluster: the worker, and what it needs to load a function."""
 
+import importlib.util
 import io
 import zipfile
 from collections.abc import Mapping
@@ -21,6 +22,19 @@ def cloudpickle_archive() -> bytes:
 
     folder = Path(cloudpickle.__file__).parent
     return archive({f"cloudpickle/{name}": text for name, text in _sources(folder).items()})
+
+
+def drmaa_archive() -> bytes | None:
+    """Return the program that asks DRMAA, and this interpreter's own drmaa, as one file that Python runs.
+
+    None if there is no drmaa. It is not imported here: that would load the library.
+    """
+    found = importlib.util.find_spec("drmaa")
+    if found is None or found.origin is None:
+        return None
+    program = Path(__file__).parent / "schedulers" / "session.py"
+    files = {f"drmaa/{name}": text for name, text in _sources(Path(found.origin).parent).items()}
+    return archive({"__main__.py": program.read_bytes(), **files})
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:

@@ -3,6 +3,7 @@
 BATCH_SYSTEMS = {
     "gridengine": "gridengine.GridEngineScheduler",
     "slurm": "slurm.SlurmScheduler",
+    "drmaa": "drmaa.DRMAAScheduler",
 }
 """For each batch system its module in schedulers/, and the class there. A new one is a line here."""
 

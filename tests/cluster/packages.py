@@ -7,6 +7,7 @@ from pathlib import Path
 
 PACKAGES = (
     "gridengine-client",
+    "gridengine-drmaa1.0",
     "gridengine-exec",
     "gridengine-master",
     "iproute2",

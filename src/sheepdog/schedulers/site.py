@@ -24,6 +24,9 @@ class Site:
     per_job: frozenset[str] = frozenset()
     """The complexes that count once for a job. Grid Engine multiplies all others by the slots, also limits (h_vmem)."""
 
+    system: str = ""
+    """Which batch system it is, where that is not known before."""
+
     def share(self, name: str, amount: int, slots: int) -> int:
         """Return what to request of a complex, so that a job of so many slots gets the amount, or a little more."""
         return amount if name in self.per_job else -(-amount // slots)

@@ -1,0 +1,190 @@
+"""DRMAA: a program on the head node that speaks to the library of the site's batch system; what it says, parsed.
+
+The package drmaa and the program travel; of the head node it takes a Python and the batch system's libdrmaa.so.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ..archives import drmaa_archive
+from ..config import Config
+from ..deployment import Host
+from ..errors import CommandFailed, SchedulerBusy, SchedulerError, TooManyWorkers
+from ..job_file import Job
+from ..model import JobStatus
+from .batch import NOT_FOUND, BatchSystem
+from .gridengine import GridEngineScheduler, parse_qacct, requests
+from .site import USUAL, Site
+
+PROGRAM = "drmaa.pyz"
+# Puts the program that comes as input into a directory of its own, runs it, and takes it away.
+RUN = (
+    f'there=$(mktemp -d) && cat >"$there/{PROGRAM}" && python3 -I "$there/{PROGRAM}" "$@"; '
+    'status=$?; rm -rf "$there"; exit $status'
+)
+TIMEOUT = 300.0  # seconds: DRMAA asks for each element by itself
+PENDING = {"queued_active"}
+HELD = {"system_on_hold", "user_on_hold", "user_system_on_hold"}
+OVER = {"done", "failed", "gone"}
+PORTABLE = ("queue", "cpus", "gpus", "memory", "time")
+
+
+class DRMAAScheduler(BatchSystem):
+    """A job's id is the ids of its elements in one word, such as 12.[1-4]."""
+
+    name = "drmaa"
+    title = "DRMAA"
+    program = "DRMAA library"
+    lister = "'echo $DRMAA_LIBRARY_PATH'"
+    busy = (
+        *("DrmCommunicationException", "TryLaterException", "jobs are allowed per user"),
+        *GridEngineScheduler.busy,
+    )
+    prefix = "#DRMAA"
+    # DRMAA has no name for this; in the order of Grid Engine, Slurm, PBS and LSF.
+    element = "{SGE_TASK_ID:-${SLURM_ARRAY_TASK_ID:-${PBS_ARRAY_INDEX:-$LSB_JOBINDEX}}}"
+    notice = 10.0  # not known: batch systems differ
+
+    def __init__(self, interval: float = 30.0) -> None:
+        super().__init__(interval)
+        self._system = ""
+
+    def site(self, host: Host, config: Config) -> Site:
+        """Ask the library of which batch system it is, and that for what it calls things."""
+        system = self._ask(host, "about").decode(errors="replace").strip()
+        named = GridEngineScheduler().site(host, config) if is_grid_engine(system) else USUAL
+        return replace(named, system=system)
+
+    def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:
+        """Yield the attributes of DRMAA's job template, each with its value."""
+        return attributes(job, config, site or USUAL)
+
+    def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:
+        """Return the job file, the script that submits it, and the program that this takes."""
+        return {**super().files(job, config, site), PROGRAM: program()}
+
+    def commands(self, job: Job) -> tuple[str, str]:
+        """Return the shell commands that submit and find the job: what was submitted is noted at once."""
+        return f"python3 -I {PROGRAM} submit {job.file} {job.workers}", "cat submitted 2>/dev/null"
+
+    def job_id(self, text: str) -> str:
+        """Return the word that stands for the ids."""
+        return text.strip()
+
+    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:  # noqa: ARG002
+        """Tell limits of the site from faults of the job."""
+        most = re.search(r"more than (\d+) tasks", words)
+        return TooManyWorkers(words, int(most[1])) if most else None
+
+    def missing(self, host: Host, words: str) -> SchedulerError:
+        """Return what to do without the library."""
+        return missing(host.name, words)
+
+    def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:
+        """Ask for the state of every element."""
+        self._system, found = parse_states(self._ask(host, "states", *asked))
+        return found
+
+    def ends(self, host: Host, job: str) -> list[str]:
+        """Ask Grid Engine's accounting, if it is that: DRMAA knows how a job ended in the session of its submission."""
+        number = re.match(r"(\d+)\.", job)
+        if number is None or not is_grid_engine(self._system):
+            return []
+        return parse_qacct(host.run(["qacct", "-j", number[1]], timeout=20.0))
+
+    def delete(self, jobs: Sequence[str]) -> list[str]:
+        """Return the command; its input is the program."""
+        return ["sh", "-c", RUN, "sh", "cancel", *jobs]
+
+    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
+        """Take each element away; one that has ended already is no error."""
+        self._ask(host, "cancel", *jobs)
+
+    def _ask(self, host: Host, *words: str) -> bytes:
+        """Run the program on the host."""
+        try:
+            return host.run(["sh", "-c", RUN, "sh", *words], program(), TIMEOUT)
+        except CommandFailed as error:
+            text = error.errors.decode(errors="replace").strip()
+            if error.status == NOT_FOUND:
+                raise missing(host.name, text) from error
+            if self.is_busy(text):
+                raise SchedulerBusy(f"DRMAA's library on {host.name} does not reach its master: {text}") from error
+            raise SchedulerError(
+                f"DRMAA's library on {host.name} refused: {text}. What it needs in its environment, such as SGE_ROOT, "
+                "belongs in the shell's start-up file there"
+            ) from error
+
+
+def program() -> bytes:
+    """Return the program, with the package drmaa in it."""
+    found = drmaa_archive()
+    if found is None:
+        raise SchedulerError(
+            'scheduler is "drmaa", and there is no package drmaa here: pip install "sheepdog[drmaa]". '
+            "It is needed on this machine only"
+        )
+    return found
+
+
+def missing(host: str, words: str) -> SchedulerError:
+    """Return the error of a host without what DRMAA takes."""
+    look = "echo $DRMAA_LIBRARY_PATH" if host == "this machine" else f"ssh {host} 'echo $DRMAA_LIBRARY_PATH'"
+    return SchedulerError(
+        f"DRMAA cannot be used on {host}: {words}. It takes python3 there, and the libdrmaa.so of the batch system: "
+        "ask its administrators where that is, and put `export DRMAA_LIBRARY_PATH=/where/it/is/libdrmaa.so` into the "
+        f"shell's start-up file, so that `{look}` shows it"
+    )
+
+
+def attributes(job: Job, config: Config, site: Site) -> Iterator[str]:
+    """Yield the attributes of the job template: the options as its native specification first, then ours."""
+    for option in config.ge_opts:
+        yield f"nativeSpecification {option}"
+    if is_grid_engine(site.system):
+        for option in requests(config, site):
+            yield f"nativeSpecification {option}"
+    elif given := [key for key in PORTABLE if getattr(config, key) is not None]:
+        raise SchedulerError(
+            f"DRMAA's library is that of {site.system}; only of Grid Engine Sheepdog knows how to ask for "
+            f"{', '.join(given)} by DRMAA. Say it in ge_opts, in that batch system's own options: they are DRMAA's "
+            "native specification"
+        )
+    home = "" if config.ssh_dir.startswith("/") else "$drmaa_hd_ph$/"
+    if not config.gives("-wd", "-cwd"):
+        yield f"workingDirectory {home}{config.ssh_dir}"
+    if not config.gives("-o", "-e", "-j"):
+        yield f"outputPath :{home}{job.directory}/{job.name}.o$drmaa_incr_ph$"
+        yield "joinFiles y"
+    yield "remoteCommand /bin/sh"
+    path = ("" if job.directory.startswith("/") else '"$HOME"/') + f"{job.directory}/{job.file}"
+    yield f"args -c {shlex.quote(f'exec /bin/sh {path}')}"
+    yield f"jobName {job.name}"
+
+
+def is_grid_engine(system: str) -> bool:
+    """Tell whether this is a Grid Engine, in the words of its library; if it is not known, it counts as one."""
+    return re.search(r"\b([SUO]?GE|OGS|Grid Engine)\b", system) is not None or not system
+
+
+def parse_states(output: bytes) -> tuple[str, dict[str, JobStatus]]:
+    """Return the batch system, and the jobs of which elements are there, from what `states` printed."""
+    system, *lines = output.decode(errors="replace").split("\n")
+    states: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for line in lines:
+        if len(words := line.split()) == 3:
+            job, element, state = words
+            states[job][element] = state
+    found = {}
+    for job, elements in states.items():
+        waiting = [state for state in elements.values() if state in PENDING | HELD]
+        # What is suspended, or cannot be determined, has been started and not ended.
+        running = frozenset(name for name, state in elements.items() if state not in PENDING | HELD | OVER)
+        if waiting or running:
+            found[job] = JobStatus(len(waiting), running, held=not PENDING.issuperset(waiting))
+    return system, found
