@@ -291,7 +291,7 @@ def test_as_many_workers_as_the_user_may_submit(head: Head) -> None:
 
 
 def test_without_sbatch_the_user_learns_where_to_look(head: Head) -> None:
-    with pytest.raises(SchedulerError, match=r"there is no sbatch on this machine: .*`ssh this machine squeue`"):
+    with pytest.raises(SchedulerError, match=r"there is no sbatch on this machine: .*`squeue`"):
         head.submit()
 
 

@@ -25,12 +25,13 @@ from __future__ import annotations
 
 import collections
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..config import Config
-from ..deployment import Host
+from ..deployment import Host, LocalHost
 from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError
 from ..job_file import Job, job_file, submit_script
 from ..model import JobStatus
@@ -103,7 +104,7 @@ class BatchSystem(ABC):
         """Return the error of a host that lacks the program."""
         return SchedulerError(
             f"there is no {self.program} on {host.name}: {words}. If there is after a login, put what sets its "
-            f"PATH up into the shell's start-up file, so that `ssh {host.name} {self.lister}` works"
+            f"PATH up into the shell's start-up file, so that `{typed(host, self.lister)}` works"
         )
 
     # --- the verbs
@@ -177,6 +178,11 @@ class BatchSystem(ABC):
         counts = collections.Counter(ends)
         self._ended[job] = "; ".join(f"{count} workers ended with {end}" for end, count in counts.most_common(3))
         return self._ended[job]
+
+
+def typed(host: Host, command: str) -> str:
+    """Return what a person types here to run a command there."""
+    return command if host.name == LocalHost.name else f"ssh {host.name} {shlex.quote(command)}"
 
 
 def expand(tasks: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ..deployment import Host
 from ..errors import CommandFailed, SchedulerBusy, SchedulerError, TooManyWorkers
 from ..job_file import Job
 from ..model import JobStatus
-from .batch import NOT_FOUND, BatchSystem
+from .batch import NOT_FOUND, BatchSystem, typed
 from .gridengine import GridEngineScheduler, parse_qacct, requests
 from .site import USUAL, Site
 
@@ -27,7 +27,7 @@ RUN = (
     f'there=$(mktemp -d) && cat >"$there/{PROGRAM}" && python3 -I "$there/{PROGRAM}" "$@"; '
     'status=$?; rm -rf "$there"; exit $status'
 )
-TIMEOUT = 300.0  # seconds: DRMAA asks for each element by itself
+TIMEOUT = 120.0  # seconds: DRMAA is asked for each element by itself, at about a millisecond
 PENDING = {"queued_active"}
 HELD = {"system_on_hold", "user_on_hold", "user_system_on_hold"}
 OVER = {"done", "failed", "gone"}
@@ -40,7 +40,7 @@ class DRMAAScheduler(BatchSystem):
     name = "drmaa"
     title = "DRMAA"
     program = "DRMAA library"
-    lister = "'echo $DRMAA_LIBRARY_PATH'"
+    lister = "echo $DRMAA_LIBRARY_PATH"
     busy = (
         *("DrmCommunicationException", "TryLaterException", "jobs are allowed per user"),
         *GridEngineScheduler.busy,
@@ -83,7 +83,11 @@ class DRMAAScheduler(BatchSystem):
 
     def missing(self, host: Host, words: str) -> SchedulerError:
         """Return what to do without the library."""
-        return missing(host.name, words)
+        return SchedulerError(
+            f"DRMAA cannot be used on {host.name}: {words}. It takes python3 there, and the libdrmaa.so of the batch "
+            "system: ask its administrators where that is, and put `export DRMAA_LIBRARY_PATH=/where/libdrmaa.so` "
+            f"into the shell's start-up file, so that `{typed(host, self.lister)}` shows it"
+        )
 
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:
         """Ask for the state of every element."""
@@ -98,12 +102,12 @@ class DRMAAScheduler(BatchSystem):
         return parse_qacct(host.run(["qacct", "-j", number[1]], timeout=20.0))
 
     def delete(self, jobs: Sequence[str]) -> list[str]:
-        """Return the command; its input is the program."""
-        return ["sh", "-c", RUN, "sh", "cancel", *jobs]
+        """Return what the program is told."""
+        return ["cancel", *jobs]
 
     def cancel(self, host: Host, jobs: Sequence[str]) -> None:
         """Take each element away; one that has ended already is no error."""
-        self._ask(host, "cancel", *jobs)
+        self._ask(host, *self.delete(jobs))
 
     def _ask(self, host: Host, *words: str) -> bytes:
         """Run the program on the host."""
@@ -112,7 +116,7 @@ class DRMAAScheduler(BatchSystem):
         except CommandFailed as error:
             text = error.errors.decode(errors="replace").strip()
             if error.status == NOT_FOUND:
-                raise missing(host.name, text) from error
+                raise self.missing(host, text) from error
             if self.is_busy(text):
                 raise SchedulerBusy(f"DRMAA's library on {host.name} does not reach its master: {text}") from error
             raise SchedulerError(
@@ -130,16 +134,6 @@ def program() -> bytes:
             "It is needed on this machine only"
         )
     return found
-
-
-def missing(host: str, words: str) -> SchedulerError:
-    """Return the error of a host without what DRMAA takes."""
-    look = "echo $DRMAA_LIBRARY_PATH" if host == "this machine" else f"ssh {host} 'echo $DRMAA_LIBRARY_PATH'"
-    return SchedulerError(
-        f"DRMAA cannot be used on {host}: {words}. It takes python3 there, and the libdrmaa.so of the batch system: "
-        "ask its administrators where that is, and put `export DRMAA_LIBRARY_PATH=/where/it/is/libdrmaa.so` into the "
-        f"shell's start-up file, so that `{look}` shows it"
-    )
 
 
 def attributes(job: Job, config: Config, site: Site) -> Iterator[str]:

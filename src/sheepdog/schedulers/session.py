@@ -23,7 +23,7 @@ from typing import Any, List, Mapping, MutableMapping, Optional
 MARK = "SHEEPDOG_DRMAA"  # in the environment: the library is loaded
 PREFIX = "#DRMAA "
 NOT_FOUND = 127
-PLACES = ("/usr/lib/gridengine-drmaa/lib/libdrmaa.so*", "/opt/*/lib/libdrmaa.so", "/usr/lib/*/libdrmaa.so*")
+DEBIAN = "/usr/lib/gridengine-drmaa/lib/libdrmaa.so*"  # where no linker looks
 ABSENT = "gone"  # our word for what DRMAA does not know
 
 
@@ -66,12 +66,7 @@ def ask(drmaa: Any, session: Any, verb: str, words: List[str]) -> None:
             for element, one in enumerate(ids_of(job), 1):
                 print(job, element, state_of(drmaa, session, one))
     elif verb == "cancel":
-        for job in words:
-            for one in ids_of(job):
-                try:
-                    session.control(one, drmaa.JobControlAction.TERMINATE)
-                except drmaa.errors.InvalidJobException:
-                    pass  # it has ended
+        cancel(drmaa, session, [one for job in words for one in ids_of(job)])
 
 
 def submit(session: Any, file: str, elements: int) -> None:
@@ -91,6 +86,22 @@ def submit(session: Any, file: str, elements: int) -> None:
         made.write(job + "\n")
     os.rename("submitted.new", "submitted")
     print(job)
+
+
+def cancel(drmaa: Any, session: Any, ids: List[str]) -> None:
+    """Take elements away. One that has ended is no error; one that cannot be taken away keeps none of the others."""
+    refused = None
+    for one in ids:
+        try:
+            session.control(one, drmaa.JobControlAction.TERMINATE)
+        except drmaa.errors.InvalidJobException:
+            pass
+        except drmaa.errors.DrmCommunicationException:
+            raise
+        except drmaa.errors.DrmaaException as error:
+            refused = error
+    if refused is not None:
+        raise refused
 
 
 def state_of(drmaa: Any, session: Any, one: str) -> str:
@@ -127,7 +138,7 @@ def find_library(environ: Mapping[str, str]) -> Optional[str]:
     if said:
         return said
     places = [os.path.join(environ["SGE_ROOT"], "lib/*/libdrmaa.so*")] if environ.get("SGE_ROOT") else []
-    found = (sorted(glob.glob(place)) for place in places + list(PLACES))
+    found = (sorted(glob.glob(place)) for place in places + [DEBIAN])
     return next((files[0] for files in found if files), None) or ctypes.util.find_library("drmaa")
 
 
