@@ -9,7 +9,7 @@ import pytest
 
 from sheepdog.config import Config, make_config
 from sheepdog.deployment import LocalHost
-from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
+from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
 from sheepdog.job_file import Job
 from sheepdog.model import JobStatus
 from sheepdog.schedulers.batch import WORKER_MEMORY, expand
@@ -297,6 +297,19 @@ def test_a_refusal_is_quoted_and_leaves_nothing(head: Head, captured: str, statu
     assert "qsub on this machine refused the job" in str(caught.value)
     assert words in str(caught.value)
     assert list(head.home.glob(".sheepdog/*")) == []
+
+
+def test_a_resource_that_the_site_does_not_have(head: Head) -> None:
+    """The site says which it has; if it does not, the refusal is all there is."""
+    words = (CAPTURED / "qsub-refused-unknown-resource.txt").read_text().strip()
+    head.program("qsub", "qsub-refused-unknown-resource.txt", 1, stream=2)
+    for known in ("", "There are arch, "):
+        with pytest.raises(UnknownResource) as caught:
+            head.submit()
+        assert words in str(caught.value)
+        assert ("There are " in str(caught.value)) == bool(known)
+        assert known in str(caught.value)
+        head.program("qconf", "qconf-site.txt")
 
 
 def test_without_qsub_the_user_learns_where_to_look(head: Head) -> None:

@@ -206,7 +206,7 @@ def test_no_qsub(user: User) -> None:
     user.sh("head", f"mkdir -p ~/few; for tool in {tools}; do ln -sf $(command -v $tool) ~/few/; done")
     (home / ".bashrc").write_text("PATH=$HOME/few\n")
     try:
-        with pytest.raises(HostFailed, match="SchedulerError: there is no qsub on head, and no sbatch"):
+        with pytest.raises(HostFailed, match="SchedulerNotFound: there is no qsub on head, and no sbatch"):
             user.run("sheepdog.map(f, [(1, 1)], C)")
     finally:
         (home / ".bashrc").unlink()

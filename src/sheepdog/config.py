@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import ConfigError, SchedulerError
+from .errors import ConfigError, SchedulerNotFound
 from .registry import SCHEDULERS
 
 TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
@@ -177,7 +177,7 @@ def choose_scheduler(
     """Give the name of the scheduler to use, and the reason in words.
 
     which finds a program on this machine; on_host says which of PROGRAMS the host has, and is called only if that
-    decides. Raises SchedulerError if it has neither Grid Engine nor Slurm.
+    decides. Raises SchedulerNotFound if it has neither Grid Engine nor Slurm.
     """
     if config.scheduler is not None:
         return config.scheduler, "the configuration says so"
@@ -190,7 +190,7 @@ def choose_scheduler(
             return "gridengine", f"{config.host} has qsub"
         if "sbatch" in there:
             return "slurm", f"{config.host} has sbatch{' and no qconf' if 'qsub' in there else ' and no qsub'}"
-        raise SchedulerError(
+        raise SchedulerNotFound(
             f"there is no qsub on {config.host}, and no sbatch. If there is after a login, put what sets its PATH up "
             f"into the shell's start-up file, so that `ssh {config.host} qstat` or `ssh {config.host} squeue` works. "
             'For processes on that machine itself, say {"scheduler": "local"}'

@@ -15,6 +15,8 @@ SheepdogError
 │   ├── CommandFailed                 it was reached, and the command failed there
 │   └── ConnectionLost                the connection broke; the command may have run
 └── SchedulerError                    the batch system did not take or does not know the array job
+    ├── SchedulerNotFound (FileNotFoundError)   there is none
+    ├── UnknownResource (ValueError)  ... because the site has no such resource
     ├── SchedulerBusy                 ... but may take it later
     └── TooManyWorkers                ... but would take a smaller one
 """
@@ -99,6 +101,14 @@ class ConnectionLost(HostError):
 
 class SchedulerError(SheepdogError):
     """The batch system refused an array job, or cannot be asked about it."""
+
+
+class SchedulerNotFound(SchedulerError, FileNotFoundError):
+    """There is no batch system of this kind: its commands are not on the head node."""
+
+
+class UnknownResource(SchedulerError, ConfigError):
+    """The site has no resource of this name."""
 
 
 class SchedulerBusy(SchedulerError):

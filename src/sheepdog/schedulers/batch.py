@@ -24,15 +24,16 @@ and with these, if it has more to say:
 from __future__ import annotations
 
 import collections
+import difflib
 import re
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ..config import Config
 from ..deployment import Host, LocalHost
-from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError
+from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, SchedulerNotFound, UnknownResource
 from ..job_file import Job, job_file, submit_script
 from ..model import JobStatus
 from ..upload import marks, upload_and_run
@@ -102,7 +103,7 @@ class BatchSystem(ABC):
 
     def missing(self, host: Host, words: str) -> SchedulerError:
         """Return the error of a host that lacks the program."""
-        return SchedulerError(
+        return SchedulerNotFound(
             f"there is no {self.program} on {host.name}: {words}. If there is after a login, put what sets its "
             f"PATH up into the shell's start-up file, so that `{typed(host, self.lister)}` works"
         )
@@ -183,6 +184,13 @@ class BatchSystem(ABC):
 def typed(host: Host, command: str) -> str:
     """Return what a person types here to run a command there."""
     return command if host.name == LocalHost.name else f"ssh {host.name} {shlex.quote(command)}"
+
+
+def unknown_resource(words: str, wrong: str, names: Iterable[str]) -> UnknownResource:
+    """Return the error for a resource that the batch system does not know: with those that it knows."""
+    known = sorted({*names})
+    near = difflib.get_close_matches(wrong, known, n=1)
+    return UnknownResource(f"{words}\n({f'did you mean {near[0]}? ' if near else ''}There are {', '.join(known)})")
 
 
 def expand(tasks: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ..archives import drmaa_archive
 from ..config import Config
 from ..deployment import Host
-from ..errors import CommandFailed, SchedulerBusy, SchedulerError, TooManyWorkers
+from ..errors import CommandFailed, SchedulerBusy, SchedulerError, SchedulerNotFound, TooManyWorkers
 from ..job_file import Job
 from ..model import JobStatus
 from .batch import NOT_FOUND, BatchSystem, typed
@@ -83,7 +83,7 @@ class DRMAAScheduler(BatchSystem):
 
     def missing(self, host: Host, words: str) -> SchedulerError:
         """Return what to do without the library."""
-        return SchedulerError(
+        return SchedulerNotFound(
             f"DRMAA cannot be used on {host.name}: {words}. It takes python3 there, and the libdrmaa.so of the batch "
             "system: ask its administrators where that is, and put `export DRMAA_LIBRARY_PATH=/where/libdrmaa.so` "
             f"into the shell's start-up file, so that `{typed(host, self.lister)}` shows it"
@@ -129,7 +129,7 @@ def program() -> bytes:
     """Return the program, with the package drmaa in it."""
     found = drmaa_archive()
     if found is None:
-        raise SchedulerError(
+        raise SchedulerNotFound(
             'scheduler is "drmaa", and there is no package drmaa here: pip install "sheepdog[drmaa]". '
             "It is needed on this machine only"
         )

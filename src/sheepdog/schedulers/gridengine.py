@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 
 from ..config import Config
 from ..deployment import Host
-from ..errors import CommandFailed, SchedulerBusy, SchedulerError, TooManyWorkers
+from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
 from ..job_file import Job
 from ..model import JobStatus
-from .batch import WORKER_MEMORY, BatchSystem, expand
-from .site import LOOK, Site, is_known, named, parse_site
+from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
+from .site import LOOK, Site, is_known, named, parse_complexes, parse_site
 
 BUSY = 25  # qsub: too many jobs of this user, try again later
 NOTHING_SAID = "There are no messages available"  # qstat -j: the scheduler has not said why a job waits
@@ -74,6 +74,12 @@ class GridEngineScheduler(BatchSystem):
             return SchedulerBusy(f"{words} (it may be taken later)")
         if most := re.search(r"more than (\d+) tasks", words):
             return TooManyWorkers(words, int(most[1]))
+        if unknown := re.search(r'unknown resource "([^"]+)"', words):
+            try:
+                names = parse_complexes(host.run(["qconf", "-sc"]).decode(errors="replace"))
+            except HostError:
+                return UnknownResource(words)
+            return unknown_resource(words, unknown[1], names)
         return None
 
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002

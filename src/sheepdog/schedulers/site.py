@@ -56,8 +56,7 @@ def parse_site(output: bytes, config: Config) -> Site:
     Raises SchedulerError if there is none for what the options ask, with those that there are.
     """
     text = output.decode(errors="replace")
-    row = r"^(\S+) +\S+ +(\w+) +\S+ +(YES|FORCED) +(YES|NO|JOB|HOST)\b"
-    complexes = {name: (kind, counts) for name, kind, _, counts in re.findall(row, text, re.MULTILINE)}
+    complexes = parse_complexes(text)
     rules = dict(re.findall(r"^pe_name +(\S+)$.*?^allocation_rule +(\S+)$", text, re.MULTILINE | re.DOTALL))
     per_job = frozenset(name for name, (_, counts) in complexes.items() if counts == "JOB")
     site = named(config)
@@ -81,6 +80,12 @@ def parse_site(output: bytes, config: Config) -> Site:
             f"{config.cpus} cpus. Give a number of gpus that is a multiple of cpus, or leave cpus out"
         )
     return Site(memory, gpu, environment, per_job)
+
+
+def parse_complexes(text: str) -> dict[str, tuple[str, str]]:
+    """Return what can be requested of a site, from `qconf -sc`: names, each with its type and how it is counted."""
+    row = r"^(\S+) +\S+ +(\w+) +\S+ +(YES|FORCED) +(YES|NO|JOB|HOST)\b"
+    return {name: (kind, counts) for name, kind, _, counts in re.findall(row, text, re.MULTILINE)}
 
 
 def _of_kind(complexes: dict[str, tuple[str, str]], *kinds: str) -> list[str]:

@@ -12,7 +12,7 @@ from ..deployment import Host
 from ..errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
 from ..job_file import Job
 from ..model import JobStatus
-from .batch import WORKER_MEMORY, BatchSystem, expand
+from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
 from .site import Site
 
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED"}
@@ -105,6 +105,9 @@ class SlurmScheduler(BatchSystem):
                 room = parse_room(host.run(["sh", "-c", ROOM]))
                 room = job.workers // 2 if room is None or room >= job.workers else room
                 return TooManyWorkers(words, room) if room > 0 else SchedulerBusy(f"{words} (it may be taken later)")
+            if unknown := re.search(r"unrecognized option '--([\w-]+)", words):
+                names = re.findall(r"--([a-z][a-z-]+)", host.run(["sbatch", "--help"]).decode(errors="replace"))
+                return unknown_resource(words, unknown[1], names)
         except HostError:
             return None
         return None
