@@ -12,6 +12,7 @@ import pytest
 
 from .cluster import Cluster, until
 from .test_project import commands
+from .user import COMMANDS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 STOP = "import sheepdog; sheepdog.Server(dbfile='sheepdog.sqlite').stop()"
@@ -31,6 +32,15 @@ ERRORS = """\
 The first one in full:
 
 ZeroDivisionError: division by zero
+"""
+SQUARES = "[1, 4, 9, 16, 25]\n"
+PI = "pi is about 3.1420\n"
+MATRIX = """\
+rows 0 to 5: exit code 0
+rows 6 to 11: exit code 0
+rows 12 to 17: exit code 0
+rows 18 to 23: exit code 0
+trace: 32664
 """
 
 
@@ -116,6 +126,20 @@ def test_bootstrap_agrees_with_the_textbook(here: Here) -> None:
     assert [name for name, *_, star in rows if star] == ["sex", "bmi", "bp", "s5"]
 
 
+def test_gridengines_own(here: Here) -> None:
+    assert here.run(str(EXAMPLES / "gridengine_readme.py")) == SQUARES
+
+
+@pytest.mark.parametrize("scheduler", [[], ["process"]])
+def test_monte_carlo(here: Here, scheduler: list[str]) -> None:
+    assert here.run(str(EXAMPLES / "gridengine_monte_carlo.py"), *scheduler) == PI
+
+
+@pytest.mark.parametrize("scheduler", [[], ["process"]])
+def test_matrix(here: Here, scheduler: list[str]) -> None:
+    assert here.run(str(EXAMPLES / "gridengine_matrix.py"), *scheduler) == MATRIX
+
+
 def test_the_readmes_first_command(here: Here) -> None:
     words = shlex.split(commands()[0])
     assert here.run("-c", words[words.index("-c") + 1]) == "[2, 3, 4]\n"
@@ -129,12 +153,13 @@ def test_there_is_a_test_for_every_example() -> None:
 class There:
     """Runs examples on outside; their workers run on the nodes."""
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
+    def __init__(self, cluster: Cluster, directory: Path, **environ: str) -> None:
         self.cluster = cluster
         self.directory = directory
+        self.environ = environ
 
     def run(self, *command: str) -> str:
-        env = {"SHEEPDOG_SHELL": "/opt/python/bin/python3"}
+        env = {"SHEEPDOG_SHELL": "/opt/python/bin/python3", **self.environ}
         python = [sys.executable, "-W", "error"]
         done = self.cluster.on("outside", [*python, *command], cwd=self.directory, env=env, timeout=120)
         assert done.stderr == ""
@@ -142,7 +167,8 @@ class There:
 
     def stop(self) -> None:
         """Wait until the queue is empty, and end the server."""
-        until(lambda: not self.cluster.on("head", ["qstat", "-u", "*"]).stdout, "the queue is empty", timeout=60)
+        look = ["sh", "-c", COMMANDS[self.cluster.scheduler]["list"]]
+        until(lambda: not self.cluster.on("head", look).stdout, "the queue is empty", timeout=60)
         self.run("-c", STOP)
 
 
@@ -161,3 +187,18 @@ def test_errors_on_the_cluster(there: There) -> None:
     text = there.run(str(EXAMPLES / "errors.py"), "head")
     assert text.startswith(ERRORS)
     assert re.search(r"\(task 2 of request 1, attempt 1, on node[12], after", text)
+
+
+@pytest.fixture(params=["cluster", "slurm_cluster"])
+def gridengine_there(request: pytest.FixtureRequest, cluster_possible: None, tmp_path: Path) -> Iterator[There]:
+    """A cluster of either kind, for users of the gridengine library: they say the host in the environment."""
+    there = There(request.getfixturevalue(request.param), tmp_path, SHEEPDOG_HOST="head")
+    yield there
+    there.stop()
+
+
+def test_gridengine_on_clusters(gridengine_there: There) -> None:
+    there = gridengine_there
+    assert there.run(str(EXAMPLES / "gridengine_readme.py")) == SQUARES
+    for example, shown in (("monte_carlo", PI), ("matrix", MATRIX)):
+        assert there.run(f"{EXAMPLES}/gridengine_{example}.py", there.cluster.scheduler, "head") == shown

@@ -686,6 +686,23 @@ def test_a_request_that_is_begun_again_is_another_one(farm: Farm, ticks: bool) -
     assert set(farm.herd.waves) == {2}
 
 
+def test_single_tasks_are_taken_back(farm: Farm) -> None:
+    """One that waits is leased to nobody; one that runs is late; the others go on."""
+    assert farm.take("w1", 2) == [1, 2]
+    with Storage(farm.storage.dbfile) as other:
+        assert [other.end_pending(farm.request, Kind.CANCELLED, "taken back", task) for task in (2, 4, 4, 99)] == [
+            1,
+            1,
+            0,
+            0,
+        ]
+    foreman.tick(farm.service)
+    farm.exchange("w1", 0, {1: b"one", 2: b"two"})
+    assert farm.take("w1", 20) == [3, 5, 6, 7]  # its share
+    progress = farm.storage.progress(farm.request)
+    assert (progress.done, progress.cancelled, progress.ended) == (1, 2, 3)
+
+
 def test_no_task_is_leased_of_which_the_user_said_that_it_is_cancelled(farm: Farm) -> None:
     farm.take("w1", 1)
     cancel(farm)

@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from .errors import SheepdogError, TaskFailed
     from .executor import Executor
     from .functional import cancel, get_errors, get_results, job_script, map, map_async, retry
+    from .job import Job, dispatch_jobs
     from .server import Server
     from .storage import Storage
 
 _HOMES = {
     "Config": "config",
     "Executor": "executor",
+    "Job": "job",
     "Server": "server",
     "SheepdogError": "errors",
     "Storage": "storage",
     "TaskFailed": "errors",
     "cancel": "functional",
+    "dispatch_jobs": "job",
     "get_errors": "functional",
     "get_results": "functional",
     "job_script": "functional",
@@ -38,6 +41,7 @@ _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisati
 __all__ = [
     "Config",
     "Executor",
+    "Job",
     "Server",
     "SheepdogError",
     "Storage",
@@ -46,6 +50,7 @@ __all__ = [
     "client",
     "config",
     "deployment",
+    "dispatch_jobs",
     "errors",
     "get_errors",
     "get_results",

@@ -8,9 +8,10 @@ Nothing calls back: whoever waits reads the store, and starts the server again i
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -65,8 +66,7 @@ def dispatch(
 def options_of(settings: Config) -> dict[str, Any]:
     """Return the options of a request: a configuration, and where and by whom the request is made."""
     host = make_host(settings.host, settings.ssh_port, settings.ssh_user, settings.ssh_keyfile)
-    scheduler, why = choose_scheduler(settings, on_host=lambda: programs_on(host))
-    log.info("scheduler: %s (%s)", scheduler, why)
+    scheduler = choose(settings, host)
     here = scheduler == "local" and settings.host is None
     return {
         **asdict(settings),
@@ -74,6 +74,13 @@ def options_of(settings: Config) -> dict[str, Any]:
         "directory": os.getcwd() if here else "",
         "maker": process.sign(),
     }
+
+
+def choose(settings: Config, host: Host) -> str:
+    """Return the scheduler that a configuration comes to; log it, and why."""
+    scheduler, why = choose_scheduler(settings, on_host=lambda: programs_on(host))
+    log.info("scheduler: %s (%s)", scheduler, why)
+    return scheduler
 
 
 def programs_on(host: Host) -> set[str]:
@@ -125,12 +132,16 @@ def withdraw(terms: Terms, host: Host, wave: Wave) -> None:
         host.run(["rm", "-rf", wave.directory])  # without its files, no worker starts
 
 
-def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
-    """End the tasks of a request that have not ended; return how many there were. The server ends its workers."""
+def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = None) -> int:
+    """End the tasks of a request that have not ended, or this one; return how many there were.
+
+    The server ends the workers that have nothing else to do.
+    """
     with Storage(dbfile) as storage:
         storage.get_request(request_id)
-        storage.close_request(request_id)
-        count = storage.end_pending(request_id, Kind.CANCELLED, "cancelled by its user")
+        if task is None:
+            storage.close_request(request_id)
+        count = storage.end_pending(request_id, Kind.CANCELLED, "cancelled by its user", task)
         if storage.get_request(request_id).state == RequestState.ENDED:
             Server(dbfile=storage.dbfile).start()
         return count
@@ -207,25 +218,37 @@ class Keeper:
         return ""
 
 
-def wait(request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None]) -> Progress:
-    """Wait until every task of a request has ended; show how far it is, whenever that has changed.
+def wait(
+    request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None], timeout: float | None = None
+) -> Progress:
+    """Wait until every task of a request has ended, or for so many seconds; return how far it is.
 
-    A server that has died is started again.
+    Show how far it is, whenever that may have changed.
     """
     with Storage(dbfile) as storage:
-        keeper = Keeper(storage.dbfile)
-        progress = storage.progress(request_id)
-        version, delay = None, 0.001
-        while not progress.finished:
+        for progress in follow(request_id, storage, timeout):
             show(progress)
-            if trouble := keeper.look():
-                show(replace(progress, note=trouble))
-            time.sleep(delay)
-            latest = storage.version()
-            if latest == version:
-                delay = min(0.05, delay * 1.2)
-                continue
-            version, delay = latest, 0.002
-            progress = storage.progress(request_id)
-        show(progress)
         return progress
+
+
+def follow(request_id: int, storage: Storage, timeout: float | None = None) -> Iterator[Progress]:
+    """Yield how far a request is, again and again, soon after each change, until every task has ended.
+
+    Or for so many seconds. A server that has died is started again.
+    """
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    keeper = Keeper(storage.dbfile)
+    progress = storage.progress(request_id)
+    version, delay = None, 0.001
+    while not progress.finished and time.monotonic() < end:
+        yield progress
+        if trouble := keeper.look():
+            yield replace(progress, note=trouble)
+        time.sleep(delay)
+        latest = storage.version()
+        if latest == version:
+            delay = min(0.05, delay * 1.2)
+            continue
+        version, delay = latest, 0.002
+        progress = storage.progress(request_id)
+    yield progress

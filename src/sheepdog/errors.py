@@ -4,6 +4,7 @@ SheepdogError
 ├── ConfigError (ValueError)          a key or value of the configuration is wrong
 ├── ArgumentsError (TypeError)        an item of args is not a tuple, list or dict
 ├── SerialisationError (TypeError)    a function, argument or result cannot travel
+├── JobError (AssertionError, RuntimeError, ValueError)   a Job is used out of turn
 ├── UntrustedResult                   a value is not plain data, and nothing else was to be loaded
 ├── RequestNotFound (ValueError)      no such request, or no such task, in this database
 ├── StorageError                      the database file cannot be used
@@ -36,6 +37,13 @@ class ArgumentsError(SheepdogError, TypeError):
 
 class SerialisationError(SheepdogError, TypeError):
     """A function, an argument or a result cannot travel."""
+
+
+class JobError(SheepdogError, AssertionError, RuntimeError, ValueError):
+    """A job is used out of turn: started twice, waited for before its start, used after close.
+
+    multiprocessing raises an AssertionError or a ValueError for such, and threading a RuntimeError: this is all three.
+    """
 
 
 class UntrustedResult(SheepdogError):

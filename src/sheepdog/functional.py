@@ -38,15 +38,7 @@ def map(
     settings = make_config(config)
     request_id = dispatch(f, args, settings, ns)
     dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
-    try:
-        progress = wait(request_id, dbfile, _ticker(1.0) if verbose and sys.stderr.isatty() else _notes(verbose))
-    except KeyboardInterrupt:
-        if verbose:
-            _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
-        raise
-    except SheepdogError as error:
-        error.add_note(f"(request {request_id} is stored; go on with sheepdog.get_results({request_id}, {dbfile!r}))")
-        raise
+    progress = wait_aloud(request_id, dbfile, verbose)
     results: list[Any] = [None] * progress.tasks
     with Storage(dbfile) as storage:
         unreadable = 0
@@ -107,7 +99,7 @@ def get_results(
     """
     _require(dbfile)
     if block:
-        wait(request_id, dbfile, _ticker(1.0) if verbose else _notes(False))
+        wait(request_id, dbfile, _ticker(1.0) if verbose else notes(False))
     with Storage(dbfile) as storage:
         trusted = _trusts(storage, request_id, trusted)
         return [
@@ -169,6 +161,19 @@ def retry(
     return road.retry(request_id, dbfile, failed, config or {})
 
 
+def wait_aloud(request_id: int, dbfile: str, verbose: bool = True, timeout: float | None = None) -> Progress:
+    """Wait as map does, or for so many seconds: if verbose, tell on standard error what the user should know."""
+    try:
+        return wait(request_id, dbfile, _ticker(1.0) if verbose and sys.stderr.isatty() else notes(verbose), timeout)
+    except KeyboardInterrupt:
+        if verbose:
+            _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
+        raise
+    except SheepdogError as error:
+        error.add_note(f"(request {request_id} is stored; go on with sheepdog.get_results({request_id}, {dbfile!r}))")
+        raise
+
+
 def _trusts(storage: Storage, request_id: int, trusted: bool | None) -> bool:
     """Return whether to load more than plain data: as asked, or as the request says."""
     if trusted is None:
@@ -183,7 +188,7 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
         )
 
 
-def _notes(verbose: bool) -> Callable[[Progress], None]:
+def notes(verbose: bool) -> Callable[[Progress], None]:
     """Return what shows a request's notes, each once."""
     said = {""}
 
@@ -197,12 +202,12 @@ def _notes(verbose: bool) -> Callable[[Progress], None]:
 
 def _ticker(interval: float) -> Callable[[Progress], None]:
     """Return what shows the progress, at most once an interval of seconds, and the notes."""
-    notes = _notes(True)
+    noted = notes(True)
     start = last = time.monotonic()
 
     def show(progress: Progress) -> None:
         nonlocal last
-        notes(progress)
+        noted(progress)
         now = time.monotonic()
         if now - last >= interval or (progress.finished and last > start):
             last = now

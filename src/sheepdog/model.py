@@ -196,6 +196,8 @@ class Request:
     """Submissions of workers in a row that were of no use, or not for long."""
     open: bool = False
     """Whether there may be more tasks: its maker adds them as they come."""
+    ended: float | None = None
+    """When its last task ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .client import describe_python, dump, make_pickler
+from .client import OURS, describe_python, dump, make_pickler
 from .errors import ArgumentsError, SerialisationError
 from .plain import read_plain
 
@@ -78,6 +79,20 @@ def name_of(f: Callable[..., Any]) -> str:
     return str(getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or type(f).__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The positional and the keyword arguments of one call; and its name, for errors."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    name: str = ""
+
+    def __str__(self) -> str:
+        each = [*map(_brief, self.args), *(f"{name}={_brief(value)}" for name, value in self.kwargs.items())]
+        text = f"{self.name}({', '.join(each)})"
+        return text if len(text) <= 120 else text[:116] + "...)"
+
+
 def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
     """Yield each item of args as bytes: the pickle of a tuple of positional and a dict of keyword arguments.
 
@@ -86,8 +101,10 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
     with local_modules_by_value() as refresh:
         for index, item in enumerate(args):
             refresh()
-            if isinstance(item, (tuple, list)):
-                call: tuple[tuple[Any, ...] | None, dict[str, Any]] = (tuple(item), {})
+            if isinstance(item, Arguments):
+                call: tuple[tuple[Any, ...] | None, dict[str, Any]] = (item.args, item.kwargs)
+            elif isinstance(item, (tuple, list)):
+                call = (tuple(item), {})
             elif isinstance(item, dict) and all(isinstance(key, str) for key in item):
                 call = (None, item)
             else:
@@ -98,9 +115,8 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
             try:
                 yield dump(call)
             except Exception as error:
-                raise SerialisationError(
-                    f"item {index} of args, {_brief(item)}, cannot be serialised: {error}"
-                ) from error
+                which = f"the call {item}" if isinstance(item, Arguments) else f"item {index} of args, {_brief(item)},"
+                raise SerialisationError(f"{which} cannot be serialised: {error}") from error
 
 
 def serialise_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
@@ -112,8 +128,10 @@ def serialise_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
 
 
 def deserialise_arguments(data: bytes, trusted: bool = True) -> Any:
-    """Return an item of args: a tuple, or a dict if it was one."""
+    """Return an item of args: a tuple, or a dict if it was one; Arguments if there are both."""
     args, kwargs = deserialise(data, trusted)
+    if args and kwargs:
+        return Arguments(args, kwargs)
     return kwargs if args is None else args
 
 
@@ -174,7 +192,7 @@ def is_local(module: ModuleType) -> bool:
     name = getattr(module, "__name__", "")
     if not isinstance(file, str) or not file.endswith(".py") or name == "__main__" or not isinstance(name, str):
         return False
-    if name.partition(".")[0] in {__package__, "cloudpickle"} or sys.modules.get(name) is not module:
+    if name.partition(".")[0] in (*OURS, "cloudpickle") or sys.modules.get(name) is not module:
         return False
     return not file.startswith(_installed())
 

@@ -402,12 +402,14 @@ class Service:
             latest = self.storage.get_request(request_id) if request_id in found else None
             if latest is None or latest.token != herd.request.token:
                 del self.herds[request_id]
-            elif herd.request.open:
-                self.grow(herd, latest)
+            else:
+                if herd.request.open:
+                    self.grow(herd, latest)
+                self.withdraw(herd)
         return found
 
     def grow(self, herd: Herd, latest: Request) -> None:
-        """Take in the tasks that the maker of an open request has added, and those that it has taken back."""
+        """Take in the tasks that the maker of an open request has added."""
         if latest.tasks > herd.request.tasks:
             if herd.queue.empty:
                 herd.busy = self.clock()
@@ -415,11 +417,14 @@ class Service:
                 herd.fruitless = 0
                 self.storage.set_fruitless(latest.id, 0)
             herd.queue.extend(herd.request.tasks + 1, latest.tasks)
-        cancelled = self.storage.progress(latest.id).cancelled
-        if cancelled != herd.cancelled:
-            herd.queue.settle(self.storage.ended_among(latest.id, herd.queue.ranges))
-            herd.cancelled = cancelled
         herd.request = latest
+
+    def withdraw(self, herd: Herd) -> None:
+        """Take tasks out of the queue that their maker has taken back."""
+        cancelled = self.storage.progress(herd.request.id).cancelled
+        if cancelled != herd.cancelled:
+            herd.queue.settle(self.storage.ended_among(herd.request.id, herd.queue.ranges))
+            herd.cancelled = cancelled
 
     def look_again(self) -> None:
         """See at once what another program has done to the requests."""

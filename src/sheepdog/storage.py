@@ -584,14 +584,16 @@ class Storage:
         except OverflowError:  # Python 3.11.2 and older take no row id of more than 31 bits
             self.db.execute("UPDATE outcome SET value = ? WHERE id = ?", (outcome.value.read(), row[0]))
 
-    def end_pending(self, request_id: int, kind: Kind, error: str) -> int:
-        """End every task that has not ended, with this error. Return how many there were."""
+    def end_pending(self, request_id: int, kind: Kind, error: str, task: int | None = None) -> int:
+        """End every task that has not ended, or only this one, with this error. Return how many there were."""
         value = error.encode("utf-8", "replace")
         base, leased, count = request_id * SPAN, self.leased(request_id), 0
         history = "SELECT id, max(attempt) FROM attempt WHERE id BETWEEN ? AND ? GROUP BY id"
         with self.transaction():
             begun = dict(self._query(history, *self._rows(request_id)))
             for first, last in self.pending(request_id):
+                if task is not None:
+                    first, last = max(first, task), min(last, task)
                 for start in range(first, last + 1, SOME):
                     outcomes = [
                         Outcome(index, kind, value, 0, attempts=begun.get(base + index, 0) + (index <= leased))

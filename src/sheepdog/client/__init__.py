@@ -25,6 +25,7 @@ the element is the name of this copy within its array job.
 """
 
 from .frames import chunks_of, pack, read_blob, size_of, unpack
+from .job import OURS, THERE, Call, Run, run_any
 from .limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, PROTOCOL
 from .outcomes import DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
 from .values import describe_python, dump, make_pickler
@@ -38,17 +39,22 @@ __all__ = [
     "MAX_CALL",
     "MAX_HEADER",
     "MEMORY",
+    "OURS",
     "PROTOCOL",
     "RAISED",
     "RESULT",
+    "THERE",
     "TIMEOUT",
+    "Call",
     "Outcome",
+    "Run",
     "chunks_of",
     "describe_python",
     "dump",
     "make_pickler",
     "pack",
     "read_blob",
+    "run_any",
     "size_of",
     "unpack",
 ]

@@ -6,6 +6,8 @@ import io
 import pickle
 import sys
 
+from .job import other_end
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
@@ -30,7 +32,10 @@ def dump(value: object) -> bytes:
 
 
 def make_pickler(buffer: "BinaryIO") -> "Any":
-    """Return cloudpickle's pickler, taught to take cached functions and properties by value where they must travel."""
+    """Return cloudpickle's pickler, taught what it does not know.
+
+    Cached functions and properties go by value where they must travel; what is Sheepdog's, as what the other end has.
+    """
     import cloudpickle
 
     cached_function = type(functools.lru_cache()(len))
@@ -44,6 +49,9 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
                 return cached_function, make, vars(value)
             if type(value) is cached_property and hasattr(value, "lock"):  # until 3.11
                 return cached_property, (value.func,), {"attrname": value.attrname}
+            ours = other_end(value)
+            if ours is not None:
+                return ours
             return super().reducer_override(value)
 
     def travels(function: "Any") -> bool:

@@ -4,6 +4,8 @@ import traceback
 
 from .limits import MAX_TEXT
 
+JOB = __name__.rpartition(".")[0] + ".job"
+
 
 def shorten(text: str, limit: int = MAX_TEXT) -> str:
     """Cut the middle out of a long text."""
@@ -14,7 +16,7 @@ def shorten(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def explain(error: BaseException, skip: int = 0) -> bytes:
-    """Return an exception as text: a one-line summary, then the traceback without its first frames."""
+    """Return an exception as text: a one-line summary, then the traceback without its first frames, which are ours."""
     name = type(error).__name__
     try:
         message = " ".join(str(error).split())
@@ -24,6 +26,8 @@ def explain(error: BaseException, skip: int = 0) -> bytes:
     trace = error.__traceback__
     for _ in range(skip):
         trace = trace.tb_next if trace is not None else None
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == JOB:
+        trace = trace.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:

@@ -1,0 +1,173 @@
+"""A job as it is where it runs: what it calls, its name, and what a subclass has given it."""
+
+import importlib
+import os
+import sys
+import types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+THERE = "_sheepdog_worker.job"  # this module, on a worker
+OURS = ("sheepdog", "gridengine")
+
+
+class Call(object):
+    """Stands for sheepdog.Job on the workers, which have no Sheepdog: subclasses of that are subclasses of this there.
+
+    stands_for is the class that a class becomes at the other end: its module and its name.
+    """
+
+    stands_for = ("sheepdog.job", "Job")
+
+    _target = None  # type: Callable[..., Any] | None
+    _args = ()  # type: tuple[Any, ...]
+    _kwargs = {}  # type: dict[str, Any]
+    _name = ""
+    _daemon = False
+
+    def run(self) -> "Any":
+        """Call the target; what it returns is the job's result. A subclass may do something else."""
+        return None if self._target is None else self._target(*self._args, **self._kwargs)
+
+    @property
+    def name(self) -> str:
+        """A name for people; it need not be unique."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError("name is %r, a %s; it must be a text" % (name, type(name).__name__))
+        self._name = name
+
+    @property
+    def daemon(self) -> bool:
+        """What the caller said. It changes nothing: a job neither ends with its program nor keeps it from ending."""
+        return self._daemon
+
+    @daemon.setter
+    def daemon(self, daemon: bool) -> None:
+        self._daemon = bool(daemon)
+
+    @property
+    def exitcode(self) -> "int | None":
+        """None: it runs."""
+        return None
+
+    @property
+    def ident(self) -> "int | None":
+        """The job's number in its database."""
+        return (int(os.environ["SHEEPDOG_REQUEST_ID"]) << 32) + int(os.environ["SHEEPDOG_TASK_INDEX"])
+
+    @property
+    def pid(self) -> "int | None":
+        """The same as ident."""
+        return self.ident
+
+    def is_alive(self) -> bool:
+        """Return True: it runs."""
+        return True
+
+    def start(self) -> None:
+        """Raise RuntimeError: it has been started."""
+        raise RuntimeError("a job can be started once")
+
+    def join(self, timeout: "float | None" = None) -> None:  # noqa: ARG002
+        """Raise RuntimeError: that would not end."""
+        raise RuntimeError("a job cannot wait for itself")
+
+
+class Run(object):
+    """What a task of a job calls: the target, or the job's own run. For a job, sys.exit(0) is no error."""
+
+    stands_for = (THERE, "Run")
+
+    def __init__(self, target: "Callable[..., Any]", name: str) -> None:
+        self.__wrapped__ = target
+        self.__name__ = name
+
+    def __call__(self, *args: "Any", **kwargs: "Any") -> "Any":
+        """Return what the target returns; None if it exits with status 0."""
+        try:
+            return self.__wrapped__(*args, **kwargs)
+        except SystemExit as error:
+            status = exit_status(error.code)
+            if not status:
+                return None
+            error.code = status
+            error.args = (status,)
+            raise
+
+
+def run_any(job: Call, controller: object = None) -> "Any":
+    """Run a job of any class, and give it the controller if it asks for one."""
+    function, args, kwargs = job.run, (), {}  # type: Callable[..., Any], tuple[Any, ...], dict[str, Any]
+    if type(job).run is Call.run and job._target is not None:
+        function, args, kwargs = job._target, job._args, job._kwargs
+    if controller is not None and "controller" not in kwargs:
+        import inspect
+
+        if "controller" in inspect.signature(function).parameters:
+            kwargs = dict(kwargs, controller=controller)
+    return function(*args, **kwargs)
+
+
+run_any.stands_for = (THERE, "run_any")  # type: ignore[attr-defined]
+
+
+def exit_status(code: object) -> int:
+    """Return the exit status of sys.exit(code), as a process has it; say what it is if it is no number."""
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    sys.stderr.write("%s\n" % (code,))
+    return 1
+
+
+class Module(object):
+    """Pickled, this becomes a module of the other end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> "tuple[Callable[..., Any], tuple[str]]":
+        return importlib.import_module, (self.name,)
+
+
+class Absent(object):
+    """A module of Sheepdog's that a function names: a worker may lack it, and seldom needs it."""
+
+    stands_for = (THERE, "Absent")
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> "Any":
+        try:
+            return getattr(importlib.import_module(self._module), name)
+        except ImportError:
+            if name == "Job":
+                return Call
+            if name.startswith("__"):  # somebody only looks what it is
+                raise AttributeError(name)
+            raise
+
+    def __reduce__(self) -> "tuple[Callable[..., Any], tuple[str]]":
+        return importlib.import_module, (self._module,)
+
+
+def other_end(value: object) -> "tuple[Callable[..., Any], tuple[Any, ...]] | None":
+    """Return how to pickle a class, a function or a module of Sheepdog's for the other end; None for other values."""
+    if isinstance(value, (type, types.FunctionType)) and "stands_for" in vars(value) and is_ours(value.__module__):
+        module, name = vars(value)["stands_for"]
+        return getattr, (Module(module), name)
+    if isinstance(value, types.ModuleType) and is_ours(value.__name__):
+        return Absent, (value.__name__,)
+    return None
+
+
+def is_ours(module: str) -> bool:
+    """Tell whether a module is one of Sheepdog's, at either end."""
+    return module.partition(".")[0] in OURS + (THERE.partition(".")[0],)

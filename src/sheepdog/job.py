@@ -1,0 +1,317 @@
+"""Another front door: a Job, with the methods of multiprocessing.Process and threading.Thread.
+
+start ------------------> a request of one task, or of one for each of many jobs --> dispatch.py
+join, result, exitcode <- the store
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import signal
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from . import dispatch as road
+from .client import THERE, Call, Run, run_any
+from .config import Config, make_config
+from .dispatch import dispatch, follow
+from .errors import JobError, SerialisationError
+from .functional import notes
+from .model import Kind, Outcome
+from .outcomes import error_of, load
+from .serialisation import Arguments, name_of, serialise_function
+from .server import Server
+from .storage import Storage
+
+ENDED_BY = {Kind.TIMEOUT: signal.SIGTERM, Kind.INTERRUPTED: signal.SIGTERM, Kind.LOST: signal.SIGKILL}
+
+_numbers = itertools.count(1)
+_can_travel: weakref.WeakValueDictionary[int, Callable[..., Any]] = weakref.WeakValueDictionary()  # by their id()
+
+
+class Job(Call):
+    """A call on the cluster, with the API of multiprocessing.Process and threading.Thread; and its result.
+
+    Give a target, or make a subclass with its own `run`. What either returns is the result. A subclass travels with
+    its attributes; what `run` changes of them stays there, as it does with a process. config is what map takes. `start`
+    makes a request of one task, and so one array job: to start many jobs, dispatch them together with `dispatch_jobs`.
+
+    Raises TypeError for a target that cannot be called or cannot travel. What is done out of turn (started twice,
+    waited for before the start, used after `close`) raises JobError, which is an AssertionError and a ValueError as a
+    Process raises, and a RuntimeError as a Thread does.
+    """
+
+    stands_for = (THERE, "Call")
+
+    _config: Mapping[str, Any] | str | None = None
+    _place: tuple[str, int, int] | None = None  # database, request and task, once it has been started
+    _signal = 0  # which ended it, if its user wanted it to
+    _closed = False
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., Any] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+        config: Mapping[str, Any] | str | Config | None = None,
+    ) -> None:
+        if group is not None:
+            raise JobError(f"group is {group!r}; it must be None, as it must for a process")
+        if target is not None:
+            require_travels(target)
+        self._target = target
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs or {})
+        self.name = name or f"{type(self).__name__}-{next(_numbers)}"
+        self._daemon = bool(daemon)
+        self._config = asdict(config) if isinstance(config, Config) else config
+
+    def __str__(self) -> str:
+        """The call in short."""
+        name = type(self).__name__ if self._target is None else name_of(self._target)
+        return str(Arguments(self._args, self._kwargs, name))
+
+    def __repr__(self) -> str:
+        words = [f"name={self.name!r}"]
+        if self._place is not None and not self._closed:
+            words.append(f"ident={self._ident}")
+        words.append(self._condition())
+        if self.daemon:
+            words.append("daemon")
+        return f"<{type(self).__name__} {' '.join(words)}>"
+
+    def _condition(self) -> str:
+        if self._closed:
+            return "closed"
+        if self._place is None:
+            return "initial"
+        try:
+            status = self.exitcode
+        except Exception:  # a database that is no more is no reason not to be shown
+            return "unknown"
+        if status is None:
+            return "started"
+        names = {-number: f"-{number.name}" for number in signal.Signals}
+        return f"stopped exitcode={names.get(status, status)}"
+
+    def start(self) -> None:
+        """Make a request of this job, and submit it. Returns as soon as the scheduler has it."""
+        dispatch_jobs([self], self._config)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the job has ended, or for so many seconds."""
+        self._wait(timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait, and return what the target or `run` returned.
+
+        If that raised, raises the exception, or a TaskFailed that tells of it; the remote traceback is in its cause, or
+        in its text. Raises TimeoutError if the job has not ended after so many seconds.
+        """
+        outcome = self._wait(timeout)
+        if outcome is None:
+            raise TimeoutError(f"{self!r} has not ended after {timeout} seconds")
+        database, request, _ = self._started("result")
+        with Storage(database) as storage:
+            return value_of(request, outcome, bool(storage.get_request(request).options.get("trusted", True)))
+
+    def is_alive(self) -> bool:
+        """Tell whether the job has been started, and has not ended. One that waits in the queue is alive."""
+        self._require_open()
+        if self._place is None:
+            return False
+        with Storage(self._place[0]) as storage:
+            if self._outcome(storage) is not None:
+                return False
+        server = Server(dbfile=self._place[0])
+        if not server.running:
+            server.start()
+        return True
+
+    def terminate(self) -> None:
+        """End the job, at once. If it runs, its process gets a SIGTERM soon, and a SIGKILL some seconds later."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Do as terminate does; only the exitcode is another."""
+        self._end(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Have no more to do with the job. Its result stays in the database. JobError if it has not ended."""
+        if not self._closed and self.is_alive():
+            raise JobError(f"{self!r} cannot be closed while it runs: join() it first, or terminate() it")
+        self._closed = True
+
+    @property
+    def daemon(self) -> bool:
+        """What the caller said. It changes nothing: a job neither ends with its program nor keeps it from ending."""
+        return self._daemon
+
+    @daemon.setter
+    def daemon(self, daemon: bool) -> None:
+        self._require_open()
+        if self._place is not None:
+            raise JobError(f"{self!r} has been started: daemon cannot be changed any more")
+        self._daemon = bool(daemon)
+
+    @property
+    def exitcode(self) -> int | None:
+        """None until the job has ended; then 0, what it exited with, 1 if it raised, or -N if signal N ended it."""
+        self._require_open()
+        if self._place is None:
+            return None
+        with Storage(self._place[0]) as storage:
+            outcome = self._outcome(storage)
+        return None if outcome is None else exit_code(outcome, self._signal)
+
+    @property
+    def ident(self) -> int | None:
+        """The job's number in its database; None before the start."""
+        self._require_open()
+        return self._ident
+
+    @property
+    def _ident(self) -> int | None:
+        return None if self._place is None else (self._place[1] << 32) + self._place[2]
+
+    @property
+    def request_id(self) -> int | None:
+        """The request that the job is a task of, for get_results and the like; None before the start."""
+        return None if self._place is None else self._place[1]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise JobError(f"{self!r} has been closed; its result is in the database still")
+        if "_name" not in vars(self):
+            raise JobError(f"{type(self).__name__}.__init__() must call super().__init__() before anything else")
+
+    def _started(self, what: str) -> tuple[str, int, int]:
+        self._require_open()
+        if self._place is None:
+            raise JobError(f"{self!r} has not been started: start() it before {what}()")
+        return self._place
+
+    def _outcome(self, storage: Storage) -> Outcome | None:
+        assert self._place is not None
+        _, request, task = self._place
+        return next(storage.outcomes(request, [(task, task)]), None)
+
+    def _wait(self, timeout: float | None) -> Outcome | None:
+        database, request, _ = self._started("join")
+        show = notes(True)
+        outcome = None
+        with Storage(database) as storage:
+            for progress in follow(request, storage, timeout):
+                outcome = self._outcome(storage)
+                if outcome is not None:
+                    break
+                show(progress)
+        return outcome
+
+    def _end(self, number: signal.Signals) -> None:
+        database, request, task = self._started("terminate" if number == signal.SIGTERM else "kill")
+        if road.cancel(request, database, task):
+            self._signal = number
+
+
+def dispatch_jobs(jobs: Iterable[Job], config: Mapping[str, Any] | str | Config | None = None) -> tuple[int, str]:
+    """Start jobs, all as one request. Return its id and its database. Raises as map does, and JobError."""
+    jobs = list(jobs)
+    for number, job in enumerate(jobs):
+        if not isinstance(job, Job):
+            raise TypeError(f"item {number} of the jobs is {job!r}, a {type(job).__name__}; it must be a Job")
+        job._require_open()
+        if job._place is not None:
+            raise JobError(f"{job!r} has been started; a job can be started once")
+    if len({id(job) for job in jobs}) < len(jobs):
+        twice = next(job for number, job in enumerate(jobs) if any(job is other for other in jobs[:number]))
+        raise JobError(f"{twice!r} is there twice; a job can be started once")
+    settings = make_config(config)
+    f, calls = as_map(jobs)
+    request_id = dispatch(f, calls, settings, None)
+    database = Storage(settings.dbfile).dbfile
+    for task, job in enumerate(jobs, 1):
+        job._place = (database, request_id, task)
+    return request_id, database
+
+
+def as_map(jobs: Sequence[Job]) -> tuple[Callable[..., Any], Iterator[Arguments]]:
+    """Return one function, and the arguments of each of its calls, that do what the jobs do."""
+    targets = {id(job._target): job._target for job in jobs}
+    target = targets.popitem()[1] if len(targets) == 1 else None
+    if target is not None and all(type(job).run is Call.run for job in jobs):
+        name = name_of(target)  # the function travels once
+        return Run(target, name), (Arguments(job._args, job._kwargs, name) for job in jobs)
+    name = type(jobs[0]).__name__ if jobs else Job.__name__
+    return Run(run_any, name), (Arguments((job,), {}, "run") for job in jobs)
+
+
+def require_travels(target: object) -> None:
+    """Raise a TypeError that names a target that cannot be called or serialised."""
+    if not callable(target):
+        raise SerialisationError(f"target is {target!r}, a {type(target).__name__}; it must be something to call")
+    if _can_travel.get(id(target)) is target:
+        return
+    try:
+        serialise_function(target)
+    except SerialisationError as error:
+        raise SerialisationError(str(error).replace("the function", "the target", 1)) from error.__cause__
+    try:
+        _can_travel[id(target)] = target
+    except TypeError:  # it takes no weak reference
+        pass
+
+
+def value_of(request_id: int, outcome: Outcome, trusted: bool = True) -> Any:
+    """Return a task's result, or raise its error."""
+    if outcome.kind == Kind.RESULT:
+        value, problem = load(outcome.value, trusted)
+        if problem is None:
+            return value
+        outcome = outcome._replace(value=problem.encode())
+    error = error_of(request_id, outcome, trusted)
+    if not isinstance(error, Exception):  # a SystemExit would end this program
+        error = error_of(request_id, outcome, trusted=False)
+    raise error
+
+
+def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
+    """Return the results of an ended request, in order. If reraise, raise the first error; else it is in the list."""
+    found: list[Any] = []
+    with Storage(dbfile) as storage:
+        request = storage.get_request(request_id)
+        for outcome in storage.outcomes(request_id, [(1, request.tasks)]):
+            try:
+                found.append(value_of(request_id, outcome, bool(request.options.get("trusted", True))))
+            except Exception as error:
+                if reraise:
+                    error.add_note(
+                        f"(it is the error of task {outcome.task} of request {request_id}; the results of the others "
+                        f"are in sheepdog.get_results({request_id}, {dbfile!r}))"
+                    )
+                    raise
+                found.append(error)
+    return found
+
+
+def exit_code(outcome: Outcome, ended_by: int = 0) -> int:
+    """Return the exit code of a process that ended like this; ended_by is the signal that its user sent it."""
+    if outcome.kind == Kind.RESULT:
+        return 0
+    if outcome.kind == Kind.CANCELLED:
+        return -(ended_by or signal.SIGTERM)
+    if outcome.kind in ENDED_BY:
+        return -ENDED_BY[outcome.kind]
+    words = outcome.text.partition("\n")[0]
+    if killed := re.search(r"killed by signal (\d+)", words):
+        return -int(killed[1])
+    if exited := re.search(r"^SystemExit: (\d+)$|exited with status (\d+)", words):
+        return int(exited[1] or exited[2])
+    return -signal.SIGKILL if outcome.kind == Kind.MEMORY and "; " not in words else 1
