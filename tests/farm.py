@@ -9,7 +9,7 @@ import pytest
 
 from sheepdog import foreman, waves
 from sheepdog.calls import Call, Reply
-from sheepdog.client import PROTOCOL, describe_python
+from sheepdog.client import PROTOCOL, Message, describe_python
 from sheepdog.herd import Herd
 from sheepdog.model import JobStatus, Kind, RequestState, Wave
 from sheepdog.serialisation import form
@@ -63,6 +63,7 @@ class Farm:
         holding: Collection[int] = (),
         kind: Kind = Kind.RESULT,
         attempt: int = 1,
+        messages: Sequence[Message] = (),
         **header: Any,
     ) -> Reply:
         """Make a call. The outcomes are of one kind and attempt; holding may tell the attempts, else they are first."""
@@ -72,8 +73,9 @@ class Farm:
         entries = {
             "outcomes": [[task, attempt, int(kind), 0.5] for task in outcomes],
             "holding": [[task, task, its] for task, its in held.items()],
+            "messages": [[*message[:-1]] for message in messages],
         }
-        blobs = [blob for value in outcomes.values() for blob in (value, b"")]
+        blobs = [blob for value in outcomes.values() for blob in (value, b"")] + [each.value for each in messages]
         return self.call("exchange", {**about, **entries, **header}, blobs)
 
     def take(self, worker: str, want: int, holding: Sequence[int] = ()) -> list[int]:
@@ -83,6 +85,11 @@ class Farm:
         for _ in range(times):
             self.now += 30
             foreman.heed(self.service, self.request, {wave: status}, self.now)
+
+    @property
+    def reports(self) -> list[tuple[int, int, bytes]]:
+        """What the tasks have reported: task, attempt, value."""
+        return [(each.task, each.attempt, each.value) for each in self.storage.reports(self.request)]
 
     @property
     def state(self) -> RequestState:

@@ -1,6 +1,7 @@
 """The examples do what they say, here and on the cluster."""
 
 import os
+import random
 import re
 import shlex
 import subprocess
@@ -111,6 +112,18 @@ def test_errors(here: Here) -> None:
     assert "(task 2 of request 1, attempt 1, on " in text
     assert "    return 1 / x\n" in text
     assert text.endswith("The end of its output:\nworking on 0\n")
+
+
+def test_simulation(here: Here) -> None:
+    lines = here.run(str(EXAMPLES / "simulation.py")).splitlines()
+    for seed in (1, 2):
+        generator, place, expected = random.Random(seed), 0, []
+        for step in range(1, 30_001):
+            place += generator.choice((-1, 1))
+            if step % 10_000 == 0:
+                expected.append(f"walk {seed} is at {place} after {step} steps")
+        expected.append(f"walk {seed} ended at {place}")
+        assert [line for line in lines if line.startswith(f"walk {seed} ")] == expected
 
 
 def test_bootstrap_agrees_with_the_textbook(here: Here) -> None:

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sheepdog import foreman, waves
 from sheepdog.calls import Call, Reply
-from sheepdog.client import PROTOCOL, describe_python
+from sheepdog.client import CHECKPOINT, PROTOCOL, REPORT, Message, describe_python
 from sheepdog.errors import StorageError
 from sheepdog.model import (
     REQUEST_STATES,
@@ -120,6 +120,7 @@ class Worker:
     held: dict[int, int] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
     unsent: list[tuple[int, int, Kind, bytes]] = field(default_factory=list)
+    unsaid: list[Message] = field(default_factory=list)
     leaving: bool = False
 
 
@@ -143,6 +144,8 @@ class Requests(RuleBasedStateMachine):
         self.failed: dict[int, set[tuple[str, int]]] = {}  # task -> its own failures, since the last retry
         self.seen: dict[int, tuple[State, bytes | None]] = {}
         self.seen_request = RequestState.NEW
+        self.said: list[Message] = []
+        self.checkpoints: dict[int, Message] = {}  # the latest that was stored of each task
         self.number = 0
         self.restart()
 
@@ -336,16 +339,18 @@ class Requests(RuleBasedStateMachine):
     def talk(self, worker: Worker, want: int, fate: str = "", leaving: bool = False) -> None:
         worker.calls += 1
         worker.leaving |= leaving
-        sent = list(worker.unsent)
+        sent, said = list(worker.unsent), list(worker.unsaid)
         header = {
             **self.about(worker),
             "call": worker.calls,
             "want": 0 if worker.leaving else want,
             "holding": [[task, task, attempt] for task, attempt in worker.held.items()],
             "outcomes": [[task, attempt, int(kind), 0.1] for task, attempt, kind, _ in sent],
+            "messages": [[*message[:-1]] for message in said],
             "leaving": {"reason": "qdel", "seconds": 30} if worker.leaving else None,
         }
-        call = Call(self.request, "exchange", header, [blob for *_, value in sent for blob in (value, b"")])
+        blobs = [blob for *_, value in sent for blob in (value, b"")] + [message.value for message in said]
+        call = Call(self.request, "exchange", header, blobs)
         if fate == "the call is lost":
             return
         self.sent.append(call)
@@ -357,7 +362,7 @@ class Requests(RuleBasedStateMachine):
             assert self.state not in OPEN
             self.end_worker(worker)
             return
-        worker.unsent = worker.unsent[len(sent) :]
+        worker.unsent, worker.unsaid = worker.unsent[len(sent) :], worker.unsaid[len(said) :]
         assert reply.header["stored"] + len(reply.header.get("late", [])) == len(sent)
         for task in reply.header.get("drop", []):
             worker.begun.discard(task)
@@ -366,6 +371,11 @@ class Requests(RuleBasedStateMachine):
             assert task not in worker.held
             assert task not in self.outcomes(), "a task that has ended is not to be run"
             worker.held[task] = attempt
+        again = reply.header.get("checkpoints", [])
+        assert len(reply.blobs) == len(reply.header["tasks"]) + len(again)
+        given = dict(zip(again, reply.blobs[len(reply.header["tasks"]) :], strict=True))
+        stored = self.stored_checkpoints()
+        assert given == {task: stored[task].value for task, _ in reply.header["tasks"] if task in stored}
         if reply.header.get("stop"):
             self.end_worker(worker)
 
@@ -390,6 +400,18 @@ class Requests(RuleBasedStateMachine):
         self.talk(worker, want, fate)
         if fate == "the reply is lost":
             self.talk(worker, want)
+
+    @precondition(lambda self: any(worker.begun for worker in self.workers.values()))
+    @rule(number=PICK, kind=st.sampled_from([REPORT, CHECKPOINT]), fate=st.sampled_from(FATES))
+    def say(self, number: int, kind: int, fate: str) -> None:
+        able = [worker for worker in self.workers.values() if worker.begun]
+        worker = able[number % len(able)]
+        task = min(worker.begun)
+        self.number += 1
+        message = Message(task, worker.held[task], kind, self.number, b"%s %d" % (worker.name.encode(), self.number))
+        worker.unsaid.append(message)
+        self.said.append(message)
+        self.talk(worker, 0, fate)
 
     def report(self, worker: Worker, task: int, kind: Kind) -> None:
         worker.begun.discard(task)
@@ -453,6 +475,29 @@ class Requests(RuleBasedStateMachine):
             row % SPAN: Outcome(row % SPAN, Kind(kind), value, attempt, attempts=attempts)
             for row, kind, value, attempt, attempts in found
         }
+
+    def stored_checkpoints(self) -> dict[int, Message]:
+        rows = self.storage.db.execute("SELECT id, value FROM checkpoint").fetchall()
+        by_value = {message.value: message for message in self.said}
+        found = {row % SPAN: by_value[value] for row, value in rows}
+        assert all(task == message.task and message.kind == CHECKPOINT for task, message in found.items())
+        return found
+
+    @invariant()
+    def agree_on_what_was_said(self) -> None:
+        if not hasattr(self, "request"):
+            return
+        by_value = {message.value: message for message in self.said}
+        reports = [by_value[each.value] for each in self.storage.reports(self.request)]
+        assert len({*reports}) == len(reports), "a report is stored once"
+        for task in range(1, self.tasks + 1):
+            mine = [(message.attempt, message.number) for message in reports if message.task == task]
+            assert mine == sorted(mine), "an attempt says nothing after another has begun to"
+        stored, done = self.stored_checkpoints(), [o.task for o in self.outcomes().values() if o.kind == Kind.RESULT]
+        assert not stored.keys() & {*done}
+        for task, old in self.checkpoints.items():
+            assert task in done or stored[task][1::2] >= old[1::2], "a checkpoint gives way to a later one"
+        self.checkpoints = stored
 
     @invariant()
     def agree(self) -> None:

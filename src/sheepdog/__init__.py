@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from .config import Config
     from .errors import SheepdogError, TaskFailed
     from .executor import Executor
-    from .functional import cancel, get_errors, get_results, job_script, map, map_async, retry
+    from .functional import (
+        cancel,
+        follow_reports,
+        get_errors,
+        get_reports,
+        get_results,
+        job_script,
+        map,
+        map_async,
+        retry,
+    )
     from .job import Job, dispatch_jobs
     from .server import Server
     from .storage import Storage
@@ -29,7 +39,9 @@ _HOMES = {
     "TaskFailed": "errors",
     "cancel": "functional",
     "dispatch_jobs": "job",
+    "follow_reports": "functional",
     "get_errors": "functional",
+    "get_reports": "functional",
     "get_results": "functional",
     "job_script": "functional",
     "map": "functional",
@@ -52,7 +64,9 @@ __all__ = [
     "deployment",
     "dispatch_jobs",
     "errors",
+    "follow_reports",
     "get_errors",
+    "get_reports",
     "get_results",
     "job_file",
     "job_script",

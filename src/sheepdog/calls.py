@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .client import CHECKPOINT, REPORT, Message
 from .model import Kind, Outcome, StoredBlob
 
 WORKER_KINDS = {int(kind): kind for kind in Kind if kind <= Kind.INTERRUPTED}
@@ -45,6 +46,8 @@ def refuse(status: int, text: str) -> Reply:
 class Said(NamedTuple):
     """What a worker says in an exchange."""
 
+    messages: list[Message]
+    """Of tasks, before they ended."""
     outcomes: list[Outcome]
     held: dict[int, int]
     want: int
@@ -55,23 +58,39 @@ class Said(NamedTuple):
     reason: str
     """Why it does."""
 
+    @property
+    def tasks(self) -> set[int]:
+        """The tasks of which it says something new."""
+        return {outcome.task for outcome in self.outcomes} | {message.task for message in self.messages}
+
 
 def read_exchange(call: Call) -> Said:
     """Check what a worker says, and return it."""
     header = call.header
     entries, want, number = header["outcomes"], header["want"], header["call"]
-    if len(call.blobs) != 2 * len(entries):
-        raise ValueError(f"{len(entries)} outcomes need {2 * len(entries)} blobs, not {len(call.blobs)}")
+    said = header.get("messages", [])
+    blobs, values = call.blobs[: 2 * len(entries)], call.blobs[2 * len(entries) :]
+    if len(blobs) != 2 * len(entries) or len(values) != len(said):
+        expected = f"{2 * len(entries) + len(said)} blobs, not {len(call.blobs)}"
+        raise ValueError(f"{len(entries)} outcomes and {len(said)} messages need {expected}")
     if type(want) is not int or type(number) is not int or not 0 <= want <= 1 << 20 or not 1 <= number < 1 << 62:
         raise ValueError("want and call must be numbers")
     host = clean(header.get("host"))
     outcomes = []
-    for (index, attempt, kind, seconds), value, output in zip(entries, call.blobs[::2], call.blobs[1::2], strict=True):
+    for (index, attempt, kind, seconds), value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
             raise ValueError("an outcome needs the numbers of its task and attempt")
         if type(kind) is not int or not math.isfinite(seconds) or not isinstance(output, bytes):
             raise ValueError("an outcome needs its kind, its run time, and an output that is not large")
         outcomes.append(Outcome(index, WORKER_KINDS[kind], value, attempt, host, float(seconds), output))
+    messages = []
+    for (index, attempt, kind, which), value in zip(said, values, strict=True):
+        numbers = type(index) is type(attempt) is type(which) is int
+        if not numbers or not 0 < attempt < 1 << 31 or not 0 < which < 1 << 62:
+            raise ValueError("a message needs the numbers of its task and attempt, and its own")
+        if kind not in (REPORT, CHECKPOINT):
+            raise ValueError("a message is a report or a checkpoint")
+        messages.append(Message(index, attempt, kind, which, value))
     held: dict[int, int] = {}
     for first, last, attempt in header["holding"]:
         if not type(first) is type(last) is type(attempt) is int or not 0 < attempt < 1 << 31:
@@ -81,11 +100,11 @@ def read_exchange(call: Call) -> Said:
         held.update(dict.fromkeys(range(first, last + 1), attempt))
     leaving = header.get("leaving")
     if leaving is None:
-        return Said(outcomes, held, want, number, None, "")
+        return Said(messages, outcomes, held, want, number, None, "")
     seconds = float(leaving["seconds"])
     if not 0 <= seconds <= 1e9:
         raise ValueError("leaving must say in how many seconds")
-    return Said(outcomes, held, want, number, seconds, clean(leaving["reason"]))
+    return Said(messages, outcomes, held, want, number, seconds, clean(leaving["reason"]))
 
 
 def clean(text: Any) -> str:

@@ -22,7 +22,7 @@ from .config import PROGRAMS, Config, choose_scheduler, make_config
 from .deployment import Host, make_host
 from .errors import ConfigError, ServerError, SheepdogError
 from .job_file import Job
-from .model import Kind, Progress, Request, RequestState, Wave
+from .model import Kind, Progress, Report, Request, RequestState, Wave
 from .serialisation import form, name_of, serialise_arguments, serialise_function
 from .server import Server, log_file
 from .storage import Storage
@@ -252,3 +252,11 @@ def follow(request_id: int, storage: Storage, timeout: float | None = None) -> I
         version, delay = latest, 0.002
         progress = storage.progress(request_id)
     yield progress
+
+
+def follow_reports(request_id: int, storage: Storage, after: int = 0) -> Iterator[Report]:
+    """Yield what the tasks of a request report, as it comes, until every task has ended. after is a report's number."""
+    for _ in follow(request_id, storage):
+        for report in storage.reports(request_id, after=after):
+            yield report
+            after = report.number

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from . import dispatch as road
 from .config import Config, make_config
 from .dispatch import dispatch, wait
 from .errors import ConfigError, SheepdogError, StorageError, UntrustedResult
-from .model import Kind, Outcome, Progress
+from .model import Kind, Outcome, Progress, Report
 from .outcomes import describe, load, load_arguments, unreadable
 from .storage import Storage
 
@@ -134,6 +135,43 @@ def get_errors(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | 
             if error is not None:
                 errors.append((load_arguments(args, trusted), error))
         return errors
+
+
+def get_reports(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None) -> list[tuple[Any, Any]]:
+    """Return [(args, value)] of what the tasks of a request have reported so far, in the order in which it came.
+
+    A task reports with `controller.report`. To load a value is to run what it says: trusted is as for get_results.
+    Where it cannot be loaded here, a text in its place says why. Raises ValueError if there is no such request.
+    """
+    _require(dbfile)
+    with Storage(dbfile) as storage:
+        return list(_loaded(request_id, storage, storage.reports(request_id), trusted))
+
+
+def follow_reports(
+    request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (args, value) of what the tasks of a request report, as it comes, until every task has ended.
+
+    It begins with what has been reported so far. Values and errors are those of get_reports.
+    """
+    _require(dbfile)
+    with Storage(dbfile) as storage:
+        yield from _loaded(request_id, storage, road.follow_reports(request_id, storage), trusted)
+
+
+def _loaded(
+    request_id: int, storage: Storage, reports: Iterable[Report], trusted: bool | None
+) -> Iterator[tuple[Any, Any]]:
+    trusted = _trusts(storage, request_id, trusted)
+
+    @functools.lru_cache(maxsize=100)
+    def args_of(task: int) -> Any:
+        return load_arguments(storage.arguments(request_id, task), trusted)
+
+    for report in reports:
+        value, problem = load(report.value, trusted, "report")
+        yield args_of(report.task), value if problem is None else f"<{problem}>"
 
 
 def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:

@@ -148,6 +148,20 @@ class Outcome(NamedTuple):
         return self.value.partition(b"\0")[2] if raised else b""
 
 
+class Report(NamedTuple):
+    """What a task said while it ran.
+
+    number grows from each report of the database to the next; task is the task's index; value the serialised value;
+    stored when it was, in Unix time.
+    """
+
+    number: int
+    task: int
+    attempt: int
+    value: bytes
+    stored: float
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a request is. note is what its user should know meanwhile, or empty."""

@@ -28,15 +28,15 @@ def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) 
     return "\n".join(lines)
 
 
-def load(data: bytes, trusted: bool = True) -> tuple[Any, str | None]:
-    """Return a result, and why it cannot be loaded here, if so. One must not withhold the others."""
+def load(data: bytes, trusted: bool = True, what: str = "result") -> tuple[Any, str | None]:
+    """Return what a task gave, and why it cannot be loaded here, if so. One must not withhold the others."""
     try:
         return deserialise(data, trusted), None
     except UntrustedResult:
         raise
     except Exception as error:
         return None, (
-            f"the result cannot be loaded here: {type(error).__name__}: {error}\n"
+            f"the {what} cannot be loaded here: {type(error).__name__}: {error}\n"
             f"(it is stored, {len(data)} bytes; what it needs is there on the cluster, and not here)"
         )
 

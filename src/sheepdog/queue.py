@@ -135,6 +135,13 @@ class Queue:
             return holder != worker or attempt < self.holders[worker].held[index]
         return attempt <= self.attempts(index) or not self.has(index)
 
+    def is_latest(self, worker: str, index: int, attempt: int) -> bool:
+        """Tell whether no later attempt of a task was begun, nor the same by another worker, and it has not ended."""
+        holder = self._holder_of.get(index)
+        if holder is not None:
+            return holder == worker and attempt >= self.holders[worker].held[index]
+        return attempt >= self.attempts(index) and self.has(index)
+
     @property
     def ranges(self) -> list[tuple[int, int]]:
         """The tasks that have not ended, as ranges (first, last) in no order."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .calls import Call, Reply, clean, mismatch, read_exchange, refuse
-from .client import IN_MEMORY, MAX_BATCH, PROTOCOL
+from .client import IN_MEMORY, MAX_BATCH, PROTOCOL, Message
 from .config import Config
 from .errors import RequestNotFound
 from .herd import Herd, WorkerSeen
@@ -123,12 +123,13 @@ class Service:
         known = herd.workers.get(worker)
         if known is not None and said.number <= known.call:
             return refuse(400, f"call {said.number} comes after call {known.call}")
-        if any(not 1 <= outcome.task <= herd.request.tasks for outcome in said.outcomes):
+        if any(not 1 <= task <= herd.request.tasks for task in said.tasks):
             return refuse(400, f"the tasks of request {request_id} are 1 to {herd.request.tasks}")
         now = self.clock()
         seen = self.seen(herd, worker, call.header)
         seen.call = said.number
         herd.joined = True
+        self.keep(herd, worker, said.messages)
         late = self.accept(herd, worker, said.outcomes, now)
         header: dict[str, Any] = {"stored": len(said.outcomes) - len(late), "tasks": []}
         if late:
@@ -174,6 +175,16 @@ class Service:
     def ready(self) -> dict[int, int]:
         """Return how many tasks of each open request are ready for any worker."""
         return {number: herd.queue.ready_for(0) for number, herd in self.herds.items() if herd.request.open}
+
+    def keep(self, herd: Herd, worker: str, messages: list[Message]) -> None:
+        """Store what tasks say; but nothing of an attempt that others follow."""
+        latest = {
+            (task, attempt): herd.queue.is_latest(worker, task, attempt)
+            for task, attempt in {(message.task, message.attempt) for message in messages}
+        }
+        kept = [message for message in messages if latest[message.task, message.attempt]]
+        if kept:
+            self.storage.store_messages(herd.request.id, kept)
 
     def accept(self, herd: Herd, worker: str, outcomes: list[Outcome], now: float) -> list[int]:
         """Take note of outcomes: as ends of their tasks, or as attempts that others follow.
@@ -235,7 +246,10 @@ class Service:
     def lease(
         self, herd: Herd, worker: str, level: int, want: int, now: float, header: dict[str, Any]
     ) -> list[bytes | StoredBlob]:
-        """Lease a fair share of the ready tasks; return their arguments, their names go into the header."""
+        """Lease a fair share of the ready tasks; return their arguments, then the checkpoints that some of them have.
+
+        Their names go into the header.
+        """
         queue = herd.queue
         queue.wake(now)
         if queue.doubtful and herd.waves and herd.all_called():
@@ -248,6 +262,12 @@ class Service:
         if taken:
             herd.busy = now
         read = self.storage.read_tasks(herd.request.id, list(taken), IN_MEMORY)
+        checkpoints: dict[int, bytes | StoredBlob] = {}
+        if again := [index for index, _ in read if taken[index] > 1]:
+            checkpoints, enough = self.storage.read_checkpoints(herd.request.id, again, IN_MEMORY)
+            read = [(index, blob) for index, blob in read if index not in enough]
+        if checkpoints:
+            header["checkpoints"] = list(checkpoints)
         header["tasks"] = [[index, taken[index]] for index, _ in read]
         if read and read[-1][0] > herd.leased:
             herd.leased = read[-1][0]
@@ -255,7 +275,7 @@ class Service:
         if len(read) < len(taken):  # they are large: the rest is for somebody else
             sent = {index for index, _ in read}
             queue.put_back(worker, [index for index in taken if index not in sent])
-        return [blob for _, blob in read]
+        return [*(blob for _, blob in read), *checkpoints.values()]
 
     def is_surplus(self, herd: Herd, worker: str, level: int) -> bool:
         """Tell whether a worker without work may go: each task that is left has a worker, and there are spares.
@@ -440,5 +460,7 @@ class Service:
             return
         said = read_exchange(call)
         outcomes = [outcome for outcome in said.outcomes if 1 <= outcome.task <= herd.request.tasks]
+        messages = [message for message in said.messages if 1 <= message.task <= herd.request.tasks]
+        self.keep(herd, str(call.header.get("worker")), messages)
         late = self.accept(herd, str(call.header.get("worker")), outcomes, self.clock())
         log.info("request %d: %d outcomes collected, %d of them late", call.request, len(outcomes), len(late))

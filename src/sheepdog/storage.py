@@ -2,8 +2,9 @@
 
 A task's row id is its request's id times 2**32 plus its index, so tasks and outcomes lie in order, and an outcome is
 unique because its id is: a repeated report changes nothing. Attempts that ended without ending their task are kept as
-its history. An outcome is on the disk when the commit returns (synchronous=FULL). One process, the server, checkpoints
-the log; before SQLite 3.51.3 two at once could corrupt it.
+its history. What a task reports while it runs is kept; of its checkpoints the latest, until it has a result. A commit
+is on the disk when it returns (synchronous=FULL). One process, the server, checkpoints the log; before SQLite 3.51.3
+two at once could corrupt it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from .client import CHUNK, IN_MEMORY, size_of
+from .client import CHUNK, IN_MEMORY, REPORT, Message, size_of
 from .errors import DamagedError, RequestNotFound, StorageError
 from .model import (
     ENDS,
@@ -30,6 +31,7 @@ from .model import (
     Kind,
     Outcome,
     Progress,
+    Report,
     Request,
     RequestState,
     State,
@@ -116,6 +118,23 @@ MIGRATIONS = (
         stored REAL NOT NULL,
         value NOT NULL,
         PRIMARY KEY (id, attempt, kind)
+    );
+    """,
+    """
+    CREATE TABLE report (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        task INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        message INTEGER NOT NULL,
+        stored REAL NOT NULL,
+        value BLOB NOT NULL,
+        UNIQUE (task, attempt, message)
+    );
+    CREATE TABLE checkpoint (
+        id INTEGER PRIMARY KEY,
+        attempt INTEGER NOT NULL,
+        stored REAL NOT NULL,
+        value BLOB NOT NULL
     );
     """,
 )
@@ -390,8 +409,9 @@ class Storage:
     def remove_request(self, request_id: int) -> None:
         """Remove a request and everything of it."""
         with self.transaction():
-            for table in ("task", "outcome", "attempt"):
+            for table in ("task", "outcome", "attempt", "checkpoint"):
                 self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
+            self.db.execute("DELETE FROM report WHERE task BETWEEN ? AND ?", self._rows(request_id))
             self.db.execute("DELETE FROM wave WHERE request = ?", (request_id,))
             self.db.execute("DELETE FROM request WHERE id = ?", (request_id,))
 
@@ -520,6 +540,11 @@ class Storage:
                 found.append((row % SPAN, args if args is not None else StoredBlob("task", "args", row, length)))
         return found
 
+    def arguments(self, request_id: int, task: int) -> bytes:
+        """Return the serialised arguments of a task."""
+        [(args,)] = self._query("SELECT args FROM task WHERE id = ?", self._row_id(request_id, task))
+        return bytes(args)
+
     def pending(self, request_id: int) -> list[tuple[int, int]]:
         """Return the tasks without an outcome, as ranges (first, last)."""
         tasks = self.count_tasks(request_id)
@@ -559,6 +584,8 @@ class Storage:
                 else:
                     self._store_large(base, outcome, now)
             self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
+            if counts[State.DONE]:
+                self._forget_checkpoints(base + min(ended), base + max(ended))
             if again:
                 self.db.executemany("UPDATE outcome SET attempts = max(attempts, ?) WHERE id = ?", again)
             new = tuple(counts.values())
@@ -576,13 +603,17 @@ class Storage:
     def _store_large(self, base: int, outcome: Outcome, now: float) -> None:
         row = _row(base, outcome, size_of(outcome.value), now)
         self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
-        outcome.value.seek(0)
+        self._write("outcome", row[0], outcome.value)
+
+    def _write(self, table: str, row: int, file: Any) -> None:
+        """Write a file over a row's value, which is zeros of its size."""
+        file.seek(0)
         try:
-            with self.db.blobopen("outcome", "value", row[0]) as blob:
-                while chunk := outcome.value.read(CHUNK):
+            with self.db.blobopen(table, "value", row) as blob:
+                while chunk := file.read(CHUNK):
                     blob.write(chunk)
         except OverflowError:  # Python 3.11.2 and older take no row id of more than 31 bits
-            self.db.execute("UPDATE outcome SET value = ? WHERE id = ?", (outcome.value.read(), row[0]))
+            self.db.execute(f"UPDATE {table} SET value = ? WHERE rowid = ?", (file.read(), row))  # noqa: S608
 
     def end_pending(self, request_id: int, kind: Kind, error: str, task: int | None = None) -> int:
         """End every task that has not ended, or only this one, with this error. Return how many there were."""
@@ -623,6 +654,66 @@ class Storage:
             for first, last in ranges
             for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
         ]
+
+    # --- what tasks say while they run
+
+    def store_messages(self, request_id: int, messages: Sequence[Message]) -> None:
+        """Store what tasks have said: reports, each once, and of each task the latest checkpoint."""
+        now = time.time()
+        with self.transaction():
+            for message in messages:
+                task, large = request_id * SPAN + message.task, not isinstance(message.value, bytes)
+                value = size_of(message.value) if large else message.value
+                place = "zeroblob(?)" if large else "?"
+                if message.kind == REPORT:
+                    table = "report"
+                    cursor = self.db.execute(
+                        f"INSERT INTO report (task, attempt, message, stored, value) VALUES (?, ?, ?, ?, {place})"  # noqa: S608
+                        " ON CONFLICT DO NOTHING",
+                        (task, message.attempt, message.number, now, value),
+                    )
+                else:
+                    table = "checkpoint"
+                    cursor = self.db.execute(
+                        f"INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, {place})",  # noqa: S608
+                        (task, message.attempt, now, value),
+                    )
+                if large and cursor.rowcount > 0:
+                    assert cursor.lastrowid is not None
+                    self._write(table, cursor.lastrowid, message.value)
+
+    def reports(self, request_id: int, task: int | None = None, after: int = 0) -> Iterator[Report]:
+        """Yield what the tasks of a request have reported, or one of them, in the order in which it came.
+
+        after is the number of a report: only later ones are wanted.
+        """
+        rows = self._rows(request_id) if task is None else (self._row_id(request_id, task),) * 2
+        self.count_tasks(request_id)
+        query = "SELECT number, task, attempt, value, stored FROM report WHERE task BETWEEN ? AND ? AND number > ?"
+        found = self._query(f"{query} ORDER BY number", *rows, after)
+        return (Report(number, row % SPAN, attempt, value, stored) for number, row, attempt, value, stored in found)
+
+    def read_checkpoints(
+        self, request_id: int, indexes: Sequence[int], limit: int
+    ) -> tuple[dict[int, bytes | StoredBlob], set[int]]:
+        """Return the checkpoints of these tasks, within so many bytes but one at least; and the tasks of the others."""
+        found: dict[int, bytes | StoredBlob] = {}
+        others = set()
+        total = 0
+        for index in indexes:
+            row = request_id * SPAN + index
+            for (length,) in self._query("SELECT length(value) FROM checkpoint WHERE id = ?", row):
+                if found and total + length > limit:
+                    others.add(index)
+                else:
+                    total += length
+                    found[index] = self._blob("checkpoint", "value", row, length)
+        return found, others
+
+    def _forget_checkpoints(self, first: int, last: int) -> None:
+        """Drop the checkpoints of tasks that have a result, of those between these rows."""
+        has_result = "EXISTS (SELECT 1 FROM outcome WHERE outcome.id = checkpoint.id AND kind = 0)"
+        self.db.execute(f"DELETE FROM checkpoint WHERE id BETWEEN ? AND ? AND {has_result}", (first, last))  # noqa: S608
 
     # --- the history: attempts that did not end their task
 
@@ -804,8 +895,7 @@ class Storage:
     def get_details(self, request_id: int, job_index: int) -> tuple[bytes, bytes, bytes]:
         """Return (function, namespace, args) of a task, as they were given to new_request."""
         function, namespace = self._one(request_id, "function, namespace")
-        [(args,)] = self._query("SELECT args FROM task WHERE id = ?", self._row_id(request_id, job_index))
-        return function, namespace, args
+        return function, namespace, self.arguments(request_id, job_index)
 
     def store_result(self, request_id: int, job_index: int, result: bytes) -> None:
         """Store the result of a task, unless it has ended already."""

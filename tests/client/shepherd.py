@@ -42,6 +42,8 @@ class FakeServer:
         self.calls: list[dict[str, Any]] = []  # the headers of exchanges
         self.times: list[float] = []
         self.outcomes: dict[int, client.Outcome] = {}
+        self.messages: list[client.Message] = []
+        self.checkpoints: dict[int, bytes] = {}  # for tasks that are leased
         self.stop_when_done = True
         self.extra: dict[str, Any] = {}  # in the next reply
         self.status = (200, {})  # type: tuple[int, dict[str, str]]
@@ -100,9 +102,10 @@ class FakeServer:
             blobs = serialise_function(self.function)
             return client.pack(self.settings, [len(blob) for blob in blobs]) + b"".join(blobs)
         blobs = [body.read(length) for length in header["blobs"]]
-        for (task, attempt, kind, seconds), value, output in zip(
-            header["outcomes"], blobs[::2], blobs[1::2], strict=True
-        ):
+        said, values = header.get("messages", []), blobs[2 * len(header["outcomes"]) :]
+        self.messages += [client.Message(*each, value) for each, value in zip(said, values, strict=True)]
+        pairs = zip(blobs[: -len(said) or None : 2], blobs[1 : -len(said) or None : 2], strict=True)
+        for (task, attempt, kind, seconds), (value, output) in zip(header["outcomes"], pairs, strict=True):
             assert task not in self.outcomes, f"{task} was reported twice"
             self.outcomes[task] = client.Outcome(task, attempt, kind, seconds, value, output)
         held = [index for first, last, _ in header["holding"] for index in range(first, last + 1)]
@@ -117,6 +120,9 @@ class FakeServer:
         self.dropped += self.extra.get("drop", [])
         self.extra = {}
         found = [self.tasks[index] for index in taken]
+        if again := [index for index in taken if index in self.checkpoints]:
+            reply["checkpoints"] = again
+            found += [self.checkpoints[index] for index in again]
         return client.pack(reply, [len(blob) for blob in found]) + b"".join(found)
 
     def results(self) -> list[Any]:
@@ -201,9 +207,10 @@ class Shepherd:
         return log.read_text() if log.exists() else ""
 
     def spooled(self) -> dict[int, client.Outcome]:
-        """Return the outcomes in the spool."""
+        """Return the outcomes in the spool; what tasks said goes into messages."""
         found = {}
-        for path in (self.directory / "spool").iterdir():
+        self.messages: list[client.Message] = []
+        for path in sorted((self.directory / "spool").iterdir(), key=lambda path: int(path.name.rpartition("-")[2])):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             with path.open("rb") as file:
                 header = client.unpack(file)
@@ -213,6 +220,8 @@ class Shepherd:
                 for task, attempt, kind, seconds in header["outcomes"]:
                     value, output = (client.read_blob(file, header["blobs"].pop(0)) for _ in range(2))
                     found[task] = client.Outcome(task, attempt, kind, seconds, value, output)
+                for said in header.get("messages", []):
+                    self.messages.append(client.Message(*said, client.read_blob(file, header["blobs"].pop(0))))
                 assert not file.read()
         return found
 

@@ -5,6 +5,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+from sheepdog.client import CHECKPOINT, REPORT, RESULT, Message, Outcome
+from sheepdog.client.limits import MAX_BATCH
+from sheepdog.client.outbox import Outbox
+
 from ..cluster import until
 from ..faults import fault
 from .shepherd import WAIT_FOR, Shepherd
@@ -51,3 +55,44 @@ def test_a_spool_that_cannot_be_written_is_logged(shepherd: Shepherd, tmp_path: 
     worker.send_signal(signal.SIGUSR2)
     assert worker.wait(10) == 0
     assert "6 outcomes are lost: they cannot be written to" in shepherd.log()
+
+
+def message(task: int, kind: int, number: int) -> Message:
+    return Message(task, 1, kind, number, b"%d" % number)
+
+
+def outcome(task: int) -> Outcome:
+    return Outcome(task, 1, RESULT, 0.1, b"r", b"")
+
+
+def test_what_has_ended_does_not_wait_for_what_the_next_task_says() -> None:
+    outbox = Outbox()
+    outbox.add_messages([message(1, REPORT, 1)])
+    outbox.add([outcome(1)])
+    outbox.add_messages([message(2, REPORT, number) for number in range(2, 5 * MAX_BATCH)])
+    outbox.add([outcome(2)])
+    sent = outbox.first()
+    assert (sent.outcomes, sent.messages[0], sent.last) == ([outcome(1)], message(1, REPORT, 1), False)
+    assert outbox.behind(sent) == [(2, 1)]
+    said = []
+    while outbox:
+        sent = outbox.first()
+        said += sent.messages
+        outbox.forget(sent)
+    assert sent.outcomes == [outcome(2)]
+    assert [each.number for each in said] == [*range(1, 5 * MAX_BATCH)]
+    assert outbox.weight == 0
+
+
+def test_a_checkpoint_takes_the_place_of_the_task_s_last_one() -> None:
+    outbox = Outbox()
+    outbox.add_messages([message(1, CHECKPOINT, 1), message(1, REPORT, 2)])
+    outbox.add([outcome(1)])
+    outbox.add_messages([message(2, CHECKPOINT, 3), message(2, CHECKPOINT, 4)])
+    outbox.add_messages([message(2, REPORT, 5), message(2, CHECKPOINT, 6)])
+    sent = outbox.first()
+    assert [each.number for each in sent.messages] == [1, 2, 5, 6]
+    outbox.drop({2})
+    assert [each.number for each in outbox.first().messages] == [1, 2]
+    outbox.forget(outbox.first())
+    assert (len(outbox), outbox.weight) == (0, 0)

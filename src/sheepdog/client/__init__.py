@@ -7,6 +7,8 @@ dumped, the kinds of outcome): the host imports that from here.
     server  <-- exchange(outcomes, want) -- PARENT  -- tasks, tokens -->  CHILD
             --- tasks ------------------->          <-- outcomes --------  runs the function
 
+What tasks say while they run takes the road of the outcomes, before these.
+
 The parent talks: heartbeats, outcomes, retries. The child runs the function, and may die of it: the parent reports
 that as the task's outcome and forks another. A task is the child's once it has read a token for it from a pipe; a
 token that the parent reads back first is a task recalled. So neither can believe that the other has it.
@@ -27,10 +29,12 @@ the element is the name of this copy within its array job.
 from .frames import chunks_of, pack, read_blob, size_of, unpack
 from .job import OURS, THERE, Call, Run, run_any
 from .limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, PROTOCOL
+from .messages import CHECKPOINT, REPORT, Message
 from .outcomes import DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
 from .values import describe_python, dump, make_pickler
 
 __all__ = [
+    "CHECKPOINT",
     "CHUNK",
     "DIED",
     "INTERRUPTED",
@@ -42,10 +46,12 @@ __all__ = [
     "OURS",
     "PROTOCOL",
     "RAISED",
+    "REPORT",
     "RESULT",
     "THERE",
     "TIMEOUT",
     "Call",
+    "Message",
     "Outcome",
     "Run",
     "chunks_of",

@@ -13,6 +13,7 @@ from .capture import Capture
 from .frames import chunks_of, size_of
 from .limits import CHUNK, GRACE, IN_MEMORY, LOADING
 from .memory import group_limits, memory_kills, resident
+from .messages import CHECKPOINT, REPORT, Message, weight
 from .outcomes import DIED, MEMORY, Outcome
 from .report import LOADED, NO_PIPE, OUTCOME, TASK, Report
 from .runner import run_child, settle_in
@@ -46,8 +47,11 @@ class Child(object):
         self.kill_at = 0.0  # if that does not end it
         self.status = None  # type: int | None
         self.peak = 0  # bytes of memory, once it has ended
+        self.messages = []  # type: list[Message]  # that nobody has taken yet
+        self.weight = 0  # of these
+        self.said = 0  # messages so far
         self.buffer = bytearray()
-        # an outcome whose value is on its way into a file: that, the bytes that are missing, its head
+        # an outcome or a message whose value is on its way into a file: that, the bytes that are missing, its head
         self.large = None  # type: tuple[BinaryIO, int, Any] | None
         tasks, self.tasks = os.pipe()
         tokens, self.tokens = os.pipe()
@@ -85,8 +89,8 @@ class Child(object):
         os.set_blocking(self.outcomes, False)
         os.set_blocking(self.tasks, False)
 
-    def give(self, tasks: "list[Task]") -> None:
-        """Hand tasks, (index, attempt, blob), to a child that has none."""
+    def give(self, tasks: "list[Task]", checkpoints: "dict[int, Blob] | None" = None) -> None:
+        """Hand tasks, (index, attempt, blob), to a child that has none; and checkpoints of some, by index."""
         for index, attempt, blob in tasks:
             self.running[index] = (attempt, blob)
         self.number = (self.number + 1) % 256
@@ -95,12 +99,14 @@ class Child(object):
         try:
             out = bytearray(struct.pack("!I", len(tasks)))
             for index, attempt, blob in tasks:
-                out += TASK.pack(index, attempt, size_of(blob))
-                for chunk in chunks_of(blob):
-                    out += chunk
-                    if len(out) >= CHUNK:
-                        self._send(out)
-                        out = bytearray()
+                blobs = [blob, checkpoints[index]] if checkpoints and index in checkpoints else [blob]
+                out += TASK.pack(index, attempt, size_of(blob), size_of(blobs[1]) if len(blobs) > 1 else 0)
+                for each in blobs:
+                    for chunk in chunks_of(each):
+                        out += chunk
+                        if len(out) >= CHUNK:
+                            self._send(out)
+                            out = bytearray()
             self._send(out)
         except BrokenPipeError:
             pass  # it is dead: collect() says so
@@ -130,13 +136,17 @@ class Child(object):
         except BlockingIOError:
             return 0
 
-    def collect(self, timeout: float) -> "tuple[list[Outcome], bool]":
-        """Wait for the child to say something, a second at most. Return its outcomes, and whether it has ended."""
+    def collect(self, timeout: float, listen: bool = True) -> "tuple[list[Outcome], bool]":
+        """Wait for the child to say something, a second at most. Return its outcomes, and whether it has ended.
+
+        What its tasks say meanwhile is in messages. If not listen, it is heard only when it has ended: until then it
+        waits, once it has said as much as a pipe holds.
+        """
         timeout = min(1.0, max(0.0, timeout))
         if self.signals is not None:
-            ready = self.signals.wait(self.outcomes, timeout)
+            ready = self.signals.wait(self.outcomes if listen else -1, timeout)
         else:
-            ready = bool(select.select([self.outcomes], [], [], timeout)[0])
+            ready = bool(select.select([self.outcomes] if listen else [], [], [], timeout)[0])
         if not ready and not self._has_ended():
             return [], False
         found = []  # type: list[Outcome]
@@ -145,8 +155,14 @@ class Child(object):
                 data = os.read(self.outcomes, CHUNK)
             except BlockingIOError:
                 return found, self.status is not None
-            self.since = time.monotonic()
-            found.extend(self._parse(data))
+            found.extend(self._parse(data, time.monotonic()))
+            if self.weight > IN_MEMORY and self.status is None:  # it may go on and on
+                return found, False
+
+    def take_messages(self) -> "list[Message]":
+        """Return what its tasks have said since this was last asked."""
+        messages, self.messages, self.weight = self.messages, [], 0
+        return messages
 
     def _has_ended(self) -> bool:
         if self.status is None:
@@ -159,7 +175,7 @@ class Child(object):
             self.status = status
             self.peak = resident(usage)
 
-    def _parse(self, data: bytes) -> "Iterator[Outcome]":
+    def _parse(self, data: bytes, now: float) -> "Iterator[Outcome]":
         self.buffer += data
         while True:
             if self.large is not None:
@@ -168,6 +184,8 @@ class Child(object):
                 spool.write(part)
                 del self.buffer[: len(part)]
                 self.large = (spool, missing - len(part), head)
+                if head[2] not in (REPORT, CHECKPOINT):
+                    self.since = now
                 if missing > len(part) or len(self.buffer) < head[5]:
                     return
                 value = spool  # type: Blob
@@ -186,6 +204,12 @@ class Child(object):
             output = bytes(self.buffer[: head[5]])
             del self.buffer[: head[5]]
             self.large = None
+            if head[2] in (REPORT, CHECKPOINT):
+                self.said += 1
+                self.messages.append(Message(head[0], head[1], head[2], self.said, value))
+                self.weight += weight(self.messages[-1])
+                continue
+            self.since = now
             if head[0]:
                 self.running.pop(head[0], None)
                 yield Outcome(head[0], head[1], head[2], head[3], value, output)

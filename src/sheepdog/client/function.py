@@ -2,14 +2,18 @@
 
 import functools
 import io
+import operator
 import pickle
 import sys
 import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Callable, Iterator
     from typing import Any
+
+CONTROLLER = "controller"  # the name of the parameter by which a function asks for one
 
 
 def load_function(function: bytes, namespace: bytes) -> "Callable[..., Any]":
@@ -18,6 +22,48 @@ def load_function(function: bytes, namespace: bytes) -> "Callable[..., Any]":
     target = unpickler.load()  # type: Callable[..., Any]
     inject(target, unpickler.load() if namespace else {})
     return target
+
+
+def asks_for_controller(function: object) -> "Callable[[tuple[Any, ...], dict[str, Any]], bool] | None":
+    """Return what tells whether a call leaves the parameter `controller` without a value; None if no call does.
+
+    A parameter with a default asks if that is None. What is called by operator.call is asked itself, with each call.
+    """
+    if function is getattr(operator, "call", None):  # 3.11
+        return _first_asks
+    try:
+        signature = _signature_with_controller(function)
+    except Exception:  # what cannot be looked at does not ask
+        return None
+    if signature is None:
+        return None
+
+    def asks(args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> bool:
+        try:
+            return CONTROLLER not in signature.bind_partial(*args, **kwargs).arguments
+        except TypeError:  # the call itself will say what is wrong with it
+            return False
+
+    return asks
+
+
+def _signature_with_controller(function: "Any") -> "inspect.Signature | None":
+    codes = [each.__code__ for each in functions_behind(function)]
+    if not any(CONTROLLER in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] for code in codes):
+        return None
+    import inspect  # not at the top: most functions do without
+
+    inspect.signature(function, follow_wrapped=False).bind_partial(**{CONTROLLER: None})  # what wraps it takes it, too
+    signature = inspect.signature(function)
+    parameter = signature.parameters.get(CONTROLLER)
+    if parameter is None or (parameter.default is not parameter.empty and parameter.default is not None):
+        return None
+    return signature
+
+
+def _first_asks(args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> bool:
+    asks = asks_for_controller(args[0]) if args else None
+    return asks is not None and asks(args[1:], kwargs)
 
 
 def inject(function: object, namespace: "dict[str, Any]") -> None:

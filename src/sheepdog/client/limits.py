@@ -1,6 +1,6 @@
 """Sizes and times that the worker keeps to; the host keeps to some of them, too."""
 
-PROTOCOL = 1  # of the exchange between worker and server
+PROTOCOL = 2  # of the exchange between worker and server
 CHUNK = 1 << 20
 IN_MEMORY = 8 << 20  # a larger blob waits in a temporary file
 MAX_HEADER = 8 << 20
@@ -10,6 +10,8 @@ MAX_OUTPUT = 16 << 10  # what is kept of a task's output: its end
 MAX_CALL = 32 << 20  # outcomes sent in one call, unless a single one is larger
 MAX_BATCH = 1000
 BATCH_SECONDS = 0.5  # the work that a batch should hold
+MOST_SAID = 64 << 20  # bytes of messages that wait for the server; a task that says more waits, too
+SAID = 0.1  # from one call to the next that tasks have something to say
 STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
 NAP = 0.02  # at most, between two looks at a child that has much to say
 AHEAD = 50  # tasks in a batch from which on the next is fetched while it runs

@@ -2,10 +2,6 @@
 
 import collections
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .frames import Blob
-
 # The kinds of outcome, on the wire.
 RESULT, RAISED, DIED, MEMORY, TIMEOUT, INTERRUPTED = range(6)
 # RESULT       the function returned, and this is what
@@ -17,8 +13,3 @@ RESULT, RAISED, DIED, MEMORY, TIMEOUT, INTERRUPTED = range(6)
 
 Outcome = collections.namedtuple("Outcome", "task attempt kind seconds value output")
 INTERRUPTION = "the worker was ended while the task ran: "
-
-
-def blobs_of(outcomes: "list[Outcome]") -> "list[Blob]":
-    """Return the blobs of a call that reports these outcomes."""
-    return [blob for outcome in outcomes for blob in (outcome.value, outcome.output)]

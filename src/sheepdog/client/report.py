@@ -10,7 +10,7 @@ from .limits import CHUNK
 
 OUTCOME = struct.Struct("!QIBdQI")  # index, attempt, kind, seconds, bytes of value, bytes of output
 LOADED, PARTING = range(2)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
-TASK = struct.Struct("!QIQ")  # index, attempt, bytes of arguments
+TASK = struct.Struct("!QIQQ")  # index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none
 NO_PIPE = 77  # the exit status of a child that cannot report any more
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 import types
 
+from .controller import Controller
 from .descriptors import move_up
 from .limits import CHUNK
 from .memory import limit_memory
@@ -65,7 +66,10 @@ def run_child(report: Report, pipes: "tuple[int, int]", secret: "dict[str, Any]"
         surroundings.note()
         report.send(OUTCOME.pack(0, 0, LOADED, 0.0, 0, 0))
 
-    target = Target(blobs[0], blobs[1], loaded)
+    def make_controller() -> Controller:
+        return Controller(report, secret, index, attempt, saved or None)
+
+    target = Target(blobs[0], blobs[1], loaded, make_controller)
     last_attempt = None
     stream = open(tasks, "rb", CHUNK)
     number, credit = 0, False
@@ -78,12 +82,12 @@ def run_child(report: Report, pipes: "tuple[int, int]", secret: "dict[str, Any]"
             os._exit(0)
         batch = []  # read as a whole: the parent must not wait for a task to end
         for _ in range(struct.unpack("!I", start)[0]):
-            index, attempt, length = TASK.unpack(stream.read(TASK.size))
-            batch.append((index, attempt, stream.read(length)))
+            index, attempt, length, more = TASK.unpack(stream.read(TASK.size))
+            batch.append((index, attempt, stream.read(length), stream.read(more) if more else b""))
         batch.reverse()
         number = (number + 1) % 256
         while batch:
-            index, attempt, arguments = batch.pop()
+            index, attempt, arguments, saved = batch.pop()
             if not credit:
                 try:
                     token = os.read(tokens, 1)[0]
@@ -113,4 +117,4 @@ def run_child(report: Report, pipes: "tuple[int, int]", secret: "dict[str, Any]"
             count += 1
             if change or not whole or count == most:
                 report.part(change if whole else "it closed the worker's files")
-            del value, arguments
+            del value, arguments, saved

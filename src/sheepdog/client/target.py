@@ -4,7 +4,8 @@ import pickle
 import time
 import traceback
 
-from .function import load_function
+from .controller import Controller
+from .function import CONTROLLER, asks_for_controller, load_function
 from .limits import MAX_EXCEPTION
 from .memory import address_limit, peak_memory
 from .outcomes import MEMORY, RAISED, RESULT
@@ -20,10 +21,18 @@ if TYPE_CHECKING:
 class Target(object):
     """The function that the tasks call. Loaded at the first task, so that a failure is that task's outcome."""
 
-    def __init__(self, function: bytes, namespace: bytes, loaded: "Callable[[], None]" = lambda: None) -> None:
+    def __init__(
+        self,
+        function: bytes,
+        namespace: bytes,
+        loaded: "Callable[[], None]",
+        make_controller: "Callable[[], Controller]",
+    ) -> None:
         self.blobs = [function, namespace]
         self.function = None  # type: Callable[..., Any] | None
+        self.asks = None  # type: Callable[..., bool] | None
         self.loaded = loaded
+        self.make_controller = make_controller
         self.clock = 0.0  # when the task began, the loading of the function left out
 
     def __call__(self, arguments: bytes) -> "tuple[int, bytes]":
@@ -35,6 +44,7 @@ class Target(object):
                     self.function = load_function(*self.blobs)
                 except BaseException as error:
                     return blame(error, 2, "the function cannot be loaded here: ")
+                self.asks = asks_for_controller(self.function)
                 self.blobs = []
                 self.loaded()
                 self.clock = time.perf_counter()
@@ -42,7 +52,14 @@ class Target(object):
                 args, kwargs = pickle.loads(arguments)
             except BaseException as error:
                 return blame(error, 1, "the arguments cannot be loaded here: ")
-            result = self.function(*(args or ()), **kwargs)
+            if self.asks is None or not self.asks(args or (), kwargs):
+                result = self.function(*(args or ()), **kwargs)
+            else:
+                controller = self.make_controller()
+                try:
+                    result = self.function(*(args or ()), **dict(kwargs, **{CONTROLLER: controller}))
+                finally:
+                    controller.close()
         except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
             kind, text = blame(error, 1)
             return kind, text + enclose(error)

@@ -8,10 +8,10 @@ import time
 
 from .child import Child
 from .frames import runs
-from .limits import AHEAD, LEAVING_BEAT, LOADING, LOOK, NAP, NOTICE, SOON, SPARE_PATIENCE, STUCK, SUSPENDED
+from .limits import AHEAD, LEAVING_BEAT, LOADING, LOOK, NAP, NOTICE, SAID, SOON, SPARE_PATIENCE, STUCK, SUSPENDED
 from .line import Line, Refused
-from .outbox import Outbox
-from .outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT, Outcome, blobs_of
+from .outbox import Outbox, Parcel
+from .outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT, Outcome
 from .pace import Pace
 from .processes import end_orphans
 from .signals import WARNINGS
@@ -38,12 +38,17 @@ class Worker(object):
         time_limit = line.secret.get("time")
         self.end = start + time_limit if time_limit else float("inf")  # of its walltime
         self.margin = min(self.notice, 0.1 * time_limit) if time_limit else 0.0  # before that
+        self.secret["host"] = line.about["host"]
+        if time_limit:  # when its tasks are ended, by the clock that they know
+            self.secret["end"] = time.time() + self.end - time.monotonic() - time_to_deliver(self.margin)
         self.leaving = None  # type: Leaving | None
         self.has_said_so = False  # that it is leaving
         self.function = function
         self.child = self.new_child()
         self.outbox = Outbox()
         self.fetched = []  # type: list[Task]
+        self.checkpoints = {}  # type: dict[int, Blob]  # of tasks that another worker had, by their indices
+        self.told = 0.0  # when the server was
         self.pace = Pace(self.end - self.margin)
         self.ahead = False  # fetch the next batch while the present one runs
         self.early_deaths = 0  # of children that had not started a task
@@ -112,7 +117,7 @@ class Worker(object):
     def prepare_to_leave(self, reason: str, until: float) -> None:
         """Hand back what has not begun, and say so at once. The end of the time is for ending and delivering."""
         now = time.monotonic()
-        last = min(10.0, max(0.5, (until - now) / 3))
+        last = time_to_deliver(until - now)
         self.leaving = Leaving(reason, until - last, until - last / 4)
         self.line.log("leaves within %d s: %s" % (until - now, reason))
         self.line.connect_timeout = self.line.reply_timeout = max(0.5, last / 4)
@@ -159,7 +164,7 @@ class Worker(object):
             self.replace_child()
         self.pace.begin()
         self.ahead = len(tasks) >= AHEAD
-        self.child.give(tasks)
+        self.child.give(tasks, self.checkpoints)
 
     def listen(self, limit: float = float("inf")) -> None:
         """Take what the child has to say, until it is time for something else; take back what it cannot start soon."""
@@ -173,10 +178,13 @@ class Worker(object):
             limits.append(child.kill_at)
         elif self.timeout:
             limits.append(child.overdue(self.timeout))
-        found, ended = child.collect(min(limits) - now)
+        listens = self.leaving is not None or not self.outbox.full
+        found, ended = child.collect(min(limits) - now, listens)
+        said = len(child.messages)
         self.take(found)
         before, now = now, time.monotonic()
-        if now - before > SUSPENDED:  # nothing here waits for so long: the job was stopped, the child with it
+        if now - before > SUSPENDED or not listens:
+            # Nothing here waits for so long: the job was stopped, the child with it. Or the child is made to wait.
             child.since += now - before
         if ended or (child.verdict is not None and (now >= child.kill_at or not child.running)):
             self.replace_child()
@@ -184,6 +192,8 @@ class Worker(object):
             self.end_overdue(self.timeout)
         elif len(found) >= 4 and child.running:  # it has much to say: let it, rather than wake for every word
             time.sleep(min(NAP, (now - child.started) / self.pace.ended * len(child.running) / 2))
+        elif said >= 4 and child.running:
+            time.sleep(NAP)
         elif waiting and child.running and now - child.started >= STUCK:
             child.started = now
             back = self.hand_back()
@@ -194,7 +204,11 @@ class Worker(object):
             line.call_within(STUCK)
 
     def take(self, found: "list[Outcome]") -> None:
-        """Note outcomes, to be delivered."""
+        """Note outcomes, and what tasks have said before them, to be delivered."""
+        messages = self.child.take_messages()
+        if messages:
+            self.outbox.add_messages(messages)
+            self.line.call_within(self.told + SAID - time.monotonic())
         if not found:
             return
         self.early_deaths = 0
@@ -258,35 +272,38 @@ class Worker(object):
         self.replaced = time.monotonic()
         self.child = self.new_child()
         if left and self.leaving is None:
-            self.child.give(left)
+            self.child.give(left, self.checkpoints)
 
     # --- the server
 
     def exchange(self, want: int) -> bool:
         """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
         sent = self.outbox.first()
-        if len(sent) < len(self.outbox):
+        if not sent.last:
             want = 0  # first the rest of them
         holding = [(index, attempt) for index, (attempt, _) in self.child.running.items()]
         holding += [(index, attempt) for index, attempt, _ in self.fetched]
         holding += self.outbox.behind(sent)
+        if self.checkpoints:
+            self.checkpoints = {index: self.checkpoints[index] for index, _ in holding if index in self.checkpoints}
         has_something = self.outbox or self.child.running
         patience = self.secret["patience"] if has_something else min(self.secret["patience"], SPARE_PATIENCE)
         if self.leaving is not None:
             patience = float("inf")
-        answer = self.line.call("exchange", self.header(sent, want, holding), blobs_of(sent), patience)
+        answer = self.line.call("exchange", self.header(sent, want, holding), sent.blobs, patience)
         if answer is None:
             return True
-        reply, arguments = answer
+        reply, blobs = answer
         self.outbox.forget(sent)
         if reply.get("stop"):
             return False
-        now = time.monotonic()
+        self.told = now = time.monotonic()
         self.line.next_call = now + self.line.heartbeat * random.uniform(0.8, 1.2)
         self.note_late(len(reply.get("late", ())))
         if reply.get("drop"):
             self.drop(set(reply["drop"]))
-        tasks = [(index, attempt, blob) for (index, attempt), blob in zip(reply["tasks"], arguments)]
+        tasks = [(index, attempt, blob) for (index, attempt), blob in zip(reply["tasks"], blobs)]
+        self.checkpoints.update(zip(reply.get("checkpoints", ()), blobs[len(tasks) :]))
         if tasks and (self.child.running or self.fetched):
             self.fetched += tasks
         elif tasks:
@@ -297,18 +314,13 @@ class Worker(object):
             self.line.next_call = now + reply.get("wait", 1.0)
         return True
 
-    def header(self, sent: "list[Outcome]", want: int, holding: "list[tuple[int, int]]") -> "dict[str, Any]":
+    def header(self, sent: Parcel, want: int, holding: "list[tuple[int, int]]") -> "dict[str, Any]":
         """Return what an exchange says."""
         leaving = None
         if self.leaving is not None:
             seconds = max(0.0, self.leaving.until - time.monotonic())
             leaving = {"reason": self.leaving.reason, "seconds": round(seconds, 1)}
-        return {
-            "want": want,
-            "holding": runs(holding),
-            "outcomes": [[o.task, o.attempt, o.kind, round(o.seconds, 6)] for o in sent],
-            "leaving": leaving,
-        }
+        return dict(sent.header, want=want, holding=runs(holding), leaving=leaving)
 
     def note_late(self, count: int) -> None:
         """Say once in a while that others had been quicker."""
@@ -346,3 +358,8 @@ class Worker(object):
             line.log("%d outcomes are lost: they cannot be written to %s: %s" % (len(self.outbox), directory, error))
         else:
             line.log("%d outcomes wait for the server in %s" % (count, directory))
+
+
+def time_to_deliver(seconds: float) -> float:
+    """Return which part of the time that a worker has left is for ending its task and delivering."""
+    return min(10.0, max(0.5, seconds / 3))
