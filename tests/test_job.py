@@ -445,3 +445,37 @@ def test_the_example_of_the_docs(place: Path) -> None:
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("(3, 2) 0\n", "")
+
+
+# --- reports
+
+
+def test_reports(place: Path) -> None:
+    """They are seen as they come, by job; a subclass's run may ask for the controller, too."""
+
+    def f(x: int, controller: Any) -> int:
+        controller.report((x, "begun", controller.id))
+        until((place / "go").exists, "go")
+        controller.report((x, "done", controller.id))
+        return x
+
+    class Own(Job):
+        def run(self, controller: Any) -> str:  # type: ignore[override]
+            controller.report(self.name)
+            return self.name
+
+    jobs = [Job(target=f, args=(7,)), Own(name="lamb"), Job(target=f, args=(8,)), Job()]
+    dispatch_jobs(jobs, {"workers": 4})
+    first = jobs[0].reports()
+    assert next(first) == (7, "begun", 1)
+    assert [*jobs[1].reports()] == ["lamb"]
+    assert jobs[0].is_alive()
+    (place / "go").touch()
+    assert [*first] == [(7, "done", 1)]
+    assert [*jobs[2].reports()] == [(8, "begun", 3), (8, "done", 3)]
+    assert [*jobs[3].reports()] == []
+    assert [job.result() for job in jobs] == [7, "lamb", 8, None]
+    alone = started(Job(target=f, args=(9,)))
+    assert [*alone.reports()] == [(9, "begun", 1), (9, "done", 1)]
+    with pytest.raises(JobError, match="has not been started"):
+        next(Job().reports())

@@ -122,6 +122,24 @@ class Job(Call):
         with Storage(database) as storage:
             return value_of(request, outcome, bool(storage.get_request(request).options.get("trusted", True)))
 
+    def reports(self) -> Iterator[Any]:
+        """Yield what the job reports with `controller.report`, as it comes, until it has ended.
+
+        It begins with what has been reported so far. Where one cannot be loaded here, a text in its place says why.
+        """
+        database, request, task = self._started("reports")
+        with Storage(database) as storage:
+            trusted = bool(storage.get_request(request).options.get("trusted", True))
+            after = 0
+            for _ in follow(request, storage):
+                ended = self._outcome(storage) is not None
+                for report in storage.reports(request, task, after):
+                    value, problem = load(report.value, trusted, "report")
+                    yield value if problem is None else f"<{problem}>"
+                    after = report.number
+                if ended:
+                    return
+
     def is_alive(self) -> bool:
         """Tell whether the job has been started, and has not ended. One that waits in the queue is alive."""
         self._require_open()
