@@ -2,6 +2,8 @@
 
 import itertools
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,29 @@ def test_what_surrounds_a_task(start: Start) -> None:
     }
     assert pickle.loads(second).items() >= {"SHEEPDOG_TASK_INDEX": "8", "SHEEPDOG_ATTEMPT": "1"}.items()
     assert pickle.loads(third) == b""
+
+
+def test_variables_that_change_often_keep_no_memory() -> None:
+    """And programs that a task starts see them, also when the task before has changed them."""
+    code = """
+import os, subprocess
+from sheepdog.client.surroundings import Variables
+variables = Variables()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+for change in (lambda: None, lambda: os.environ.update(INDEX="x"), lambda: os.environ.pop("INDEX")):
+    change()
+    variables.put(b"INDEX", b"4294967295")
+    variables.put(b"INDEX", b"12")
+    assert subprocess.check_output("echo $INDEX", shell=True) == b"12\\n"
+before = resident()
+for number in range(300000):
+    variables.put(b"INDEX", b"%d" % number)
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1 << 20
 
 
 PROBE = """

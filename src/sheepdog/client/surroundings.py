@@ -11,6 +11,10 @@ from .descriptors import move_up
 from .limits import STRAGGLE
 from .processes import has_processes
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # noqa: F401 (named in a comment)
+
 # The signals whose handlers a function may leave behind.
 WATCHED = [
     signal.SIGINT,
@@ -23,6 +27,33 @@ WATCHED = [
 ]
 
 
+class Variables(object):
+    """Environment variables that change with the tasks.
+
+    setenv of the C library, and so os.putenv, keeps every value that a variable ever had: 100 bytes a task. To its
+    putenv one lends the memory.
+    """
+
+    def __init__(self) -> None:
+        self.lent = {}  # type: dict[bytes, Any]
+        try:
+            import ctypes
+
+            self.buffer, self.lend = ctypes.create_string_buffer, ctypes.CDLL(None).putenv
+        except (ImportError, OSError, AttributeError):
+            self.lend = None  # type: ignore[assignment]
+
+    def put(self, name: bytes, value: bytes) -> None:
+        """Set a variable to a value of 20 bytes at most."""
+        if self.lend is None:
+            os.putenv(name, value)
+            return
+        if name not in self.lent:
+            self.lent[name] = self.buffer(len(name) + 22)
+        self.lent[name].value = name + b"=" + value
+        self.lend(self.lent[name])
+
+
 class Surroundings(object):
     """What a function may change of its process, as it was when the function had been loaded."""
 
@@ -32,6 +63,7 @@ class Surroundings(object):
             self.family = move_up(os.open("/proc/self/task/%d/children" % os.getpid(), os.O_RDONLY))
         except OSError:
             self.family = -1
+        self.often = Variables()
         self.environ = os.environ
         self.data = vars(os.environ)["_data"]  # comparing the mapping itself takes 50 times as long
         self.note()
@@ -47,9 +79,9 @@ class Surroundings(object):
         self.modules = len(sys.modules)
 
     def set(self, name: bytes, number: int) -> None:
-        """Set an environment variable of the next task. As os.environ does it, in half the time."""
+        """Set an environment variable of the next task. As os.environ does it, in a fraction of the time."""
         value = b"%d" % number
-        os.putenv(name, value)
+        self.often.put(name, value)
         self.data[name] = self.variables[name] = value
 
     def change(self) -> str:
