@@ -114,6 +114,18 @@ def test_memory_by_the_name_of_the_site(user: User) -> None:
         user.run("sheepdog.map(f, [(1, 1)], {**C, 'memory': '1G', 'memory_resource': 'mem_here'})")
 
 
+def test_results_as_they_come(user: User) -> None:
+    """From a generator without an end: who has seen enough leaves, and so do the workers."""
+    code = """
+        results = sheepdog.imap(f, ((i, 1) for i in __import__("itertools").count()), {**C, "workers": 8})
+        first = [next(results) for _ in range(5000)]
+        results.close()
+        show(first == list(range(1, 5001)))
+    """
+    assert user.run(code)
+    until(lambda: not user.queue(), "the workers end", timeout=60)
+
+
 def test_the_other_kind_of_queue(other_cluster: Cluster, tmp_path: Path) -> None:
     user = User(other_cluster, tmp_path)
     assert user.run("show(sheepdog.map(f, [(1, 1), (1, 2)], C)); sheepdog.Server(dbfile=DB).stop()") == [2, 3]

@@ -13,9 +13,11 @@ from . import dispatch as road
 from .config import Config, make_config
 from .dispatch import dispatch, wait
 from .errors import ConfigError, SheepdogError, StorageError, UntrustedResult
+from .flow import Results
 from .model import Kind, Outcome, Progress, Report
 from .outcomes import describe, load, load_arguments, unreadable
 from .storage import Storage
+from .stream import Stream
 
 
 def map(
@@ -70,6 +72,32 @@ def map_async(
 ) -> int:
     """Submit f with each of args, as map does, and return the request's id as soon as the array job is submitted."""
     return dispatch(f, args, config, ns)
+
+
+def imap(
+    f: Callable[..., Any],
+    args: Iterable[Any],
+    config: Mapping[str, Any] | str | Config | None = None,
+    ns: Mapping[str, Any] | None = None,
+    ordered: bool = True,
+    return_exceptions: bool = False,
+    verbose: bool = True,
+) -> Results:
+    """Run f with each of args, as map does, and return an iterator over the results, which come while others run.
+
+    args may be endless: items are drawn by a thread, a limited number ahead of the results that have been taken. The
+    results are in the order of args; if not ordered, they come as they end. Where a task failed, next raises what f
+    raised or else a TaskFailed; the result after it can be had by another next. If return_exceptions, the exception
+    takes the place of the result instead. What concerns all tasks is raised and ends the iteration: when there are no
+    workers, or when args raises. To close the iterator, or to drop it, cancels the tasks that have not ended.
+    Results that were there stay in the database.
+
+    Raises at once what map raises.
+    """
+    items = iter(args)
+    stream = Stream(f, make_config(config), ns)
+    stream.__enter__()  # the thread that the results come from leaves it
+    return Results(stream, items, ordered, return_exceptions, _notes(verbose))
 
 
 def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: int = 1000) -> str:

@@ -16,7 +16,7 @@ from .bell import Bell
 from .config import Config
 from .dispatch import Keeper, dispatch
 from .errors import RequestNotFound
-from .model import Kind, Outcome
+from .model import Kind, Outcome, Progress
 from .storage import Storage
 
 LOOK = 0.05  # seconds at most from one look into the store to the next, while something is under way
@@ -43,13 +43,13 @@ class Ranges:
             self.firsts.append(first)
             self.lasts.append(last)
 
-    def remove(self, number: int) -> None:
-        """Take a number out, if it is there."""
+    def remove(self, number: int, end: int = 0) -> None:
+        """Take a number out, if it is there, or all from it to the end: these must be neighbours."""
         place = bisect_right(self.firsts, number) - 1
         if place < 0 or self.lasts[place] < number:
             return
         first, last = self.firsts[place], self.lasts[place]
-        parts = [part for part in ((first, number - 1), (number + 1, last)) if part[0] <= part[1]]
+        parts = [part for part in ((first, number - 1), (max(number, end) + 1, last)) if part[0] <= part[1]]
         self.firsts[place : place + 1] = [first for first, _ in parts]
         self.lasts[place : place + 1] = [last for _, last in parts]
 
@@ -74,15 +74,13 @@ class Stream:
             raise
         self.storage = Storage(self.dbfile)
         self.keeper = Keeper(self.storage.dbfile)
-        self.port: int | None = None
+        self.port: int | None = self.storage.get_setting("bell")
         self.version = -1
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take no more tasks; the request ends with the last that it has."""
-        with suppress(RequestNotFound):
-            self.storage.close_request(self.request)
-        self.bell.look(self.port)
+        """Take no more tasks."""
+        self.finish()
         self.storage.close()
         self.bell.close()
 
@@ -91,6 +89,12 @@ class Stream:
         first = self.storage.add_tasks(self.request, items)
         self.bell.look(self.port)
         return first
+
+    def finish(self) -> None:
+        """Take no more tasks; the request ends with the last that it has."""
+        with suppress(RequestNotFound):
+            self.storage.close_request(self.request)
+        self.bell.look(self.port)
 
     def withdraw(self, tasks: Iterable[int]) -> None:
         """Take tasks back. One that runs is stopped; one that has ended stays as it is."""
@@ -102,6 +106,20 @@ class Stream:
     def ended(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
         """Yield how tasks of these ranges (first, last) ended, of those that have."""
         return self.storage.outcomes(self.request, ranges)
+
+    def unended(self, ranges: Iterable[tuple[int, int]]) -> list[int]:
+        """Return the tasks of these ranges (first, last) that have not ended."""
+        found = list(ranges)
+        ended = set(self.storage.ended_among(self.request, found))
+        return [task for first, last in found for task in range(first, last + 1) if task not in ended]
+
+    def workers(self) -> int:
+        """Return how many workers have been submitted so far."""
+        return sum(wave.workers for wave in self.storage.waves(self.request))
+
+    def progress(self) -> Progress:
+        """Return how far the request is."""
+        return self.storage.progress(self.request)
 
     def begun(self) -> int:
         """Return the highest index of a task that a worker has taken so far."""
