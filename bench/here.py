@@ -43,6 +43,21 @@ assert results == list(range(len(results)))
 status = open("/proc/self/status").read() if sys.platform == "linux" else ""
 print(json.dumps({"seconds": seconds, "status": status}))
 """
+# Run as: python -c STREAM 1 N CONFIG. Nothing here holds the tasks or the results.
+STREAM = """
+import time
+start = time.perf_counter()
+import json, sys
+import sheepdog
+tasks = ((-number,) for number in range(int(sys.argv[2])))
+count = 0
+for result in sheepdog.imap(abs, tasks, json.loads(sys.argv[3])):
+    assert result == count
+    count += 1
+seconds = [time.perf_counter() - start]
+assert count == int(sys.argv[2])
+print(json.dumps({"seconds": seconds, "status": open("/proc/self/status").read()}))
+"""
 PARTS = {
     "from concurrent.futures import ProcessPoolExecutor": "with ProcessPoolExecutor(2) as pool:",
     "import multiprocessing": "with multiprocessing.Pool(2) as pool:",
@@ -214,15 +229,7 @@ def memory(n: int) -> Measure:
 
     def road() -> dict[str, float]:
         with database() as config:
-
-            def others() -> dict[str, list[int]]:
-                server = sheepdog.Server(dbfile=config["dbfile"]).pid
-                with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):
-                    workers = [int(pid) for wave in storage.waves(1) for pid in wave.job.split()]
-                    return {"server": [server or 0], "worker": workers, "worker's child": children_of(workers)}
-                return {}
-
-            return watched("sheepdog", [sys.executable, "-c", CALL, "1", str(n), json.dumps(config)], others)
+            return watched("sheepdog", [sys.executable, "-c", CALL, "1", str(n), json.dumps(config)], parts_of(config))
 
     def executor() -> dict[str, float]:
         command = [sys.executable, "-c", EXECUTOR, "1", str(n), str(CHUNK)]
@@ -230,6 +237,36 @@ def memory(n: int) -> Measure:
 
     goals = (Goal("sheepdog: submitting process, MB", 600), Goal("sheepdog: server, MB", 300))
     return Measure(f"{n:,} tasks: peak memory of each process", "", [road, executor], goals=goals)
+
+
+def stream(n: int) -> Measure:
+    """Memory and disk of an imap over a generator of so many tasks, and of a tenth of them. Linux only."""
+
+    def step(n: int) -> dict[str, float]:
+        row = f"{n:,} tasks"
+        with database() as config:
+            found = watched(row, [sys.executable, "-c", STREAM, "1", str(n), json.dumps(config)], parts_of(config))
+            found[f"{row}: tasks/s"] = n / found[f"{row}: import to last result, s"]
+            sizes = [Path(config["dbfile"] + end).stat().st_size for end in ("", "-wal")]
+            found[f"{row}: on the disk, bytes a task"] = sum(sizes) / n
+        return found
+
+    parts = ("submitting process", "server", "worker", "worker's child")
+    goals = tuple(Goal(f"{n:,} tasks: {part}, MB", 100) for part in parts)
+    return Measure("imap over a generator", "", [lambda: step(n // 10), lambda: step(n)], goals=goals)
+
+
+def parts_of(config: dict[str, Any]) -> Callable[[], dict[str, list[int]]]:
+    """Return what finds the processes, beside the submitting one, of the first request of a database."""
+
+    def others() -> dict[str, list[int]]:
+        server = sheepdog.Server(dbfile=config["dbfile"]).pid
+        with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):
+            workers = [int(pid) for wave in storage.waves(1) for pid in wave.job.split()]
+            return {"server": [server or 0], "worker": workers, "worker's child": children_of(workers)}
+        return {}
+
+    return others
 
 
 def watched(row: str, command: Sequence[str], others: Callable[[], dict[str, list[int]]]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from here import Goal, Measure, first_result, imports, latency, memory, throughput
+from here import Goal, Measure, first_result, imports, latency, memory, stream, throughput
 
 CALLS = 1000  # of a warm executor
 
@@ -43,8 +43,11 @@ def main() -> None:
         help="numbers of tasks to measure tasks/s with (default: 10000 100000)",
     )
     parser.add_argument("--million", action="store_true", help="measure memory with 1,000,000 tasks too (Linux; once)")
+    parser.add_argument(
+        "--stream", type=positive, metavar="N", help="measure memory and disk of imap with N tasks too (Linux; once)"
+    )
     parser.add_argument("--cluster", action="store_true", help="measure on the test cluster too (root on Debian)")
-    parser.add_argument("--only", action="store_true", help="measure only what --million and --cluster ask for")
+    parser.add_argument("--only", action="store_true", help="measure only what the three before ask for")
     parser.add_argument("--name", default="latest", help="of the file of samples (default: latest)")
     parser.add_argument(
         "--results",
@@ -54,8 +57,8 @@ def main() -> None:
         help="where NAME.json is written (default: results, beside this script)",
     )
     options = parser.parse_args()
-    if options.only and not (options.million or options.cluster):
-        parser.error("--only needs --million or --cluster")
+    if options.only and not (options.million or options.stream or options.cluster):
+        parser.error("--only needs --million, --stream or --cluster")
     report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "measures": []}
     print("  ".join(f"{key}: {value}" for key, value in report["machine"].items()), flush=True)
     for measuring, rounds in chosen(options):
@@ -87,6 +90,8 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[AbstractContextManager
         yield nullcontext(imports()), options.rounds
     if options.million:
         yield nullcontext(memory(1_000_000)), 1
+    if options.stream:
+        yield nullcontext(stream(options.stream)), 1
     if options.cluster:
         from on_cluster import cluster_calls
 

@@ -34,4 +34,4 @@ def test_a_small_run_writes_every_sample(tmp_path: Path) -> None:
 def test_only_needs_something_to_measure() -> None:
     done = subprocess.run([sys.executable, RUN, "--only"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "--only needs --million or --cluster" in done.stderr
+    assert "--only needs --million, --stream or --cluster" in done.stderr
