@@ -148,6 +148,27 @@ def test_on_the_head_node_itself(other_cluster: Cluster, scheduler: str | None, 
     assert f"scheduler: {said}" in done.stderr
 
 
+def test_scikit_learn_on_the_cluster(other_cluster: Cluster, tmp_path: Path) -> None:
+    """A cross-validation gives the same numbers as here; the Python that `shell` names has scikit-learn."""
+    user = User(other_cluster, tmp_path)
+    code = f"""
+        import joblib, sheepdog.joblib, socket
+        from sklearn.datasets import load_diabetes
+        from sklearn.ensemble import RandomForestRegressor
+        from sklearn.model_selection import cross_val_score
+        C["shell"] = "/usr/bin/env PYTHONPATH=/opt/site-packages {PYTHON}"
+        x, y = load_diabetes(return_X_y=True)
+        forest = RandomForestRegressor(n_estimators=5, random_state=1)
+        here = cross_val_score(forest, x, y, cv=8)
+        with joblib.parallel_config("sheepdog", config=C, workers=4):
+            there = cross_val_score(forest, x, y, cv=8)
+            hosts = joblib.Parallel()(joblib.delayed(socket.gethostname)() for _ in range(4))
+        show([(here == there).all().item(), len(there), sorted({{host[:4] for host in hosts}})])
+        leave(DB)
+    """
+    assert user.run(code) == [True, 8, ["node"]]
+
+
 @fault(49, "a worker of another Python version", promise="the tasks' error names both versions and the key to change")
 def test_another_python(other_cluster: Cluster, tmp_path: Path) -> None:
     name = next((name for name in other_cluster.pythons if name.startswith("python3")), "")

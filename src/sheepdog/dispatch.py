@@ -83,6 +83,11 @@ def choose(settings: Config, host: Host) -> str:
     return scheduler
 
 
+def standing_workers(settings: Config) -> int:
+    """Return how many workers an open request would have."""
+    return Terms.of(options_of(settings)).workers(None)
+
+
 def programs_on(host: Host) -> set[str]:
     """Return which of a scheduler's programs a host has."""
     script = 'for program; do command -v "$program" >/dev/null && echo "$program"; done; true'

@@ -97,7 +97,7 @@ def imap(
     items = iter(args)
     stream = Stream(f, make_config(config), ns)
     stream.__enter__()  # the thread that the results come from leaves it
-    return Results(stream, items, ordered, return_exceptions, _notes(verbose))
+    return Results(stream, items, ordered, return_exceptions, notes(verbose))
 
 
 def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: int = 1000) -> str:

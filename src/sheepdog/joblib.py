@@ -1,0 +1,117 @@
+"""joblib.Parallel on the cluster, and so scikit-learn's n_jobs. To import this registers the backend "sheepdog".
+
+import joblib, sheepdog.joblib
+with joblib.parallel_config("sheepdog", config={"host": "fear"}, workers=50):
+    cross_val_score(model, X, y)
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from joblib import register_parallel_backend
+from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
+
+from .config import Config, make_config
+from .dispatch import standing_workers
+from .executor import Executor
+
+
+class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """The backend. config and workers are an Executor's; without workers there are n_jobs of them.
+
+    Its workers serve all calls within one parallel_config, and end with it.
+    """
+
+    supports_retrieve_callback = True  # and so timeout, and return_as="generator"
+    default_n_jobs = -1  # for whoever chooses this backend and says no number
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | str | Config | None = None,
+        workers: int | None = None,
+        nesting_level: int | None = None,
+    ) -> None:
+        super().__init__(nesting_level=nesting_level)
+        self.settings = make_config(config)
+        self.workers = workers or self.settings.workers
+        self.executor: Executor | None = None
+        self.under_way: set[Future[Any]] = set()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many jobs run at once; a negative number counts down from all workers, -1.
+
+        1 means here, in this process. So of a single worker this says 2: one job runs, and another waits for it.
+        """
+        if n_jobs == 0:
+            raise ValueError("n_jobs is 0; it must be a number of workers, or -1 for all of them")
+        if n_jobs is not None and n_jobs > 0:
+            return n_jobs
+        if self.workers is None:
+            self.workers = standing_workers(self.settings)
+        return max(2, self.workers + 1 + (n_jobs or -1))
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
+        """Make ready for a call; return how many jobs run at once."""
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        self.parallel = weakref.proxy(parallel)  # no cycle: the workers end when nobody has this backend any more
+        if self.executor is None:
+            self.executor = Executor(self.settings, self.workers or n_jobs)
+        return n_jobs
+
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
+        """Run a batch of calls on a worker; call back with the future. What cannot be sent is its exception."""
+        assert self.executor is not None
+        try:
+            future = self.executor.submit(limited(self.settings.cpus or 1), func)
+        except Exception as error:  # joblib calls this in callbacks, too, where nobody would hear of it
+            future = Future()
+            future.set_exception(error)
+        self.under_way.add(future)
+        future.add_done_callback(self.under_way.discard)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """Return what a batch returned, or raise what it raised."""
+        return out.result()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Take back what is under way. Unless there is more to come in this call, the workers end, too."""
+        for future in self.under_way.copy():
+            future.cancel()
+        if self.executor is not None and not ensure_ready:
+            self.executor.shutdown(wait=False)
+            self.executor = None
+
+    def terminate(self) -> None:
+        """End a call. The workers stay for the next one."""
+        self.reset_batch_stats()
+
+    def get_nested_backend(self) -> tuple[Any, int | None]:
+        """Return what calls within calls use: threads, if a worker has several cores."""
+        if (self.settings.cpus or 1) > 1:
+            nested: tuple[Any, int | None] = super().get_nested_backend()
+            return nested
+        return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
+
+
+def limited(cpus: int) -> Callable[[Callable[[], Any]], Any]:
+    """Return what runs a batch on a worker: to n_jobs=-1 there, the node has as many cores as are the worker's own."""
+
+    def run(batch: Callable[[], Any]) -> Any:  # a function in a function travels by value: Sheepdog is not over there
+        import os
+
+        os.environ["LOKY_MAX_CPU_COUNT"] = str(cpus)
+        return batch()
+
+    return run
+
+
+register_parallel_backend("sheepdog", ClusterBackend)

@@ -1,0 +1,190 @@
+"""joblib's and scikit-learn's parallel calls, with real workers of this machine."""
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+
+import sheepdog.joblib  # noqa: F401 (it registers)
+from sheepdog.errors import ConfigError, SerialisationError, TaskFailed
+from sheepdog.model import RequestState
+from sheepdog.storage import Storage
+
+from . import test_map
+from .test_map import DB, until, workers_of
+
+place = test_map.place
+
+
+def cluster(workers: int | None = 2, **config: object) -> Any:
+    return joblib.parallel_config("sheepdog", config=config, workers=workers)
+
+
+def calls(f: Any, args: Any, **options: Any) -> Any:
+    return joblib.Parallel(**options)(joblib.delayed(f)(arg) for arg in args)
+
+
+def requests(*states: RequestState) -> int:
+    with Storage(DB) as storage:
+        return len(storage.requests(*states))
+
+
+def where(_: int) -> int:
+    import os
+
+    return os.getppid()  # a worker's child
+
+
+def nested(count: int) -> list[int]:
+    import os
+    import threading
+
+    import joblib
+
+    name = type(joblib.parallel.get_active_backend()[0]).__name__
+    inner = joblib.Parallel(n_jobs=-1)
+    found = inner(joblib.delayed(lambda: (os.getpid(), threading.get_ident()))() for _ in range(count))
+    return [name, len({pid for pid, _ in found}), inner._effective_n_jobs()]  # type: ignore[list-item]
+
+
+# --- calls
+
+
+def test_calls_run_on_the_workers(place: Path) -> None:
+    with cluster():
+        assert calls(abs, range(-300, 0)) == list(range(300, 0, -1))
+        assert set(calls(where, range(50))) <= set(workers_of(place))
+        assert requests(*RequestState) == 1  # the workers stay from call to call
+    until(lambda: requests(RequestState.CLOSED) == 1, "they end with the context")
+
+
+def test_the_older_context() -> None:
+    with joblib.parallel_backend("sheepdog", config={"workers": 2}):
+        assert calls(abs, [-1, -2]) == [1, 2]
+
+
+def test_by_name_alone() -> None:
+    assert calls(abs, [-1, -2], n_jobs=2, backend="sheepdog") == [1, 2]
+    with Storage(DB) as storage:
+        assert storage.waves(1)[0].workers == 2
+
+
+def test_one_worker_is_not_this_process() -> None:
+    """n_jobs=1 is, as ever with joblib."""
+    with cluster(workers=1):
+        assert os.getpid() not in calls(where, range(3))
+        assert set(calls(where, range(3), n_jobs=1)) == {os.getppid()}
+
+
+@pytest.mark.parametrize(
+    ("workers", "n_jobs", "effective"), [(4, -1, 4), (4, None, 4), (4, -2, 3), (4, 3, 3), (4, 1, 1), (1, -1, 2)]
+)
+def test_how_many_jobs(workers: int, n_jobs: int | None, effective: int) -> None:
+    with cluster(workers):
+        assert joblib.Parallel(n_jobs=n_jobs)._effective_n_jobs() == effective
+
+
+def test_as_many_workers_as_a_cluster_of_this_machine_has() -> None:
+    with cluster(None, scheduler="local"):
+        assert joblib.effective_n_jobs(-1) == max(2, len(os.sched_getaffinity(0)))
+        with pytest.raises(ValueError, match="n_jobs is 0"):
+            joblib.effective_n_jobs(0)
+
+
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_results_as_they_come(return_as: str) -> None:
+    with cluster():
+        assert sorted(calls(abs, range(-20, 0), return_as=return_as)) == list(range(1, 21))
+
+
+def test_a_pool_that_is_kept() -> None:
+    with cluster(), joblib.Parallel() as parallel:
+        for _ in range(3):
+            assert parallel(joblib.delayed(abs)(n) for n in range(-9, 0)) == list(range(9, 0, -1))
+    assert requests(*RequestState) == 1
+
+
+@pytest.mark.parametrize(("cpus", "backend"), [(1, "SequentialBackend"), (2, "ThreadingBackend")])
+def test_calls_within_calls_stay_in_their_worker(cpus: int, backend: str) -> None:
+    """With several cores they are threads, no more than the worker has cores, or the node has."""
+    with cluster(cpus=cpus):
+        assert calls(nested, [5]) == [[backend, 1, min(cpus, len(os.sched_getaffinity(0)))]]
+
+
+# --- what goes wrong
+
+
+def test_an_error_ends_the_call_and_the_workers() -> None:
+    with cluster():
+        with pytest.raises((ZeroDivisionError, TaskFailed), match="division by zero"):
+            calls(lambda x: 1 / x, range(-2, 300))
+        until(lambda: requests(RequestState.CLOSED) == 1, "the workers have ended")
+        assert calls(abs, [-1]) == [1]  # on others
+
+
+def test_what_cannot_be_sent_is_an_error() -> None:
+    """Also when others have been sent."""
+    args = (threading.Lock() if n == 200 else n for n in range(300))
+    with cluster(), pytest.raises(SerialisationError, match="cannot be serialised"):
+        calls(str, args)
+
+
+def test_an_error_in_a_pool_that_is_kept() -> None:
+    with cluster(), joblib.Parallel() as parallel:
+        with pytest.raises((ZeroDivisionError, TaskFailed), match="division by zero"):
+            parallel(joblib.delayed(lambda x: 1 / x)(n) for n in range(3))
+        assert parallel(joblib.delayed(abs)(n) for n in [-1]) == [1]
+    assert requests(*RequestState) == 1
+    del parallel
+    gc.collect()  # the error's traceback holds it
+    until(lambda: requests(RequestState.CLOSED) == 1, "the workers have ended")
+
+
+def test_timeout(place: Path) -> None:
+    with cluster():
+        assert calls(abs, [-1]) == [1]  # the workers are there
+        with pytest.raises(multiprocessing.TimeoutError):
+            calls(time.sleep, [0, 300, 300], timeout=0.5)
+        until(lambda: not workers_of(place), "what runs is stopped")
+
+
+def test_a_generator_that_is_dropped(place: Path) -> None:
+    with cluster():
+        results = calls(time.sleep, [0, 300, 300, 300], return_as="generator")
+        assert next(results) is None
+        with pytest.warns(UserWarning, match="3 tasks .* have been cancelled"):
+            del results
+    until(lambda: not workers_of(place), "what runs is stopped")
+
+
+def test_a_wrong_option() -> None:
+    with pytest.raises(ConfigError, match="worker"), cluster(wokers=2):
+        pass
+    with pytest.raises(TypeError, match="nosuch"), joblib.parallel_config("sheepdog", nosuch=2):
+        pass
+
+
+# --- scikit-learn
+
+
+def test_a_cross_validation_gives_the_same_numbers() -> None:
+    from sklearn.datasets import load_diabetes
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+
+    x, y = load_diabetes(return_X_y=True)
+    forest = RandomForestRegressor(n_estimators=5, random_state=1)
+    found: list[list[float]] = []
+    for context in (contextlib.nullcontext(), cluster()):
+        with context:
+            scores = [*cross_val_score(forest, x, y, cv=4)]
+            search = GridSearchCV(forest, {"max_depth": [2, 4]}, cv=3).fit(x, y)
+            found.append([*scores, *search.cv_results_["mean_test_score"]])
+    assert found[0] == found[1]
