@@ -20,11 +20,13 @@ from sheepdog import storage as storage_module
 from sheepdog.client import CHECKPOINT, IN_MEMORY, REPORT, Message, dump
 from sheepdog.errors import RequestNotFound, StorageError, UntrustedResult
 from sheepdog.model import Kind, StoredBlob
+from sheepdog.policy import MAX_INTERRUPTIONS
+from sheepdog.service import LASTING, Service
 from sheepdog.storage import Storage
 
 from . import farm as farm_room
 from .cluster import until
-from .farm import LARGE, LEASE, Farm
+from .farm import LARGE, LEASE, Farm, gone_after_work, submit_again
 from .faults import fault
 
 farm, storage = farm_room.farm, farm_room.storage
@@ -97,6 +99,37 @@ def test_a_task_that_fails_and_may_run_again_goes_on_from_its_checkpoint(storage
     farm.exchange("w1", 1)
     farm.exchange("w1", 0, {1: b"error"}, kind=Kind.RAISED, messages=[checkpoint(1, b"so far")])
     assert lease(farm, "w1") == ([[1, 2]], {1: b"so far"})
+
+
+def test_a_task_that_gets_on_may_be_interrupted_without_end(storage: Storage) -> None:
+    """But not one whose checkpoint stays the same; and a server that takes over counts as the one before."""
+    farm = Farm(storage, [b"args 1", b"args 2"])
+    for attempt in range(1, 3 * MAX_INTERRUPTIONS):
+        assert lease(farm, "w1")[0] == [[1, attempt]]
+        if attempt % MAX_INTERRUPTIONS == 0:
+            farm.exchange("w1", 0, holding={1: attempt}, messages=[checkpoint(1, b"further", attempt)])
+        farm.exchange("w1", 0, {1: b"s_rt is over"}, kind=Kind.INTERRUPTED, attempt=attempt)
+        another = Service(storage, lambda: farm.now).herd(farm.request)
+        assert another is not None
+        assert another.queue.past[1] == farm.herd.queue.past[1]
+    assert farm.errors == []
+    last = 3 * MAX_INTERRUPTIONS
+    assert lease(farm, "w1")[0] == [[1, last]]
+    farm.exchange("w1", 0, {1: b"s_rt is over"}, kind=Kind.INTERRUPTED, attempt=last)
+    assert farm.errors == ["s_rt is over"]
+
+
+def test_workers_that_brought_a_task_on_were_worth_their_submission(farm: Farm) -> None:
+    farm.take("w1", 1)
+    gone_after_work(farm)
+    assert submit_again(farm)
+    assert farm.herd.fruitless == 1
+    [[task, attempt]], _ = lease(farm, "w3")
+    farm.now += LASTING + 1
+    farm.exchange("w3", 0, holding={task: attempt}, messages=[report(task, b"busy", 1, attempt)])
+    assert farm.herd.fruitless == 1
+    farm.exchange("w3", 0, holding={task: attempt}, messages=[checkpoint(task, b"further", attempt, 2)])
+    assert farm.herd.fruitless == 0
 
 
 @fault(

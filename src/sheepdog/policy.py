@@ -36,6 +36,10 @@ class Past:
         """Return this with an attempt that is nobody's fault."""
         return replace(self, attempts=max(self.attempts, attempt))
 
+    def advanced(self) -> Past:
+        """Return this with a new checkpoint: to be interrupted again and again is how a long task gets on."""
+        return replace(self, interruptions=0)
+
 
 FRESH = Past()
 

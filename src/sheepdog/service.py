@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .calls import Call, Reply, clean, mismatch, read_exchange, refuse
-from .client import IN_MEMORY, MAX_BATCH, PROTOCOL, Message
+from .client import CHECKPOINT, IN_MEMORY, MAX_BATCH, PROTOCOL, Message
 from .config import Config
 from .errors import RequestNotFound
 from .herd import Herd, WorkerSeen
@@ -185,6 +185,11 @@ class Service:
         kept = [message for message in messages if latest[message.task, message.attempt]]
         if kept:
             self.storage.store_messages(herd.request.id, kept)
+        advanced = {message.task for message in kept if message.kind == CHECKPOINT}
+        for task in advanced & herd.queue.past.keys():
+            herd.queue.past[task] = herd.queue.past[task].advanced()
+        if advanced:
+            self.note_use(herd)
 
     def accept(self, herd: Herd, worker: str, outcomes: list[Outcome], now: float) -> list[int]:
         """Take note of outcomes: as ends of their tasks, or as attempts that others follow.
@@ -227,13 +232,8 @@ class Service:
         """Store outcomes that end their tasks. Return the tasks that had ended before."""
         late = self.storage.store_outcomes(herd.request.id, outcomes)
         herd.queue.settle(outcome.task for outcome in outcomes)
-        if (
-            herd.fruitless
-            and len(late) < len(outcomes)
-            and self.clock() - herd.submitted > lasting(herd.request.options)
-        ):
-            herd.fruitless = 0
-            self.storage.set_fruitless(herd.request.id, 0)
+        if len(late) < len(outcomes):
+            self.note_use(herd)
         for outcome in outcomes if herd.breaker.limit else ():
             if reason := herd.breaker.feed(outcome):
                 herd.breaker.limit = 0
@@ -242,6 +242,12 @@ class Service:
         if herd.queue.empty and not herd.request.open:
             self.retire(herd)
         return late
+
+    def note_use(self, herd: Herd) -> None:
+        """Note that workers have been of use; if for long, submitting them was worth it."""
+        if herd.fruitless and self.clock() - herd.submitted > lasting(herd.request.options):
+            herd.fruitless = 0
+            self.storage.set_fruitless(herd.request.id, 0)
 
     def lease(
         self, herd: Herd, worker: str, level: int, want: int, now: float, header: dict[str, Any]
@@ -311,12 +317,15 @@ class Service:
             return None
         policy = Policy.of(request.options)
         past: dict[int, Past] = {}
+        advanced = self.storage.checkpointed(request.id)
         for attempt, counts in self.storage.attempts(request.id, pending=True):
             before = past.get(attempt.task, FRESH)
             if counts:
                 past[attempt.task], _ = policy.judge(before, attempt.kind, attempt.attempt)
             else:
                 past[attempt.task] = before.counted(attempt.attempt)
+            if attempt.attempt < advanced.get(attempt.task, 0):
+                past[attempt.task] = past[attempt.task].advanced()
         lease = float(request.options.get("lease", 150.0))
         queue = Queue(self.storage.pending(request.id), lease, request.leased, past)
         herd = Herd(request, queue, policy, self.clock())

@@ -710,6 +710,11 @@ class Storage:
                     found[index] = self._blob("checkpoint", "value", row, length)
         return found, others
 
+    def checkpointed(self, request_id: int) -> dict[int, int]:
+        """Return the tasks that have a checkpoint, each with the attempt that stored it."""
+        rows = self._query("SELECT id, attempt FROM checkpoint WHERE id BETWEEN ? AND ?", *self._rows(request_id))
+        return {row % SPAN: attempt for row, attempt in rows}
+
     def _forget_checkpoints(self, first: int, last: int) -> None:
         """Drop the checkpoints of tasks that have a result, of those between these rows."""
         has_result = "EXISTS (SELECT 1 FROM outcome WHERE outcome.id = checkpoint.id AND kind = 0)"
