@@ -1,14 +1,17 @@
 """Open requests: their tasks come and go while workers wait for them. The store and the server's decisions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sheepdog import foreman
 from sheepdog.errors import RequestNotFound
-from sheepdog.model import Kind, Outcome, RequestState
+from sheepdog.model import Kind, Outcome, RequestState, Wave
 from sheepdog.queue import Queue
+from sheepdog.serialisation import form
+from sheepdog.service import Service
 from sheepdog.storage import Storage
 
 from . import farm as farms
@@ -184,6 +187,25 @@ def test_after_a_restart_of_the_server(farm: OpenFarm) -> None:
     assert farm.take("w2", 5, holding=[2]) == [3]
 
 
+# --- its array job
+
+
+def test_it_is_submitted_while_the_server_looks_for_tasks(storage: Storage) -> None:
+    """Whoever rings for the first tasks may come between the submission and the server's next look at it."""
+    request = storage.new_request(b"f", b"", [], form=form(), open=True)
+    service = Service(storage, lambda: 1000.0)
+    herd = service.herd(request)
+    assert herd is not None
+    with Storage(storage.dbfile) as maker:
+        wave = maker.new_wave(request, Wave(0, "name", "dir", 2, 0))
+        assert maker.set_submitted(request, replace(wave, job="12"))
+        maker.add_tasks(request, [b"args"])
+    service.look_again()
+    assert [wave.job for wave in herd.waves.values()] == ["12"]
+    foreman.tick(service)
+    assert storage.progress(request).ended == 0
+
+
 # --- workers that have ended
 
 
@@ -226,7 +248,7 @@ def test_when_it_is_given_up_it_takes_no_more_tasks(farm: OpenFarm) -> None:
     assert farm.take("w1", 1) == [1]
     farm.service.give_up(farm.herd, "not run: there are no workers")
     assert farm.errors == ["not run: there are no workers"]
-    with pytest.raises(RequestNotFound, match="closed"):
+    with pytest.raises(RequestNotFound, match="takes no more tasks: not run: there are no workers"):
         farm.add(1)
     assert farm.state == RequestState.ENDED
 

@@ -62,8 +62,6 @@ def look_after(service: Service, herd: Herd) -> None:
     now = service.clock()
     if herd.request.state == RequestState.NEW:
         service.grow(herd, service.storage.get_request(herd.request.id))
-        for wave in service.storage.waves(herd.request.id):
-            herd.add_wave(wave)
         return
     for worker in herd.silent(now):
         service.lose(herd, worker, f"nothing was heard of it for {herd.queue.lease:.0f} s")

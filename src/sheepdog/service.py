@@ -423,6 +423,8 @@ class Service:
         count = self.storage.end_pending(herd.request.id, Kind.NOT_RUN, reason)
         log.warning("request %d: %d tasks ended: %s", herd.request.id, count, reason)
         self.retire(herd)
+        if herd.request.open:
+            self.storage.set_note(herd.request.id, reason)  # for its maker, who comes with other tasks
 
     def open_requests(self) -> list[int]:
         """Return the requests that have not ended; forget those that others cancelled, removed or began again."""
@@ -438,7 +440,7 @@ class Service:
         return found
 
     def grow(self, herd: Herd, latest: Request) -> None:
-        """Take in the tasks that the maker of an open request has added."""
+        """Take in what the maker of a request has done: tasks added, or its first array job submitted."""
         if latest.tasks > herd.request.tasks:
             if herd.queue.empty:
                 herd.busy = self.clock()
@@ -446,7 +448,10 @@ class Service:
                 herd.fruitless = 0
                 self.storage.set_fruitless(latest.id, 0)
             herd.queue.extend(herd.request.tasks + 1, latest.tasks)
-        herd.request = latest
+        was_new, herd.request = herd.request.state == RequestState.NEW, latest
+        if was_new:
+            for wave in self.storage.waves(latest.id):
+                herd.add_wave(wave)
 
     def withdraw(self, herd: Herd) -> None:
         """Take tasks out of the queue that their maker has taken back."""

@@ -75,7 +75,6 @@ MIGRATIONS = (
         leased INTEGER NOT NULL DEFAULT 0,
         gave_up INTEGER NOT NULL DEFAULT 0,
         fruitless INTEGER NOT NULL DEFAULT 0,
-        open INTEGER NOT NULL DEFAULT 0,
         note TEXT NOT NULL DEFAULT '',
         created REAL NOT NULL,
         submitted REAL,
@@ -121,6 +120,7 @@ MIGRATIONS = (
     );
     """,
     """
+    ALTER TABLE request ADD COLUMN open INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE report (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         task INTEGER NOT NULL,
@@ -388,9 +388,9 @@ class Storage:
         Raises RequestNotFound if it has been closed, or is no more.
         """
         with self.transaction():
-            tasks, open = self._one(request_id, "tasks, open")
+            tasks, open, note = self._one(request_id, "tasks, open, note")
             if not open:
-                raise RequestNotFound(f"request {request_id} takes no more tasks: it has been closed")
+                raise RequestNotFound(f"request {request_id} takes no more tasks: {note or 'it has been closed'}")
             first = request_id * SPAN + tasks + 1
             self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(args_list, first))
             self.db.execute("UPDATE request SET tasks = tasks + ? WHERE id = ?", (len(args_list), request_id))
@@ -615,16 +615,15 @@ class Storage:
         except OverflowError:  # Python 3.11.2 and older take no row id of more than 31 bits
             self.db.execute(f"UPDATE {table} SET value = ? WHERE rowid = ?", (file.read(), row))  # noqa: S608
 
-    def end_pending(self, request_id: int, kind: Kind, error: str, task: int | None = None) -> int:
-        """End every task that has not ended, or only this one, with this error. Return how many there were."""
+    def end_pending(self, request_id: int, kind: Kind, error: str, tasks: Iterable[int] | None = None) -> int:
+        """End every task that has not ended, or only these, with this error. Return how many there were."""
         value = error.encode("utf-8", "replace")
         base, leased, count = request_id * SPAN, self.leased(request_id), 0
         history = "SELECT id, max(attempt) FROM attempt WHERE id BETWEEN ? AND ? GROUP BY id"
         with self.transaction():
-            begun = dict(self._query(history, *self._rows(request_id)))
-            for first, last in self.pending(request_id):
-                if task is not None:
-                    first, last = max(first, task), min(last, task)
+            ranges = self.pending(request_id) if tasks is None else self._pending_among(request_id, tasks)
+            for first, last in ranges:
+                begun = dict(self._query(history, base + first, base + last))
                 for start in range(first, last + 1, SOME):
                     outcomes = [
                         Outcome(index, kind, value, 0, attempts=begun.get(base + index, 0) + (index <= leased))
@@ -633,6 +632,12 @@ class Storage:
                     self.store_outcomes(request_id, outcomes)
                     count += len(outcomes)
         return count
+
+    def _pending_among(self, request_id: int, tasks: Iterable[int]) -> list[tuple[int, int]]:
+        count = self.count_tasks(request_id)
+        there = sorted({task for task in tasks if 1 <= task <= count})
+        ended = {*self.ended_among(request_id, runs_of(there))}
+        return [*runs_of(task for task in there if task not in ended)]
 
     def outcomes(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
         """Yield how tasks in these ranges (first, last) ended, of those that have."""

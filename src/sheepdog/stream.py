@@ -7,6 +7,7 @@ ended <-- the store, when the server has rung <---- their outcomes
 from __future__ import annotations
 
 import os
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from .errors import RequestNotFound
 from .model import Kind, Outcome, Progress
 from .storage import Storage
 
+NEWS = 1.0  # seconds from one look at what the user should know to the next
 LOOK = 0.05  # seconds at most from one look into the store to the next, while something is under way
 
 
@@ -76,6 +78,7 @@ class Stream:
         self.keeper = Keeper(self.storage.dbfile)
         self.port: int | None = self.storage.get_setting("bell")
         self.version = -1
+        self.next_news = 0.0
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,8 +101,7 @@ class Stream:
 
     def withdraw(self, tasks: Iterable[int]) -> None:
         """Take tasks back. One that runs is stopped; one that has ended stays as it is."""
-        text = b"cancelled by its user"
-        self.storage.store_outcomes(self.request, [Outcome(task, Kind.CANCELLED, text, 0) for task in tasks])
+        self.storage.end_pending(self.request, Kind.CANCELLED, "cancelled by its user", tasks)
         self.version = -1  # one's own commits are not seen as changes
         self.bell.look(self.port)
 
@@ -138,9 +140,13 @@ class Stream:
         return True
 
     def wait(self, seconds: float | None = LOOK) -> str:
-        """Return when something may have changed. Return what keeps the server from its work, or nothing."""
+        """Return when something may have changed. Return what the user should know, now and then, or nothing."""
         self.bell.wait(self.port, seconds)
-        return self.keeper.look()
+        trouble, now = self.keeper.look(), time.monotonic()
+        if trouble or now < self.next_news:
+            return trouble
+        self.next_news = now + NEWS
+        return self.storage.progress(self.request).note
 
     def wake(self) -> None:
         """Let wait return now. Any thread may call this."""

@@ -53,7 +53,8 @@ def _signature_with_controller(function: "Any") -> "inspect.Signature | None":
         return None
     import inspect  # not at the top: most functions do without
 
-    inspect.signature(function, follow_wrapped=False).bind_partial(**{CONTROLLER: None})  # what wraps it takes it, too
+    for each in [function] + list(functions_behind(function)):  # what wraps it takes it, too
+        inspect.signature(each, follow_wrapped=False).bind_partial(**{CONTROLLER: None})
     signature = inspect.signature(function)
     parameter = signature.parameters.get(CONTROLLER)
     if parameter is None or (parameter.default is not parameter.empty and parameter.default is not None):
