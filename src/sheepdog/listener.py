@@ -126,11 +126,14 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
         storage.set_settings(bell=bell.port)
 
     def done(changed: bool, ready: dict[int, int]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            if changed or door.waiting.lines:
-                loop.call_soon_threadsafe(door.waiting.ring, ready)
-            if changed and bell.listeners:
-                loop.call_soon_threadsafe(bell.tell)
+        if door.waiting.lines or (changed and bell.listeners):
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(spread, changed, ready)
+
+    def spread(changed: bool, ready: dict[int, int]) -> None:
+        if changed:
+            bell.tell()
+        door.waiting.ring(ready)
 
     writer.done = done
     writer.start()

@@ -102,13 +102,10 @@ class Writer(threading.Thread):
             ticked, busy = 0.0, time.monotonic()
             while True:
                 group = self._next_group()
-                changes = storage.db.total_changes
                 service = self._decide(service, [job for job in group if job])
                 if None in group:
                     self._see_removal(service, served)  # who made another one of that name has told this server to end
                     return
-                if self.done and group:
-                    self.done(storage.db.total_changes != changes, service.ready())
                 now = time.monotonic()
                 service.clock()
                 if now - ticked > LOOK:
@@ -175,8 +172,11 @@ class Writer(threading.Thread):
             if isinstance(error, DamagedError):
                 raise
             return service
-        if service.storage.db.total_changes != changes:  # what writes nothing goes well on a full disk, too
+        changed = service.storage.db.total_changes != changes
+        if changed:  # what writes nothing goes well on a full disk, too
             self._say("")
+        if self.done:  # before the replies: who waits for an outcome is the first to hear of it
+            self.done(changed, service.ready())
         for (_, future), answer in zip(group, answers, strict=True):
             if not future.set_running_or_notify_cancel():
                 continue
