@@ -575,3 +575,18 @@ def test_a_running_event_loop_is_no_obstacle() -> None:
         return sheepdog.map(double, [(1,), (2,)])
 
     assert asyncio.run(cell()) == [2, 4]
+
+
+# --- remove
+
+
+def test_remove(place: Path) -> None:
+    """What runs is cancelled; when nothing is left of the request elsewhere, nothing is left here."""
+    request_id = start(place)
+    sheepdog.remove(request_id, DB)
+    with pytest.raises(RequestNotFound):
+        sheepdog.get_results(request_id, DB)
+    assert not workers_of(place)
+    assert not list((place / "home" / ".sheepdog").glob("sheepdog_*"))
+    with pytest.raises(RequestNotFound):
+        sheepdog.remove(request_id, DB)

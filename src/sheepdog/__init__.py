@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         job_script,
         map,
         map_async,
+        remove,
         retry,
     )
     from .job import Job, dispatch_jobs
@@ -48,6 +49,7 @@ _HOMES = {
     "job_script": "functional",
     "map": "functional",
     "map_async": "functional",
+    "remove": "functional",
     "retry": "functional",
 }
 _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisation", "server", "storage")
@@ -75,6 +77,7 @@ __all__ = [
     "job_script",
     "map",
     "map_async",
+    "remove",
     "retry",
     "serialisation",
     "server",

@@ -146,10 +146,25 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = N
         storage.get_request(request_id)
         if task is None:
             storage.close_request(request_id)
-        count = storage.end_pending(request_id, Kind.CANCELLED, "cancelled by its user", task)
+        count = storage.end_pending(
+            request_id, Kind.CANCELLED, "cancelled by its user", None if task is None else [task]
+        )
         if storage.get_request(request_id).state == RequestState.ENDED:
             Server(dbfile=storage.dbfile).start()
         return count
+
+
+def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
+    """Remove a request and what is stored of it, when nothing of it is left elsewhere."""
+    cancel(request_id, dbfile)
+    with Storage(dbfile) as storage:
+        wait_for_clearing(storage, request_id)
+        if storage.get_request(request_id).state == RequestState.ENDED:
+            raise ServerError(
+                f"request {request_id} cannot be removed yet: the server has not cleared up after it on its host, see "
+                f"{log_file(storage.dbfile)}. It has ended; try again later"
+            )
+        storage.remove_request(request_id)
 
 
 def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config: Mapping[str, Any]) -> int:

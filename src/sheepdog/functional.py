@@ -97,7 +97,7 @@ def imap(
     items = iter(args)
     stream = Stream(f, make_config(config), ns)
     stream.__enter__()  # the thread that the results come from leaves it
-    return Results(stream, items, ordered, return_exceptions, notes(verbose))
+    return Results(stream, items, ordered, return_exceptions, say_once(verbose))
 
 
 def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: int = 1000) -> str:
@@ -211,6 +211,16 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
     return road.cancel(request_id, dbfile)
 
 
+def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
+    """Remove a request from the database, with its arguments, results and errors. What has not ended is cancelled.
+
+    The file does not shrink; later requests use the room. Raises ValueError if there is no such request, and
+    ServerError if its host could not be cleared up within half a minute.
+    """
+    _require(dbfile)
+    road.remove(request_id, dbfile)
+
+
 def retry(
     request_id: int,
     dbfile: str | os.PathLike[str],
@@ -256,14 +266,20 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
 
 def notes(verbose: bool) -> Callable[[Progress], None]:
     """Return what shows a request's notes, each once."""
+    say = say_once(verbose)
+    return lambda progress: say(progress.note)
+
+
+def say_once(verbose: bool) -> Callable[[str], None]:
+    """Return what tells the user something on standard error, each text once, if verbose."""
     said = {""}
 
-    def show(progress: Progress) -> None:
-        if verbose and progress.note not in said:
-            said.add(progress.note)
-            _say(progress.note)
+    def say(text: str) -> None:
+        if verbose and text not in said:
+            said.add(text)
+            _say(text)
 
-    return show
+    return say
 
 
 def _ticker(interval: float) -> Callable[[Progress], None]:
