@@ -62,6 +62,34 @@ def wait_for(path: Path, said: Path | None = None) -> int:
     return os.getpid()
 
 
+def note_and_wait(path: str, controller: Any) -> str:
+    """The first attempt never ends."""
+    import pathlib
+    import time
+
+    controller.report(controller.attempt)
+    before = controller.restored()
+    if before is not None:
+        return f"from {before}"
+    controller.checkpoint(controller.attempt)
+    pathlib.Path(path).touch()
+    while True:
+        time.sleep(0.01)
+
+
+class Exits:
+    """Its loading ends the program."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+def raise_exits() -> None:
+    error = ValueError("so")
+    error.args = (Exits(),)
+    raise error
+
+
 def raise_odd() -> None:
     raise Odd("is raised", 7)
 
@@ -167,6 +195,15 @@ def test_process_that_dies(executor: Executor) -> None:
     assert after.result() == 8
 
 
+def test_what_ends_the_program_when_it_is_loaded(executor: Executor) -> None:
+    """It ends this call, and no other."""
+    with pytest.raises(TaskFailed, match="the result cannot be loaded here: SystemExit: 3"):
+        executor.submit(Exits).result(60)
+    with pytest.raises(TaskFailed, match="ValueError"):
+        executor.submit(raise_exits).result(60)
+    assert executor.submit(pow, 2, 3).result(60) == 8
+
+
 def test_untrusted(place: Path) -> None:
     """Neither a result nor an exception is loaded that is more than plain data."""
     with Executor({"trusted": False}, workers=1) as executor:
@@ -179,8 +216,8 @@ def test_untrusted(place: Path) -> None:
 def test_bad_calls(executor: Executor) -> None:
     with pytest.raises(TypeError, match="fn is 3, a int; it must be something that can be called"):
         executor.submit(3)  # type: ignore[arg-type]
-    with pytest.raises(SerialisationError, match=r"the call .*lock.* cannot be serialised"):
-        executor.submit(str, threading.Lock())
+    with pytest.raises(SerialisationError, match=r"the call pow\(2, exp=<unlocked .*lock.*>\) cannot be serialised"):
+        executor.submit(pow, 2, exp=threading.Lock())  # type: ignore[call-overload]
     assert executor.request_id is None
     with pytest.raises(ValueError, match="workers"):
         Executor(workers=0)
@@ -275,6 +312,36 @@ def test_cancelled_by_others(executor: Executor, place: Path) -> None:
         executor.submit(pow, 2, 3).result(60)
 
 
+def test_cancelled_twice(executor: Executor, place: Path) -> None:
+    """To take a call back again changes nothing."""
+    first = executor.submit(wait_for, place / "go")
+    until(first.running, "the call runs")
+    others = [executor.submit(pow, 2, 3) for _ in range(20)]
+    with Storage(DB) as storage:
+        until(lambda: storage.progress(1).tasks == 21, "all are in the store")
+    for future in others[10:] * 2:
+        assert future.cancel()
+    for _ in range(2):
+        assert not first.cancel()
+    assert [future.result(60) for future in others[:10]] == [8] * 10
+    with pytest.raises(CancelledError):
+        first.result(60)
+
+
+def test_cancelled_and_run_again(executor: Executor, place: Path) -> None:
+    """An attempt that was begun counts: the next one goes on from its checkpoint."""
+    future = executor.submit(note_and_wait, str(place / "begun"))
+    until((place / "begun").exists, "the call runs")
+    until(future.running, "its future says so")
+    with Storage(DB) as storage:
+        until(lambda: storage.checkpointed(1), "the checkpoint is stored")
+    assert not future.cancel()
+    executor.shutdown()
+    assert sheepdog.retry(1, DB) == 1
+    assert [result for _, result in sheepdog.get_results(1, DB)] == ["from 1"]
+    assert [value for _, value in sheepdog.get_reports(1, DB)] == [1, 2]
+
+
 # --- its life
 
 
@@ -322,6 +389,30 @@ def cpu_time(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def test_garbage_that_is_collected_at_any_moment(place: Path) -> None:
+    """Also in the thread that holds the lock: an executor in a cycle is collected wherever memory is taken."""
+    executor = Executor(workers=1)
+    assert executor.submit(pow, 2, 3).result(60) == 8
+    link = executor._link
+    assert link is not None
+    executor.myself = executor  # type: ignore[attr-defined]
+    del executor
+    with link.lock:
+        gc.collect()
+    link.thread.join(60)
+    assert not link.thread.is_alive()
+
+
+def test_what_keeps_calls_waiting_is_said(executor: Executor, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    future = executor.submit(wait_for, place / "go")
+    until(future.running, "the call runs")
+    with Storage(DB) as storage:
+        storage.set_note(1, "the cluster is closed on Sundays")
+    said: list[str] = []
+    until(lambda: said.append(capsys.readouterr().err) or "closed on Sundays" in "".join(said), "it is said")
+    (place / "go").touch()
+
+
 def test_garbage(place: Path) -> None:
     """An executor that nobody has any more ends as if it had been shut down."""
     executor = Executor(workers=1)
@@ -344,6 +435,18 @@ def test_server_that_is_killed(executor: Executor, place: Path) -> None:
     (place / "go").touch()
     assert [other.result(90) for other in others] == [i**2 for i in range(10)]
     assert isinstance(future.result(90), int)
+
+
+def test_a_full_disk_is_waited_out(executor: Executor, capsys: pytest.CaptureFixture[str]) -> None:
+    assert executor.submit(len, b"").result() == 0
+    store = executor._link.stream.storage.db  # type: ignore[union-attr]
+    store.execute("PRAGMA max_page_count = 1")  # of this connection: the file may not grow
+    futures = [executor.submit(len, bytes(100_000)) for _ in range(3)]
+    said: list[str] = []
+    until(lambda: said.append(capsys.readouterr().err) or "the disk is full" in "".join(said), "it is said")
+    assert not any(future.done() for future in futures)
+    store.execute("PRAGMA max_page_count = 1000000000")
+    assert [future.result(60) for future in futures] == [100_000] * 3
 
 
 def test_no_workers(place: Path) -> None:

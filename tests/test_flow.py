@@ -163,9 +163,25 @@ def check_left(results_id: int, place: Path) -> None:
     assert progress.cancelled == progress.tasks - 2 > 0
 
 
+@pytest.mark.parametrize("error", ["StopIteration", "SystemExit", "BaseException"])
+def test_what_would_end_the_loop_or_the_program(error: str) -> None:
+    """It is an error as any other."""
+
+    def f(i: int) -> int:
+        if i == 1:
+            raise {"StopIteration": StopIteration, "SystemExit": SystemExit}.get(error, BaseException)(error)
+        return i
+
+    results = sheepdog.imap(f, singles(range(3)), C)
+    assert next(results) == 0
+    with pytest.raises(TaskFailed, match=error):
+        next(results)
+    assert list(results) == [2]
+
+
 def test_close(place: Path) -> None:
     results = endless()
-    assert next(results) is None
+    assert [next(results), next(results)] == [None, None]
     results.close()
     assert list(results) == []
     results.close()

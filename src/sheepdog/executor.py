@@ -19,9 +19,10 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from .config import Config, make_config
-from .errors import UntrustedResult
+from .errors import DamagedError, StorageError
+from .functional import say_once
 from .model import Kind, Outcome
-from .outcomes import error_of, load
+from .outcomes import opened
 from .serialisation import local_modules_by_value, serialise_call
 from .stream import LOOK, Ranges, Stream
 
@@ -103,9 +104,9 @@ class Link:
         self.lock = threading.Lock()
         self.backlog: deque[tuple[bytes, Future[Any]]] = deque()
         self.taken_back: deque[Future[Any]] = deque()
-        self.closing = False
+        self.closing = self.over = False
         self.broken: BaseException | None = None
-        self.given_up = ""  # why the server runs no more tasks, if so
+        self.say = say_once(True)
         self.futures: dict[int, Future[Any]] = {}  # by the index of their task
         self.tasks: dict[Future[Any], int] = {}
         self.out = Ranges()  # the same indices
@@ -123,6 +124,8 @@ class Link:
         data = serialise_call((fn, *args), kwargs)
         future: Future[Any] = Future(self)
         with self.lock:
+            if self.over:
+                raise RuntimeError("cannot schedule new futures after shutdown")
             if self.broken is not None:
                 raise BrokenExecutor(*self.broken.args) from self.broken
             self.backlog.append((data, future))
@@ -136,11 +139,12 @@ class Link:
 
     def close(self, cancel_futures: bool = False) -> None:
         """Take no more calls."""
-        with self.lock:
-            waiting = [future for _, future in self.backlog] + list(self.futures.values())
-        for future in waiting if cancel_futures else ():
-            if not future.running():
-                future.cancel()
+        if cancel_futures:  # else without the lock: a collection of garbage may come here in a thread that holds it
+            with self.lock:
+                waiting = [future for _, future in self.backlog] + list(self.futures.values())
+            for future in waiting:
+                if not future.running():
+                    future.cancel()
         self.closing = True
         self.stream.wake()
 
@@ -158,17 +162,25 @@ class Link:
     def step(self) -> bool:
         """Do what is to be done, then wait for more. Return False when that was all."""
         stream = self.stream
-        self.send()
-        while self.taken_back:
-            self.withdraw()
+        try:
+            self.send()
+            while self.taken_back:
+                self.withdraw()
+        except DamagedError:
+            raise
+        except StorageError as error:  # the disk is full, say
+            self.say(str(error))
+            stream.wait(IDLE_LOOK)
         if stream.changed():
             self.tell_begun()
             for outcome in list(stream.ended(self.out)):
                 self.settle(outcome)
-        if self.closing and not self.backlog and not self.futures:
+        with self.lock:
+            self.over = self.closing and not self.backlog and not self.futures
+        if self.over:
             return False
         if not self.backlog and not self.taken_back:
-            stream.wait(LOOK if self.futures else IDLE_LOOK)
+            self.say(stream.wait(LOOK if self.futures else IDLE_LOOK))
         self.closing = self.closing or not threading.main_thread().is_alive()
         return True
 
@@ -191,12 +203,14 @@ class Link:
 
     def withdraw(self) -> None:
         """Take tasks back whose futures were cancelled, or asked to stop."""
-        some = [self.taken_back.popleft() for _ in range(min(len(self.taken_back), AT_ONCE))]
-        tasks = [self.tasks[future] for future in some if future in self.tasks]
+        some = [*islice(self.taken_back, AT_ONCE)]
+        tasks = {self.tasks[future] for future in some if future in self.tasks}  # a call may be taken back twice
         for index in tasks:
             if self.futures[index].cancelled():
                 self.tell_one(index)
         self.stream.withdraw(tasks)
+        for _ in some:
+            self.taken_back.popleft()
 
     def tell_begun(self) -> None:
         """Tell futures that they run."""
@@ -230,22 +244,15 @@ class Link:
         if outcome.kind == Kind.CANCELLED:
             future.set_exception(CancelledError())
             return
-        if outcome.kind == Kind.NOT_RUN:
-            self.given_up = outcome.text.partition("\n")[0]
-        try:
-            if outcome.kind == Kind.RESULT:
-                value, problem = load(outcome.value, self.settings.trusted)
-                if problem is None:
-                    future.set_result(value)
-                    return
-                outcome = outcome._replace(value=problem.encode())
-            future.set_exception(error_of(self.stream.request, outcome, self.settings.trusted))
-        except UntrustedResult as error:
+        value, error = opened(self.stream.request, outcome, self.settings.trusted)
+        if error is None:
+            future.set_result(value)
+        else:
             future.set_exception(error)
 
     def fail(self, error: BaseException) -> None:
         """Fail the futures that have not ended, and all later calls."""
-        broken = BrokenExecutor(f"calls cannot be run any more: {self.given_up or error}")
+        broken = BrokenExecutor(f"calls cannot be run any more: {error}")
         broken.__cause__ = error
         with self.lock:
             self.broken = broken

@@ -10,18 +10,16 @@ workers have little left to begin.
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from .client import IN_MEMORY
-from .errors import DamagedError, StorageError, UntrustedResult
-from .model import Kind, Outcome, Progress
-from .outcomes import error_of, load
+from .errors import DamagedError, RequestNotFound, StorageError, TaskFailed
+from .model import Kind, Outcome
+from .outcomes import harmless, opened
 from .serialisation import serialise_arguments
 from .storage import runs_of
 from .stream import LOOK, Ranges, Stream
@@ -30,10 +28,9 @@ EACH = 4  # tasks for each worker in the first window
 WIDEST = 100_000  # tasks in a window
 PORTION = 1000  # outcomes at most that are handed over at once; fewer if they are more than IN_MEMORY bytes
 IDLE_LOOK = 1.0  # seconds from one look to the next, while no task is under way
-NEWS = 1.0  # seconds from one look at what the user should know to the next
 ENDED = (Kind.NOT_RUN, Kind.CANCELLED)  # the end of a task that was the end of its request
 
-Show = Callable[[Progress], None]
+Say = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -43,11 +40,11 @@ class Results(Iterator[Any]):
     Whoever has seen enough leaves: by close, by the end of `with`, or by dropping the iterator, as a loop does.
     """
 
-    def __init__(self, stream: Stream, args: Iterator[Any], ordered: bool, return_exceptions: bool, show: Show) -> None:
+    def __init__(self, stream: Stream, args: Iterator[Any], ordered: bool, return_exceptions: bool, say: Say) -> None:
         self._trusted = stream.settings.trusted
         self._return_exceptions = return_exceptions
         self._ready: deque[Outcome] = deque()
-        self._flow = Flow(stream, args, ordered, show)
+        self._flow = Flow(stream, args, ordered, say)
         weakref.finalize(self, self._flow.leave).atexit = False
         self._flow.start()
 
@@ -61,16 +58,11 @@ class Results(Iterator[Any]):
         if not self._ready:
             self._ready = self._flow.take()
         outcome = self._ready.popleft()
-        error: BaseException
-        try:
-            if outcome.kind == Kind.RESULT:
-                value, problem = load(outcome.value, self._trusted)
-                if problem is None:
-                    return value
-                outcome = outcome._replace(value=problem.encode())
-            error = error_of(self.request_id, outcome, self._trusted)
-        except UntrustedResult as refusal:
-            error = refusal
+        value, problem = opened(self.request_id, outcome, self._trusted)
+        if problem is None:
+            return value
+        error = harmless(problem)
+        del problem
         if outcome.kind in ENDED:
             self.close()
         elif self._return_exceptions:
@@ -96,12 +88,12 @@ class Results(Iterator[Any]):
 class Flow(threading.Thread):
     """The thread between a stream and the user's iterator. The stream has been entered; this leaves it."""
 
-    def __init__(self, stream: Stream, args: Iterator[Any], ordered: bool, show: Show) -> None:
+    def __init__(self, stream: Stream, args: Iterator[Any], ordered: bool, say: Say) -> None:
         super().__init__(name="sheepdog-imap")
         self.stream = stream
         self.args = args
         self.ordered = ordered
-        self.show = show
+        self.say = say
         self.change = threading.Condition()  # guards what follows
         self.window = EACH * max(1, stream.workers())
         self.items: list[bytes] = []  # drawn, and not yet in the store
@@ -118,7 +110,6 @@ class Flow(threading.Thread):
         self.out = Ranges()  # tasks in the store whose outcomes have not been read
         self.unread = False  # there may be outcomes of these
         self.finished = False  # all tasks are in the store
-        self.next_news = 0.0
 
     # --- the user
 
@@ -196,9 +187,14 @@ class Flow(threading.Thread):
             exhausted = self.exhausted  # then these are the last
             items, self.items, self.size = self.items, [], 0
             self.change.notify_all()
-        if items:
-            first = self.stored(lambda: stream.add(items))
-            self.out.add(first, first + len(items) - 1)
+        if items and not self.finished:
+            try:
+                first = self.stored(lambda: stream.add(items))
+            except RequestNotFound as error:  # somebody has ended it: these are not run, whatever came of the others
+                self.problem = TaskFailed(str(error), stream.request, kind=Kind.NOT_RUN)
+                self.finished = True
+            else:
+                self.out.add(first, first + len(items) - 1)
         if exhausted and not self.finished:
             self.stored(stream.finish)
             self.finished = True
@@ -209,7 +205,7 @@ class Flow(threading.Thread):
             return False
         if not self.items and (self.portion or not self.unread):
             self.widen()
-            self.tell(stream.wait(LOOK if self.out else IDLE_LOOK))
+            self.say(stream.wait(LOOK if self.out else IDLE_LOOK))
         self.left = self.left or not threading.main_thread().is_alive()
         return True
 
@@ -223,7 +219,7 @@ class Flow(threading.Thread):
             except StorageError as error:
                 if self.left or not threading.main_thread().is_alive():
                     raise
-                self.tell(str(error))
+                self.say(str(error))
                 self.stream.wait(IDLE_LOOK)
 
     def read(self) -> None:
@@ -252,10 +248,3 @@ class Flow(threading.Thread):
             with self.change:
                 self.window = min(2 * self.window, WIDEST)
                 self.change.notify_all()
-
-    def tell(self, trouble: str) -> None:
-        """Show the user now and then what keeps the results away."""
-        if trouble or time.monotonic() >= self.next_news:
-            self.next_news = time.monotonic() + NEWS
-            progress = self.stream.progress()
-            self.show(replace(progress, note=trouble or progress.note))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .errors import TaskFailed, UntrustedResult
-from .model import Outcome
+from .model import Kind, Outcome
 from .serialisation import deserialise, deserialise_arguments
 
 
@@ -32,9 +32,9 @@ def load(data: bytes, trusted: bool = True, what: str = "result") -> tuple[Any, 
     """Return what a task gave, and why it cannot be loaded here, if so. One must not withhold the others."""
     try:
         return deserialise(data, trusted), None
-    except UntrustedResult:
+    except (UntrustedResult, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # a SystemExit, too: what is loaded may be a script that ends itself
         return None, (
             f"the {what} cannot be loaded here: {type(error).__name__}: {error}\n"
             f"(it is stored, {len(data)} bytes; what it needs is there on the cluster, and not here)"
@@ -68,9 +68,31 @@ def error_of(request_id: int, outcome: Outcome, trusted: bool = True) -> BaseExc
         return failed
     try:
         error = deserialise(outcome.exception)
-    except Exception:  # its class is not there, or wants other arguments than it keeps
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its class is not there, or wants other arguments than it keeps
         return failed
     if not isinstance(error, BaseException):
         return failed
     error.__cause__ = failed
     return error
+
+
+def opened(request_id: int, outcome: Outcome, trusted: bool = True) -> tuple[Any, BaseException | None]:
+    """Return a task's result; or None, and the exception to be raised in its place."""
+    try:
+        if outcome.kind == Kind.RESULT:
+            value, problem = load(outcome.value, trusted)
+            if problem is None:
+                return value, None
+            outcome = outcome._replace(value=problem.encode())
+        return None, error_of(request_id, outcome, trusted)
+    except UntrustedResult as error:
+        return None, error
+
+
+def harmless(error: BaseException) -> BaseException:
+    """Return an exception of a task; but one that would end its user's loop or program as the TaskFailed that it is."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return error.__cause__ or error

@@ -120,11 +120,12 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
 
 
 def serialise_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    """Return the arguments of one call as bytes, as serialise_arguments does."""
+    """Return one call as bytes: the function is the first of args; they are as serialise_arguments makes them."""
     try:
         return dump((args, dict(kwargs)))
     except Exception as error:
-        raise SerialisationError(f"the call {_brief(args)} cannot be serialised: {error}") from error
+        call = Arguments(args[1:], dict(kwargs), name_of(args[0]))
+        raise SerialisationError(f"the call {call} cannot be serialised: {error}") from error
 
 
 def deserialise_arguments(data: bytes, trusted: bool = True) -> Any:
