@@ -28,7 +28,7 @@ from _sheepdog_worker.target import Target
 sys.path[0] = sys.argv[2]
 sys.modules["__main__"] = types.ModuleType("__main__")
 function, namespace, *calls = pickle.load(sys.stdin.buffer)
-target = Target(function, namespace)
+target = Target(function, namespace, lambda: None, lambda: None)
 sys.stdout.buffer.write(pickle.dumps([target(call) for call in calls]))
 """
 
