@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def test_a_dispatcher_that_runs(place: Path) -> None:
 
 
 def test_join_before_dispatch() -> None:
-    with pytest.raises(RuntimeError, match="nothing has been scheduled"):
+    with pytest.raises(RuntimeError, match="nothing has been dispatched"):
         JobDispatcher(ProcessScheduler).join()
 
 
@@ -208,15 +209,53 @@ def test_a_dispatcher_without_jobs() -> None:
     assert dispatcher.address is None
 
 
+def test_a_scheduler_is_shared(place: Path) -> None:
+    """By two dispatchers and by map: each has its own results."""
+    scheduler = ProcessScheduler(max_threads=1)
+    first, second = JobDispatcher(scheduler), JobDispatcher(scheduler)
+    first.dispatch([Job(target=lambda: until((place / "go").exists, "go")), Job(target=square, args=(2,))])
+    second.dispatch([Job(target=square, args=(3,))])
+    assert gridengine.map(square, [4, 5], scheduler=scheduler) == [16, 25]
+    assert second.join(60) == [9]
+    assert (first.finished, second.finished) == (False, True)
+    (place / "go").touch()
+    assert first.join(60) == [None, 4]
+    assert scheduler.results() == [16, 25]  # of the last jobs
+
+
+def test_a_scheduler_is_shared_by_threads() -> None:
+    scheduler = ProcessScheduler(max_threads=1)
+    with ThreadPoolExecutor(4) as threads:
+        found = [*threads.map(lambda n: gridengine.map(square, range(n), scheduler=scheduler), range(2, 10))]
+    assert found == [[x * x for x in range(n)] for n in range(2, 10)]
+
+
+def test_the_results_of_jobs_that_run(place: Path) -> None:
+    scheduler = ProcessScheduler(max_threads=1)
+    scheduler.schedule([Job(target=square, args=(2,)), Job(target=lambda: until((place / "go").exists, "go"))])
+    with pytest.raises(RuntimeError, match=r"request 1 has not ended \(.*\): join it first"):
+        scheduler.results()
+    (place / "go").touch()
+    scheduler.join()
+    assert scheduler.results() == [4, None]
+
+
 def test_killall() -> None:
+    """It ends all that the scheduler has started."""
     scheduler = ProcessScheduler(max_threads=2)
-    with pytest.raises(RuntimeError, match="nothing has been scheduled"):
-        scheduler.killall()
-    jobs = [Job(target=time.sleep, args=(1000,)) for _ in range(3)]
-    scheduler.schedule(jobs)
+    scheduler.killall()
+    for use in (scheduler.join, scheduler.results):
+        with pytest.raises(RuntimeError, match="nothing has been scheduled"):
+            use()
+    done = Job(target=square, args=(3,))
+    jobs = [Job(target=time.sleep, args=(1000,)) for _ in range(4)]
+    JobDispatcher(scheduler).dispatch([done])
+    done.join()
+    JobDispatcher(scheduler).dispatch(jobs[:2])
+    scheduler.schedule(jobs[2:])
     scheduler.killall()
     scheduler.join()
-    assert [job.exitcode for job in jobs] == [-15] * 3
+    assert [job.exitcode for job in (done, *jobs)] == [0] + [-15] * 4
 
 
 # --- schedulers
@@ -268,6 +307,22 @@ def test_best_available(
     assert type(scheduler) is kind
     assert caplog.messages == [f"scheduler: {scheduler.config.scheduler} ({caplog.messages[0].partition('(')[2]}"]
     assert why in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"scheduler": "drmaa"}, Scheduler),
+        ({"scheduler": "drmaa", "host": "fear"}, Scheduler),
+        ({"scheduler": "local", "host": "fear"}, Scheduler),
+        ({"scheduler": "slurm", "host": "fear"}, SlurmScheduler),
+    ],
+)
+def test_the_best_available_is_what_the_configuration_says(config: dict[str, Any], kind: type) -> None:
+    """Also where gridengine has no name for it."""
+    scheduler = best_available(config)
+    assert type(scheduler) is kind
+    assert (scheduler.config.scheduler, scheduler.config.host) == (config["scheduler"], config.get("host"))
 
 
 def test_nothing_optional_is_needed() -> None:
@@ -325,13 +380,23 @@ def test_options_of_slurm() -> None:
     assert (scheduler.config.scheduler, scheduler.config.host) == ("slurm", "fear")
 
 
+def test_all_kinds_of_options_of_slurm() -> None:
+    """Those without a value, those of one letter, and lists."""
+    config = SlurmScheduler(exclusive=True, p="low", nodelist="node1,node2", mem_per_cpu=500, H=True).config
+    assert config.slurm_opts == ("--exclusive", "-plow", "--nodelist=node1,node2", "--mem-per-cpu=500", "-H")
+    assert (config.slurm_opt("-p"), config.slurm_opt("-H")) == ("low", "")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: GridEngineScheduler(h_vmem="2G h_rt=5"), "the resource h_vmem is '2G h_rt=5'; it must be a number"),
         (lambda: GridEngineScheduler(h_vmem="2G,h_rt=5"), "the resource h_vmem is '2G,h_rt=5'"),
         (lambda: GridEngineScheduler(h_vmem=""), "the resource h_vmem is ''"),
+        (lambda: GridEngineScheduler(h_vmem=None), "the resource h_vmem is None; give a value, or leave it out"),
         (lambda: SlurmScheduler(mem="2G\n#SBATCH"), "the resource mem is '2G"),
+        (lambda: SlurmScheduler(mem=None), "the resource mem is None; give a value, or leave it out"),
+        (lambda: SlurmScheduler(exclusive=False), "the option exclusive is False; leave it out"),
         (lambda: SlurmScheduler(array="1-3"), "must not hold --array: use the key workers"),
         (lambda: ProcessScheduler(config={"hots": "fear"}), "did you mean host"),
     ],
@@ -378,7 +443,7 @@ def test_a_scheduler_that_is_not_there(scheduler: type[Scheduler], name: str, pl
     for kind in (FileNotFoundError, SchedulerNotFound):
         with pytest.raises(kind, match=f"there is no {name} on this machine"):
             dispatcher.dispatch([job])
-    with pytest.raises(RuntimeError, match="nothing has been scheduled"):
+    with pytest.raises(RuntimeError, match="nothing has been dispatched"):
         dispatcher.join()
     dispatcher = JobDispatcher(ProcessScheduler)
     dispatcher.dispatch([job])

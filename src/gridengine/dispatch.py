@@ -8,9 +8,10 @@ from typing import Any
 
 from sheepdog import Job, Storage
 from sheepdog.errors import JobError
+from sheepdog.job import results
 from sheepdog.model import Request
 
-from .schedulers import as_scheduler, best_available
+from .schedulers import as_scheduler, best_available, join
 
 
 class JobDispatcher:
@@ -18,12 +19,13 @@ class JobDispatcher:
 
     def __init__(self, scheduler: object = best_available) -> None:
         self.scheduler = as_scheduler(scheduler)
+        self.request: tuple[int, str] | None = None
 
     def dispatch(self, jobs: Iterable[Job]) -> None:
         """Start jobs. Returns as soon as the scheduler has them. RuntimeError if the last ones have not ended."""
-        if self.scheduler.request is not None and not self.finished:
+        if self.request is not None and not self.finished:
             raise JobError("the jobs that were dispatched last have not ended: join() them before the next dispatch()")
-        self.scheduler.schedule(jobs)
+        self.request = self.scheduler.schedule(jobs)
 
     def join(self, timeout: float | None = None, reraise: bool = False) -> list[Any]:
         """Wait, and return the results in the order of the jobs; for a job that failed, its exception.
@@ -31,8 +33,10 @@ class JobDispatcher:
         If reraise, the first of these is raised instead. Raises TimeoutError if jobs have not ended after so many
         seconds: they go on. RuntimeError if nothing has been dispatched.
         """
-        self.scheduler.join(timeout)
-        return self.scheduler.results(reraise)
+        if self.request is None:
+            raise JobError("nothing has been dispatched: call dispatch(jobs) first")
+        join(self.request, timeout)
+        return results(*self.request, reraise)
 
     @property
     def finished(self) -> bool:
@@ -43,9 +47,9 @@ class JobDispatcher:
     @property
     def address(self) -> str | None:
         """The address that the workers call; None before the first dispatch."""
-        if self.scheduler.request is None:
+        if self.request is None:
             return None
-        request_id, database = self.scheduler.request
+        request_id, database = self.request
         with Storage(database) as storage:
             return next((url for wave in storage.waves(request_id) for url in wave.urls), None)
 
@@ -69,8 +73,8 @@ class JobDispatcher:
 
     @property
     def _request(self) -> Request | None:
-        if self.scheduler.request is None:
+        if self.request is None:
             return None
-        request_id, database = self.scheduler.request
+        request_id, database = self.request
         with Storage(database) as storage:
             return storage.get_request(request_id)

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .schedulers import as_scheduler, best_available
+from sheepdog.job import results
+
+from .schedulers import as_scheduler, best_available, join
 
 
 def map(
@@ -17,10 +19,9 @@ def map(
     If calls fail, the first of their errors is raised, as it was where that can be; the other results are in the
     database still. Unless reraise, the exceptions are in the list instead, and nothing is raised.
     """
-    made = as_scheduler(scheduler)
-    made.map(f, args)
-    made.join()
-    return made.results(reraise)
+    request = as_scheduler(scheduler).map(f, args)
+    join(request)
+    return results(*request, reraise)
 
 
 def partial(f: Callable[..., Any], *args: Any, **kwargs: Any) -> functools.partial[Any]:

@@ -25,38 +25,40 @@ class Scheduler:
 
     def __init__(self, config: Mapping[str, Any] | str | Config | None = None) -> None:
         self.config = make_config(config)
-        self.request: tuple[int, str] | None = None
+        self.requests: list[tuple[int, str]] = []
 
-    def schedule(self, jobs: Iterable[Job]) -> None:
-        """Start jobs, all as one request."""
-        self.request = dispatch_jobs(jobs, self.config)
+    def schedule(self, jobs: Iterable[Job]) -> tuple[int, str]:
+        """Start jobs, all as one request; return its id and its database."""
+        request = dispatch_jobs(jobs, self.config)
+        self.requests.append(request)
+        return request
 
-    def map(self, f: Callable[[Any], Any], args: Iterable[Any]) -> None:
+    def map(self, f: Callable[[Any], Any], args: Iterable[Any]) -> tuple[int, str]:
         """Start a job for each of args, which f is to be called with; the function travels once."""
         request_id = map_async(f, ((each,) for each in args), self.config)
-        self.request = (request_id, Storage(self.config.dbfile).dbfile)
+        request = (request_id, Storage(self.config.dbfile).dbfile)
+        self.requests.append(request)
+        return request
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until all have ended. Raises TimeoutError if they have not after so many seconds."""
-        progress = wait_aloud(*self.scheduled, timeout=timeout)
-        if not progress.finished:
-            left = progress.tasks - progress.ended
-            raise TimeoutError(f"{left} of {progress.tasks} jobs have not ended after {timeout} seconds")
+        """Wait until the last jobs have ended. Raises TimeoutError if they have not after so many seconds."""
+        join(self.scheduled, timeout)
 
     def results(self, reraise: bool = True) -> list[Any]:
-        """Return the results in order; if reraise, raise the first error, else it is in the list."""
+        """Return the results of the last jobs in order; if reraise, raise the first error, else it is in the list."""
         return results(*self.scheduled, reraise)
 
     def killall(self) -> None:
-        """End those that have not ended."""
-        cancel(*self.scheduled)
+        """End all jobs that this scheduler has started and that have not ended."""
+        for request in self.requests:
+            cancel(*request)
 
     @property
     def scheduled(self) -> tuple[int, str]:
         """The id of the request of the last jobs, and its database. Raises RuntimeError if there is none."""
-        if self.request is None:
-            raise JobError("nothing has been scheduled: call schedule(jobs) first, or a JobDispatcher's dispatch(jobs)")
-        return self.request
+        if not self.requests:
+            raise JobError("nothing has been scheduled: call schedule(jobs) first")
+        return self.requests[-1]
 
 
 class ProcessScheduler(Scheduler):
@@ -88,8 +90,16 @@ class SlurmScheduler(Scheduler):
 
     def __init__(self, *, config: Mapping[str, Any] | str | Config | None = None, **options: object) -> None:
         super().__init__(config)
-        wanted = tuple(f"--{name.replace('_', '-')}={as_option(name, value)}" for name, value in options.items())
+        wanted = tuple(as_flag(name, value) for name, value in options.items())
         self.config = replace(self.config, scheduler="slurm", slurm_opts=(*self.config.slurm_opts, *wanted))
+
+
+def join(request: tuple[int, str], timeout: float | None = None) -> None:
+    """Wait until the jobs of a request have ended. Raises TimeoutError if they have not after so many seconds."""
+    progress = wait_aloud(*request, timeout=timeout)
+    if not progress.finished:
+        left = progress.tasks - progress.ended
+        raise TimeoutError(f"{left} of {progress.tasks} jobs have not ended after {timeout} seconds")
 
 
 KINDS: Mapping[str, Callable[..., Scheduler]] = {
@@ -108,8 +118,8 @@ def best_available(config: Mapping[str, Any] | str | Config | None = None) -> Sc
     settings = make_config(config)
     host = make_host(settings.host, settings.ssh_port, settings.ssh_user, settings.ssh_keyfile)
     name = choose(settings, host)
-    if name == "local" and settings.host is not None:
-        return Scheduler(settings)  # the processes of that host
+    if name not in KINDS or (name == "local" and settings.host is not None):
+        return Scheduler(replace(settings, scheduler=name))  # such as DRMAA, or the processes of that host
     return KINDS[name](config=settings)
 
 
@@ -124,9 +134,21 @@ def as_scheduler(scheduler: object) -> Scheduler:
     return made
 
 
-def as_option(name: str, value: object) -> str:
-    """Return a value as an option of a job file has it."""
+def as_flag(name: str, value: object) -> str:
+    """Return an option of sbatch. True is for one without a value, such as exclusive; a name of one letter is short."""
+    flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+    if value is True:
+        return flag
+    if value is False:
+        raise ConfigError(f"the option {name} is False; leave it out")
+    return f"{flag}{'' if len(name) == 1 else '='}{as_option(name, value, ',')}"
+
+
+def as_option(name: str, value: object, more: str = "") -> str:
+    """Return a value as an option of a job file has it; more are characters that it may hold, too."""
+    if value is None:
+        raise ConfigError(f"the resource {name} is None; give a value, or leave it out")
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if not re.fullmatch(r"[^\s,\"'\\#]+", text):
+    if not re.fullmatch(r"[^\s\"'\\#]+", text) or ("," in text and "," not in more):
         raise ConfigError(f"the resource {name} is {value!r}; it must be a number, or a text without spaces and commas")
     return text

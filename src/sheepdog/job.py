@@ -301,10 +301,15 @@ def value_of(request_id: int, outcome: Outcome, trusted: bool = True) -> Any:
 
 
 def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
-    """Return the results of an ended request, in order. If reraise, raise the first error; else it is in the list."""
+    """Return the results of an ended request, in order. If reraise, raise the first error; else it is in the list.
+
+    Raises JobError if it has not ended.
+    """
     found: list[Any] = []
     with Storage(dbfile) as storage:
         request = storage.get_request(request_id)
+        if not (progress := storage.progress(request_id)).finished:
+            raise JobError(f"request {request_id} has not ended ({progress}): join it first")
         for outcome in storage.outcomes(request_id, [(1, request.tasks)]):
             try:
                 found.append(value_of(request_id, outcome, bool(request.options.get("trusted", True))))
