@@ -204,7 +204,7 @@ def test_max_submit_jobs(user: User) -> None:
         second = sheepdog.map_async(f, [(1, 2)], C)
         show([results(first), workers, results(second)])
     """
-    assert run(user, code) == [[i * i for i in range(10)], 4, [3]]
+    assert run(user, code) == [[i * i for i in range(10)], 2, [3]]
     assert "AssocMaxSubmitJobLimit" in user.said
 
 

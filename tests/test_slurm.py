@@ -1,6 +1,7 @@
 """Slurm: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from sheepdog.schedulers.slurm import (
     parse_config,
     parse_ends,
     parse_reason,
-    parse_room,
     parse_sbatch,
     parse_squeue,
 )
@@ -160,14 +160,11 @@ def test_a_refusal_is_no_number(file: Path) -> None:
 
 def test_the_limits_of_a_site() -> None:
     assert parse_config(read("scontrol-show-config"))["MaxArraySize"] == "1001"
-    assert parse_room(read("sacctmgr-room")) == 1
-    assert parse_room(read("sacctmgr-no-limit")) is None
-    assert parse_room(b"2\nsubmitted 5\n") == 0
 
 
 def test_every_captured_file_has_its_test() -> None:
     tested = {f"squeue-{name}" for name in SQUEUE} | {f"squeue-reason-{name}" for name in REASONS} | ENDS.keys()
-    tested |= {"sbatch-parsable-array", "sacctmgr-room", "sacctmgr-no-limit", "scontrol-show-config", "README"}
+    tested |= {"sbatch-parsable-array", "scontrol-show-config", "README"}
     tested |= {
         "squeue-launch-failed",
         "squeue-reason-unknown",
@@ -195,7 +192,7 @@ class Head:
         self.log = directory / "log"
         for made in (self.bin, self.home):
             made.mkdir()
-        for tool in [*TOOLS, "wc"]:
+        for tool in TOOLS:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
         monkeypatch.setenv("PATH", str(self.bin))
         monkeypatch.setenv("HOME", str(self.home))
@@ -235,10 +232,22 @@ def test_submit(head: Head) -> None:
 def test_a_job_that_was_taken_though_sbatch_failed_is_found(head: Head) -> None:
     head.program("sbatch", "sbatch-no-controller", 1, stream=2)
     squeue = head.bin / "squeue"
-    squeue.write_text(f"#!/bin/sh\necho squeue \"$@\" >>'{head.log}'\necho 4711\n")
+    squeue.write_text(f"#!/bin/sh\necho squeue \"$@\" >>'{head.log}'\necho '4711|RUNNING|node1'\n")
     squeue.chmod(0o755)
     assert head.submit()[0] == "4711"
-    assert "-n herd_012_ab -o %F" in head.ran[-1]
+    assert "-n herd_012_ab -o %F|%T|%N" in head.ran[-1]
+
+
+@fault(41, "Slurm keeps a record of an array that it refused", promise="that is not taken for the job")
+def test_the_record_of_a_refused_array_is_no_job(head: Head) -> None:
+    head.program("sbatch", "sbatch-refused-never-fits", 1, stream=2)
+    squeue = head.bin / "squeue"
+    squeue.write_text("#!/bin/sh\necho '4711|FAILED|'\n")
+    squeue.chmod(0o755)
+    with pytest.raises(SchedulerError, match="Requested node configuration is not available"):
+        head.submit()
+    squeue.write_text("#!/bin/sh\necho '4711|FAILED|node1'\n")  # one that ran
+    assert head.submit()[0] == "4711"
 
 
 @fault(41, "a submission that Slurm refuses", promise="an error with its words, and whether to try again")
@@ -256,14 +265,13 @@ def test_a_job_that_was_taken_though_sbatch_failed_is_found(head: Head) -> None:
 def test_a_refusal_is_quoted_and_leaves_nothing(head: Head, captured: str, status: int, kind: type, words: str) -> None:
     head.program("sbatch", captured, status, stream=2)
     head.program("squeue", "squeue-empty")
-    head.program("sacctmgr", "squeue-empty")
     with pytest.raises(SchedulerError, match="sbatch on this machine refused the job") as caught:
         head.submit()
     assert type(caught.value) is kind
     assert words in str(caught.value)
     assert list(head.home.glob(".sheepdog/*")) == []
     if isinstance(caught.value, TooManyWorkers):
-        assert caught.value.limit == 2  # no limit can be read: half of them
+        assert caught.value.limit == 2  # half of them
 
 
 def test_as_many_workers_as_the_site_takes(head: Head) -> None:
@@ -277,17 +285,10 @@ def test_as_many_workers_as_the_site_takes(head: Head) -> None:
     assert caught.value.limit == 1000
 
 
-def test_as_many_workers_as_the_user_may_submit(head: Head) -> None:
-    head.program("sbatch", "sbatch-refused-too-many-jobs", 1, stream=2)
-    head.program("sacctmgr", "sacctmgr-room")
-    (head.bin / "squeue").write_text("#!/bin/sh\n[ \"$2\" != -r ] || printf '1_1\\n1_2\\n1_3\\n'\n")
-    (head.bin / "squeue").chmod(0o755)
-    with pytest.raises(TooManyWorkers) as caught:
-        head.submit()
-    assert caught.value.limit == 1
-    (head.bin / "squeue").write_text("#!/bin/sh\n[ \"$2\" != -r ] || printf '1_1\\n1_2\\n1_3\\n1_4\\n'\n")
-    with pytest.raises(SchedulerBusy):
-        head.submit()
+def test_a_single_worker_that_is_too_many_may_be_taken_later(head: Head) -> None:
+    for workers, kind in ((1, SchedulerBusy), (2, TooManyWorkers)):
+        said = head.scheduler.refused(head.host, replace(JOB, workers=workers), "AssocMaxSubmitJobLimit", 1)
+        assert type(said) is kind
 
 
 def test_without_sbatch_the_user_learns_where_to_look(head: Head) -> None:

@@ -47,11 +47,11 @@ WAITS = {
     "resources": "no node is free",
 }
 HOW_ENDED = 'sacct -X -n -P -j "$1" -o State,ExitCode 2>/dev/null | grep . || scontrol -o show job "$1"'
-# The most jobs that a user may have submitted by each limit that there is, and how many there are.
-ROOM = """user=$(id -un)
-sacctmgr -n -P show assoc where user="$user" format=maxsubmitjobs
-sacctmgr -n -P show qos format=maxsubmitjobsperuser
-echo "submitted $(squeue -h -r -a -u "$user" -o %i | wc -l)" """
+# squeue hides jobs for these, and sbatch takes these for more than what the job file says: start-up files set them.
+CLEAN = (
+    "unset SQUEUE_ACCOUNT SQUEUE_LICENSES SQUEUE_NAMES SQUEUE_PARTITION SQUEUE_QOS SQUEUE_STATES SQUEUE_USERS "
+    "SBATCH_ARRAY_INX SBATCH_JOB_NAME SBATCH_WAIT; "
+)
 
 
 class SlurmScheduler(BatchSystem):
@@ -87,8 +87,10 @@ class SlurmScheduler(BatchSystem):
     def commands(self, job: Job) -> tuple[str, str]:
         """Return the shell commands that submit and find the job."""
         named = f'-u "$(id -un)" -n {shlex.quote(job.name)}'
-        find = f"squeue -h -a -t all {named} -o %F 2>/dev/null | head -n 1"
-        return f"sbatch --parsable {job.file}", find
+        # Of an array that it refuses ("Requested node configuration is not available") Slurm keeps a record for
+        # minutes: FAILED, and never on a node.
+        find = f"squeue -h -a -t all {named} -o '%F|%T|%N' 2>/dev/null | sed -n '/|FAILED|$/d; s/|.*//p' | head -n 1"
+        return f"{CLEAN}sbatch --parsable {job.file}", f"{CLEAN}{find}"
 
     def job_id(self, text: str) -> str:
         """Return the job's number."""
@@ -102,9 +104,12 @@ class SlurmScheduler(BatchSystem):
                 if most.isdigit() and job.workers >= int(most):
                     return TooManyWorkers(f"{words} (MaxArraySize is {most})", int(most) - 1)
             if re.search(r"SubmitJobs?(PerUser|PerAccount)?Limit", words):
-                room = parse_room(host.run(["sh", "-c", ROOM]))
-                room = job.workers // 2 if room is None or room >= job.workers else room
-                return TooManyWorkers(words, room) if room > 0 else SchedulerBusy(f"{words} (it may be taken later)")
+                if job.workers > 1:  # many limits can be the one, and Slurm does not say how much room there is
+                    return TooManyWorkers(words, job.workers // 2)
+                return SchedulerBusy(f"{words} (it may be taken later)")
+            if unknown := re.search(r"invalid partition specified: (\S+)", words):
+                names = host.run(["sinfo", "-h", "-a", "-o", "%R"]).decode(errors="replace").split()
+                return unknown_resource(words, unknown[1], names)
             if unknown := re.search(r"unrecognized option '--([\w-]+)", words):
                 names = re.findall(r"--([a-z][a-z-]+)", host.run(["sbatch", "--help"]).decode(errors="replace"))
                 return unknown_resource(words, unknown[1], names)
@@ -115,7 +120,7 @@ class SlurmScheduler(BatchSystem):
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002
         """Return the user's jobs."""
         # Without the variable, squeue shortens long lists of elements.
-        command = 'SLURM_BITSTR_LEN=0 squeue -h -a -u "$(id -un)" -o "%F|%K|%T|%r"'
+        command = CLEAN + 'SLURM_BITSTR_LEN=0 squeue -h -a -u "$(id -un)" -o "%F|%K|%T|%r"'
         return parse_squeue(host.run(["sh", "-c", command]))
 
     def waits(self, host: Host, job: str) -> str:
@@ -216,14 +221,6 @@ def parse_ends(output: bytes) -> list[str]:
 def parse_config(output: bytes) -> dict[str, str]:
     """Return what `scontrol show config` says."""
     return dict(re.findall(r"^(\w+)\s*= *(.*?)\s*$", output.decode(errors="replace"), re.MULTILINE))
-
-
-def parse_room(output: bytes) -> int | None:
-    """Return how many more jobs a user may submit; None if no limit is known."""
-    lines = output.decode(errors="replace").split("\n")
-    limits = [int(line) for line in lines if line.strip().isdigit()]
-    submitted = [int(line.split()[1]) for line in lines if re.fullmatch(r"submitted +\d+ *", line)]
-    return max(0, min(limits) - (submitted or [0])[-1]) if limits else None
 
 
 def _several(reason: str) -> list[str]:
