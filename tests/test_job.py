@@ -134,6 +134,21 @@ def test_a_server_that_dies_is_started_again(place: Path) -> None:
         assert job.exitcode == 0
 
 
+def test_the_exit_code_of_a_subclass_of_systemexit() -> None:
+    class Quit(SystemExit):
+        pass
+
+    def quits() -> None:
+        raise Quit(7)
+
+    job = started(Job(target=quits))
+    job.join()
+    assert job.exitcode == 7
+    [(_, error)] = sheepdog.get_errors(1, DB)
+    assert "    raise Quit(7)\n" in error
+    assert "_sheepdog_worker" not in error
+
+
 # --- subclasses
 
 
@@ -420,7 +435,10 @@ def test_a_job_whose_database_is_gone(place: Path) -> None:
     ("kind", "words", "code"),
     [
         (Kind.RAISED, "ZeroDivisionError: division by zero", 1),
-        (Kind.RAISED, "ValueError: killed by signal", 1),
+        (Kind.RAISED, "ValueError: killed by signal 9", 1),
+        (Kind.RAISED, "ValueError: it exited with status 3", 1),
+        (Kind.RAISED, "ValueError: SystemExit: 3", 1),
+        (Kind.RAISED, "SystemExit: 7", 7),
         (Kind.DIED, "the task's process was killed by signal 9 (SIGKILL) before the function returned", -9),
         (Kind.DIED, "the task's process closed all its files, the worker's too: the outcome was lost", 1),
         (Kind.MEMORY, "out of memory: its process had 1.0 GB at most, the limit is 1.0 GB", -9),

@@ -333,8 +333,11 @@ def exit_code(outcome: Outcome, ended_by: int = 0) -> int:
     if outcome.kind in ENDED_BY:
         return -ENDED_BY[outcome.kind]
     words = outcome.text.partition("\n")[0]
+    if outcome.kind == Kind.RAISED:  # in the user's own words, but for this
+        exited = re.fullmatch(r"SystemExit: (\d+)", words)
+        return int(exited[1]) if exited else 1
     if killed := re.search(r"killed by signal (\d+)", words):
         return -int(killed[1])
-    if exited := re.search(r"^SystemExit: (\d+)$|exited with status (\d+)", words):
-        return int(exited[1] or exited[2])
+    if exited := re.search(r"exited with status (\d+)", words):
+        return int(exited[1])
     return -signal.SIGKILL if outcome.kind == Kind.MEMORY and "; " not in words else 1

@@ -97,9 +97,7 @@ class Run(object):
             status = exit_status(error.code)
             if not status:
                 return None
-            error.code = status
-            error.args = (status,)
-            raise
+            raise SystemExit(status).with_traceback(error.__traceback__) from None
 
 
 def run_any(job: Call, controller: object = None) -> "Any":
