@@ -1,6 +1,7 @@
 """The main road on a real Slurm: with accounting, and without."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,17 +73,69 @@ def test_resources(user: User) -> None:
     assert "scheduler: slurm (head has sbatch and no qsub)" in user.said
 
 
+@pytest.fixture
+def bashrc(user: User) -> Iterator[Path]:
+    """The start-up file of the user's shell on head, for a while."""
+    file = user.cluster.home_of("sheep") / ".bashrc"
+    before = file.read_text() if file.exists() else None
+    yield file
+    if before is None:
+        file.unlink(missing_ok=True)
+    else:
+        file.write_text(before)
+
+
+def test_variables_of_slurm(user: User, bashrc: Path) -> None:
+    """What squeue would hide jobs for, and what sbatch would take for more than what the job file says."""
+    variables = {
+        **{"SQUEUE_PARTITION": "short", "SQUEUE_STATES": "CANCELLED", "SQUEUE_NAMES": "none", "SQUEUE_USERS": "other"},
+        **{"SBATCH_PARTITION": "main", "SBATCH_TIMELIMIT": "2", "SBATCH_MEM_PER_CPU": "100", "SBATCH_WAIT": "1"},
+        **{"SBATCH_MEM_PER_NODE": "100", "SBATCH_JOB_NAME": "mine", "SBATCH_ARRAY_INX": "7-9", "SBATCH_GRES": "gpu:0"},
+        **{"SBATCH_OUTPUT": "/dev/full", "SBATCH_NO_REQUEUE": "1", "SBATCH_ACCOUNT": "flock"},
+    }
+    bashrc.write_text("".join(f"export {name}={value}\n" for name, value in variables.items()))
+    code = """
+        C.update(cpus=2, gpus=1, memory="1G", queue="low", time="1h", workers=2, lease=6)
+        names = ("SLURM_CPUS_PER_TASK", "SLURM_GPUS_ON_NODE", "SLURM_MEM_PER_NODE", "SLURM_JOB_PARTITION")
+        look = lambda: subprocess.run(["sh", "-c", 'scontrol show job "$SLURM_JOB_ID"'], capture_output=True, text=True)
+        def task(i):
+            time.sleep(4)
+            return [*map(os.environ.get, names), look().stdout]
+        tried = sheepdog.map(task, [(i,) for i in range(4)], C)
+        with Storage(DB) as storage: waves = len(storage.waves(1))
+        show([tried, waves])
+    """
+    tried, waves = run(user, code)
+    assert [found[:4] for found in tried] == [["2", "1", "1152", "low"]] * 4
+    for *_, said in tried:
+        assert re.search(r"JobName=sheepdog_|JobName=task_", said)
+        assert "TimeLimit=01:00:00" in said
+        assert "Requeue=1" in said
+    assert waves == 1  # no worker was taken for lost
+
+
+def test_what_no_node_can_run(user: User) -> None:
+    with pytest.raises(HostFailed, match="SchedulerError: .*Requested node configuration is not available"):
+        run(user, "sheepdog.map(f, [(1, 1)], {**C, 'gpus': 2})")
+    assert not list(user.cluster.home_of("sheep").glob(".sheepdog/*"))
+
+
 # --- what is refused, or goes wrong over there
 
 
 @fault(41, "a submission that Slurm refuses", promise="an error with its words; nothing is left")
 @pytest.mark.parametrize(
     ("option", "words"),
-    [("--partition=none", "invalid partition specified: none"), ("--time=x", "Invalid --time specification")],
+    [
+        ("--partition=none", r"invalid partition specified: none(?s:.*)There are low, main, short"),
+        ("--time=x", "Invalid --time specification"),
+    ],
 )
 def test_what_cannot_be_submitted(user: User, option: str, words: str) -> None:
     """Also when sbatch ends with 255, which is ssh's own word for a lost connection."""
-    with pytest.raises(HostFailed, match=f"SchedulerError: sbatch on head refused the job: .*{words}"):
+    with pytest.raises(
+        HostFailed, match=f"(SchedulerError|UnknownResource): sbatch on head refused the job: .*{words}"
+    ):
         run(user, f"sheepdog.map(f, [(1, 1)], {{**C, 'slurm_opts': [{option!r}]}})")
     assert not list(user.cluster.home_of("sheep").glob(".sheepdog/*"))
     assert user.queue() == ""

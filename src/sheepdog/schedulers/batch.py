@@ -66,8 +66,11 @@ class BatchSystem(ABC):
         """Yield the options of a job file: the user's first, then ours."""
 
     @abstractmethod
-    def commands(self, job: Job) -> tuple[str, str]:
-        """Return two shell commands: one submits the job file, one prints the id of a job of this name, if any."""
+    def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:
+        """Return two shell commands: one submits the job file, one prints the id of a job of this name, if any.
+
+        options are those that the job file says.
+        """
 
     @abstractmethod
     def job_id(self, text: str) -> str:
@@ -112,9 +115,9 @@ class BatchSystem(ABC):
 
     def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:
         """Return the job file and the script that submits it."""
-        options = self.directives(job, config, site)
+        options = [*self.directives(job, config, site)]
         script = job_file(job, options, self.prefix, self.element, self.directory(config))
-        return {job.file: script.encode(), "submit.sh": submit_script(*self.commands(job))}
+        return {job.file: script.encode(), "submit.sh": submit_script(*self.commands(job, options))}
 
     def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
         """Submit the job in one round trip."""

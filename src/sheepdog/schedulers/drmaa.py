@@ -68,7 +68,7 @@ class DRMAAScheduler(BatchSystem):
         """Return the job file, the script that submits it, and the program that this takes."""
         return {**super().files(job, config, site), PROGRAM: program()}
 
-    def commands(self, job: Job) -> tuple[str, str]:
+    def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:  # noqa: ARG002
         """Return the shell commands that submit and find the job: what was submitted is noted at once."""
         return f"python3 -I {PROGRAM} submit {job.file} {job.workers}", "cat submitted 2>/dev/null"
 

@@ -53,7 +53,7 @@ class GridEngineScheduler(BatchSystem):
                 raise SchedulerBusy(f"qconf on {host.name} does not say what resources there are: {words}") from error
             return named(config)
 
-    def commands(self, job: Job) -> tuple[str, str]:
+    def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:  # noqa: ARG002
         """Return the shell commands that submit and find the job."""
         name = shlex.quote(job.name)
         # qstat -j takes a job's name too. A name of ours is unique, but anybody can see it and use it.

@@ -47,10 +47,10 @@ WAITS = {
     "resources": "no node is free",
 }
 HOW_ENDED = 'sacct -X -n -P -j "$1" -o State,ExitCode 2>/dev/null | grep . || scontrol -o show job "$1"'
-# squeue hides jobs for these, and sbatch takes these for more than what the job file says: start-up files set them.
+# Start-up files may set these: for SBATCH_WAIT, sbatch ends with the job, and for the others squeue hides jobs.
 CLEAN = (
-    "unset SQUEUE_ACCOUNT SQUEUE_LICENSES SQUEUE_NAMES SQUEUE_PARTITION SQUEUE_QOS SQUEUE_STATES SQUEUE_USERS "
-    "SBATCH_ARRAY_INX SBATCH_JOB_NAME SBATCH_WAIT; "
+    "unset SBATCH_WAIT SQUEUE_ACCOUNT SQUEUE_LICENSES SQUEUE_NAMES SQUEUE_PARTITION SQUEUE_QOS SQUEUE_STATES "
+    "SQUEUE_USERS; "
 )
 
 
@@ -84,13 +84,15 @@ class SlurmScheduler(BatchSystem):
             return shlex.quote(given)
         return f'"{"" if config.ssh_dir.startswith("/") else "$HOME/"}{config.ssh_dir}"'
 
-    def commands(self, job: Job) -> tuple[str, str]:
+    def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:
         """Return the shell commands that submit and find the job."""
         named = f'-u "$(id -un)" -n {shlex.quote(job.name)}'
         # Of an array that it refuses ("Requested node configuration is not available") Slurm keeps a record for
         # minutes: FAILED, and never on a node.
         find = f"squeue -h -a -t all {named} -o '%F|%T|%N' 2>/dev/null | sed -n '/|FAILED|$/d; s/|.*//p' | head -n 1"
-        return f"{CLEAN}sbatch --parsable {job.file}", f"{CLEAN}{find}"
+        # For sbatch, the environment goes before what the job file says, and the command line before both.
+        words = shlex.join(word for option in options for word in shlex.split(option, comments=True))
+        return f"{CLEAN}sbatch --parsable {words} {job.file}", f"{CLEAN}{find}"
 
     def job_id(self, text: str) -> str:
         """Return the job's number."""
@@ -125,7 +127,7 @@ class SlurmScheduler(BatchSystem):
 
     def waits(self, host: Host, job: str) -> str:
         """Return the reason that squeue says, and what it means."""
-        return parse_reason(host.run(["squeue", "-h", "-a", "-t", "PD", "-j", job, "-o", "%r"]))
+        return parse_reason(host.run(["sh", "-c", CLEAN + 'squeue -h -a -t PD -j "$1" -o %r', "sh", job]))
 
     def ends(self, host: Host, job: str) -> list[str]:
         """Ask the accounting; where there is none, the controller, which remembers jobs for some minutes."""
