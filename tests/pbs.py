@@ -53,7 +53,7 @@ class PBSScheduler(BatchSystem):
         """Return the directory to which the job file changes: PBS starts a job in the home directory."""
         return f'"{"" if config.ssh_dir.startswith("/") else "$HOME/"}{config.ssh_dir}"'
 
-    def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:  # noqa: ARG002
+    def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:
         """Return the shell commands that submit and find the job."""
         return f"qsub {job.file}", f'qselect -u "$(id -un)" -N {shlex.quote(job.name)} | head -n 1'
 

@@ -17,9 +17,9 @@ import pytest
 import sheepdog
 from sheepdog import Job, dispatch_jobs
 from sheepdog.client import run_any
-from sheepdog.errors import JobError, SerialisationError, TaskFailed
+from sheepdog.errors import JobError, RequestNotFound, SerialisationError, StorageError, TaskFailed
 from sheepdog.job import exit_code
-from sheepdog.model import Kind, Outcome
+from sheepdog.model import Kind, Outcome, RequestState
 from sheepdog.serialisation import Arguments
 from sheepdog.storage import Storage
 
@@ -118,6 +118,29 @@ def test_a_job_is_joined_in_any_thread() -> None:
     for thread in threads:
         thread.join()
     assert results == [(3, 2)] * 4
+
+
+def test_a_job_is_started_once_by_many_threads() -> None:
+    job = Job(target=divmod, args=(17, 5))
+    together = threading.Barrier(4)
+    errors: list[Exception] = []
+
+    def start() -> None:
+        together.wait()
+        try:
+            job.start()
+        except JobError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [str(error).endswith("a job can be started once") for error in errors] == [True] * 3
+    assert job.result() == (3, 2)
+    with Storage(DB) as storage:
+        assert storage.requests(*RequestState) == [1]
 
 
 def test_a_server_that_dies_is_started_again(place: Path) -> None:
@@ -391,6 +414,8 @@ def test_a_wrong_configuration() -> None:
     with pytest.raises(ValueError, match="did you mean memory"):
         job.start()
     assert repr(job).endswith("initial>")
+    dispatch_jobs([job])
+    assert job.result() is None
 
 
 # --- words
@@ -429,6 +454,26 @@ def test_a_job_whose_database_is_gone(place: Path) -> None:
     sheepdog.Server(dbfile=DB).stop()
     (place / "sheepdog.sqlite").write_bytes(b"no database at all")
     assert repr(job) == f"<Job name='lamb' ident={job.ident} unknown>"
+
+
+def test_a_database_that_is_gone_is_not_made_again(place: Path) -> None:
+    """Whoever asks learns that it is gone: a job that nobody knows is neither alive nor done."""
+    job = started(Job(name="lamb"))
+    job.join()
+    sheepdog.Server(dbfile=DB).stop()
+    for file in place.glob("sheepdog.sqlite*"):
+        file.unlink()
+    uses = (job.is_alive, job.join, job.result, job.terminate, lambda: job.exitcode, lambda: next(job.reports()))
+    for use in uses:
+        with pytest.raises(StorageError, match=r"sheepdog\.sqlite is gone, the database of the job 'lamb'"):
+            use()
+    assert repr(job) == f"<Job name='lamb' ident={job.ident} unknown>"
+    assert list(place.glob("sheepdog.sqlite*")) == []
+    Storage(DB).initdb()  # another one
+    for use in uses:
+        with pytest.raises(RequestNotFound):
+            use()
+    assert not sheepdog.Server(dbfile=DB).running
 
 
 @pytest.mark.parametrize(

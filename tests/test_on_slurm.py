@@ -115,7 +115,7 @@ def test_variables_of_slurm(user: User, bashrc: Path) -> None:
 
 
 def test_what_no_node_can_run(user: User) -> None:
-    with pytest.raises(HostFailed, match="SchedulerError: .*Requested node configuration is not available"):
+    with pytest.raises(HostFailed, match=r"SchedulerError: .*Requested node configuration is not available"):
         run(user, "sheepdog.map(f, [(1, 1)], {**C, 'gpus': 2})")
     assert not list(user.cluster.home_of("sheep").glob(".sheepdog/*"))
 
@@ -133,9 +133,7 @@ def test_what_no_node_can_run(user: User) -> None:
 )
 def test_what_cannot_be_submitted(user: User, option: str, words: str) -> None:
     """Also when sbatch ends with 255, which is ssh's own word for a lost connection."""
-    with pytest.raises(
-        HostFailed, match=f"(SchedulerError|UnknownResource): sbatch on head refused the job: .*{words}"
-    ):
+    with pytest.raises(HostFailed, match=f"(SchedulerError|UnknownResource): sbatch on head refused.*: .*{words}"):
         run(user, f"sheepdog.map(f, [(1, 1)], {{**C, 'slurm_opts': [{option!r}]}})")
     assert not list(user.cluster.home_of("sheep").glob(".sheepdog/*"))
     assert user.queue() == ""

@@ -7,8 +7,10 @@ join, result, exitcode <- the store
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import signal
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +20,7 @@ from . import dispatch as road
 from .client import THERE, Call, Run, run_any
 from .config import Config, make_config
 from .dispatch import dispatch, follow
-from .errors import JobError, SerialisationError
+from .errors import JobError, SerialisationError, StorageError
 from .functional import notes
 from .model import Kind, Outcome
 from .outcomes import error_of, load
@@ -29,6 +31,7 @@ from .storage import Storage
 ENDED_BY = {Kind.TIMEOUT: signal.SIGTERM, Kind.INTERRUPTED: signal.SIGTERM, Kind.LOST: signal.SIGKILL}
 
 _numbers = itertools.count(1)
+_starting = threading.Lock()
 _can_travel: weakref.WeakValueDictionary[int, Callable[..., Any]] = weakref.WeakValueDictionary()  # by their id()
 
 
@@ -48,6 +51,7 @@ class Job(Call):
 
     _config: Mapping[str, Any] | str | None = None
     _place: tuple[str, int, int] | None = None  # database, request and task, once it has been started
+    _begun = False  # somebody starts it, or has started it
     _signal = 0  # which ended it, if its user wanted it to
     _closed = False
 
@@ -118,8 +122,8 @@ class Job(Call):
         outcome = self._wait(timeout)
         if outcome is None:
             raise TimeoutError(f"{self!r} has not ended after {timeout} seconds")
-        database, request, _ = self._started("result")
-        with Storage(database) as storage:
+        request = self._started("result")[1]
+        with self._store() as storage:
             return value_of(request, outcome, bool(storage.get_request(request).options.get("trusted", True)))
 
     def reports(self) -> Iterator[Any]:
@@ -127,8 +131,8 @@ class Job(Call):
 
         It begins with what has been reported so far. Where one cannot be loaded here, a text in its place says why.
         """
-        database, request, task = self._started("reports")
-        with Storage(database) as storage:
+        _, request, task = self._started("reports")
+        with self._store() as storage:
             trusted = bool(storage.get_request(request).options.get("trusted", True))
             after = 0
             for _ in follow(request, storage):
@@ -145,7 +149,7 @@ class Job(Call):
         self._require_open()
         if self._place is None:
             return False
-        with Storage(self._place[0]) as storage:
+        with self._store() as storage:
             if self._outcome(storage) is not None:
                 return False
         server = Server(dbfile=self._place[0])
@@ -185,7 +189,7 @@ class Job(Call):
         self._require_open()
         if self._place is None:
             return None
-        with Storage(self._place[0]) as storage:
+        with self._store() as storage:
             outcome = self._outcome(storage)
         return None if outcome is None else exit_code(outcome, self._signal)
 
@@ -219,13 +223,23 @@ class Job(Call):
     def _outcome(self, storage: Storage) -> Outcome | None:
         assert self._place is not None
         _, request, task = self._place
+        storage.get_request(request)  # RequestNotFound, if this is another database by now
         return next(storage.outcomes(request, [(task, task)]), None)
 
+    def _store(self) -> Storage:
+        """Return the store of a job that has been started, which nobody makes again if it is gone."""
+        assert self._place is not None
+        if not os.path.exists(self._place[0]):
+            raise StorageError(
+                f"{self._place[0]} is gone, the database of the job {self.name!r}: so is what came of it"
+            )
+        return Storage(self._place[0])
+
     def _wait(self, timeout: float | None) -> Outcome | None:
-        database, request, _ = self._started("join")
+        request = self._started("join")[1]
         show = notes(True)
         outcome = None
-        with Storage(database) as storage:
+        with self._store() as storage:
             for progress in follow(request, storage, timeout):
                 outcome = self._outcome(storage)
                 if outcome is not None:
@@ -235,6 +249,7 @@ class Job(Call):
 
     def _end(self, number: signal.Signals) -> None:
         database, request, task = self._started("terminate" if number == signal.SIGTERM else "kill")
+        self._store()
         if road.cancel(request, database, task):
             self._signal = number
 
@@ -242,22 +257,35 @@ class Job(Call):
 def dispatch_jobs(jobs: Iterable[Job], config: Mapping[str, Any] | str | Config | None = None) -> tuple[int, str]:
     """Start jobs, all as one request. Return its id and its database. Raises as map does, and JobError."""
     jobs = list(jobs)
-    for number, job in enumerate(jobs):
-        if not isinstance(job, Job):
-            raise TypeError(f"item {number} of the jobs is {job!r}, a {type(job).__name__}; it must be a Job")
-        job._require_open()
-        if job._place is not None:
-            raise JobError(f"{job!r} has been started; a job can be started once")
-    if len({id(job) for job in jobs}) < len(jobs):
-        twice = next(job for number, job in enumerate(jobs) if any(job is other for other in jobs[:number]))
-        raise JobError(f"{twice!r} is there twice; a job can be started once")
     settings = make_config(config)
-    f, calls = as_map(jobs)
-    request_id = dispatch(f, calls, settings, None)
+    with _starting:
+        require_startable(jobs)
+        for job in jobs:
+            job._begun = True
+    try:
+        f, calls = as_map(jobs)
+        request_id = dispatch(f, calls, settings, None)
+    except BaseException:
+        for job in jobs:
+            job._begun = False
+        raise
     database = Storage(settings.dbfile).dbfile
     for task, job in enumerate(jobs, 1):
         job._place = (database, request_id, task)
     return request_id, database
+
+
+def require_startable(jobs: Sequence[Job]) -> None:
+    """Raise an error that names what is no job, or a job that cannot be started."""
+    for number, job in enumerate(jobs):
+        if not isinstance(job, Job):
+            raise TypeError(f"item {number} of the jobs is {job!r}, a {type(job).__name__}; it must be a Job")
+        job._require_open()
+        if job._begun:
+            raise JobError(f"{job!r} has been started; a job can be started once")
+    if len({id(job) for job in jobs}) < len(jobs):
+        twice = next(job for number, job in enumerate(jobs) if any(job is other for other in jobs[:number]))
+        raise JobError(f"{twice!r} is there twice; a job can be started once")
 
 
 def as_map(jobs: Sequence[Job]) -> tuple[Callable[..., Any], Iterator[Arguments]]:
