@@ -259,7 +259,7 @@ def test_submit(head: Head, name: str) -> None:
         assert head.submit() == (QSUB[name], str(there))
     [line] = head.ran
     file = there / line.split()[-1]
-    assert line.startswith("qsub -terse sheepdog_012.")
+    assert line.startswith("qsub -terse -b n sheepdog_012.")
     assert "#$ -t 1-3\n" in file.read_text()
     assert there.stat().st_mode & 0o777 == 0o700
     assert (there / "secret.json").stat().st_mode & 0o777 == 0o600
@@ -310,6 +310,19 @@ def test_a_resource_that_the_site_does_not_have(head: Head) -> None:
         assert ("There are " in str(caught.value)) == bool(known)
         assert known in str(caught.value)
         head.program("qconf", "qconf-site.txt")
+
+
+@pytest.mark.parametrize(
+    ("captured", "flag"), [("qsub-refused-unknown-queue.txt", "-sql"), ("qsub-refused-unknown-pe.txt", "-spl")]
+)
+def test_a_queue_or_a_parallel_environment_that_the_site_does_not_have(head: Head, captured: str, flag: str) -> None:
+    head.program("qsub", captured, 1, stream=2)
+    qconf = head.bin / "qconf"
+    qconf.write_text(f"#!/bin/sh\n[ \"$*\" = {flag} ] && printf 'one.q\\nsmq\\n'\n")
+    qconf.chmod(0o755)
+    words = (CAPTURED / captured).read_text().splitlines()[0]
+    with pytest.raises(UnknownResource, match=rf"(?s){re.escape(words)}.*There are one\.q, smq"):
+        head.submit()
 
 
 def test_without_qsub_the_user_learns_where_to_look(head: Head) -> None:
@@ -567,7 +580,7 @@ def test_a_site_is_asked_only_for_what_the_options_do_not_say(head: Head) -> Non
         ("qsub-refused-too-many-jobs.txt", 25, SchedulerBusy),
         ("qsub-no-master.txt", 1, SchedulerBusy),
         ("qsub-refused-too-many-tasks.txt", 1, TooManyWorkers),
-        ("qsub-refused-unknown-queue.txt", 1, SchedulerError),
+        ("qsub-refused-unknown-queue.txt", 1, UnknownResource),
         ("qsub-refused-never-fits.txt", 1, SchedulerError),
     ],
 )

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ..archives import drmaa_archive
 from ..config import Config
 from ..deployment import Host
-from ..errors import CommandFailed, SchedulerBusy, SchedulerError, SchedulerNotFound, TooManyWorkers
+from ..errors import CommandFailed, SchedulerBusy, SchedulerError, SchedulerNotFound
 from ..job_file import Job
 from ..model import JobStatus
 from .batch import NOT_FOUND, BatchSystem, typed
@@ -76,10 +76,9 @@ class DRMAAScheduler(BatchSystem):
         """Return the word that stands for the ids."""
         return text.strip()
 
-    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:  # noqa: ARG002
-        """Tell limits of the site from faults of the job."""
-        most = re.search(r"more than (\d+) tasks", words)
-        return TooManyWorkers(words, int(most[1])) if most else None
+    def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:
+        """Tell limits of the site from faults of the job: the words are Grid Engine's, where it is that."""
+        return GridEngineScheduler().refused(host, job, words, status)
 
     def missing(self, host: Host, words: str) -> SchedulerError:
         """Return what to do without the library."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -18,6 +18,12 @@ from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
 from .site import LOOK, Site, is_known, named, parse_complexes, parse_site
 
 BUSY = 25  # qsub: too many jobs of this user, try again later
+# What qsub says of a name that the site does not have, which flag of qconf lists those that it has, and their parser.
+NAMES: tuple[tuple[str, str, Callable[[str], Iterable[str]]], ...] = (
+    (r'unknown resource "([^"]+)"', "-sc", parse_complexes),
+    (r'unknown queue "([^"]+)"', "-sql", str.split),
+    (r'parallel environment "([^"]+)" does not exist', "-spl", str.split),
+)
 NOTHING_SAID = "There are no messages available"  # qstat -j: the scheduler has not said why a job waits
 
 
@@ -62,7 +68,8 @@ class GridEngineScheduler(BatchSystem):
             f"{{ qstat -j {name} >found 2>/dev/null && {own} found && "
             "sed -n 's/^job_number: *//p' found | head -n 1; rm -f found; }"
         )
-        return f"qsub -terse {job.file}", find
+        # An sge_request, of the site or the user, may say -b y: then the job file would be no script.
+        return f"qsub -terse -b n {job.file}", find
 
     def job_id(self, text: str) -> str:
         """Return the job's number."""
@@ -74,12 +81,13 @@ class GridEngineScheduler(BatchSystem):
             return SchedulerBusy(f"{words} (it may be taken later)")
         if most := re.search(r"more than (\d+) tasks", words):
             return TooManyWorkers(words, int(most[1]))
-        if unknown := re.search(r'unknown resource "([^"]+)"', words):
-            try:
-                names = parse_complexes(host.run(["qconf", "-sc"]).decode(errors="replace"))
-            except HostError:
-                return UnknownResource(words)
-            return unknown_resource(words, unknown[1], names)
+        for sentence, flag, parse in NAMES:
+            if unknown := re.search(sentence, words):
+                try:
+                    names = parse(host.run(["qconf", flag]).decode(errors="replace"))
+                except HostError:
+                    return UnknownResource(words)
+                return unknown_resource(words, unknown[1], names)
         return None
 
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002
