@@ -256,6 +256,40 @@ def test_a_subclass_that_forgets_its_parent() -> None:
         Forgetful().start()
 
 
+def test_a_subclass_with_a_name_of_its_own() -> None:
+    class Named(Job):
+        name = property(lambda _: "lamb", lambda *_: None)  # type: ignore[assignment]
+
+    assert started(Named(target=divmod, args=(17, 5))).result() == (3, 2)
+
+
+def test_a_job_cannot_be_made_where_one_runs() -> None:
+    class Makes(Job):
+        def run(self) -> Job:
+            return Job(target=abs, args=(1,))
+
+    for job in (Makes(config=BARE), Makes(config=BARE, target=abs)):
+        with pytest.raises(RuntimeError, match="a job cannot be made inside a job: call the function"):
+            started(job).result()
+
+
+def test_a_target_in_the_place_of_the_group() -> None:
+    with pytest.raises(JobError, match=r"group is <built-in function abs>; it must be None: write target=abs"):
+        Job(abs)  # type: ignore[arg-type]
+
+
+def test_an_exception_that_exits_when_it_is_loaded() -> None:
+    class Exits(Exception):
+        def __reduce__(self) -> Any:
+            return sys.exit, (3,)
+
+    def f() -> None:
+        raise Exits
+
+    with pytest.raises(TaskFailed, match="Exits"):
+        started(Job(target=f)).result()
+
+
 def test_a_job_cannot_be_started_where_it_runs() -> None:
     class Starts(Job):
         def run(self) -> None:
@@ -414,8 +448,16 @@ def test_a_wrong_configuration() -> None:
     with pytest.raises(ValueError, match="did you mean memory"):
         job.start()
     assert repr(job).endswith("initial>")
+    job._config = None
     dispatch_jobs([job])
     assert job.result() is None
+
+
+def test_jobs_together_have_one_configuration() -> None:
+    job = Job(name="lamb", config=BARE)
+    with pytest.raises(JobError, match=r"<Job name='lamb' initial> has a config of its own: start\(\) it by itself"):
+        dispatch_jobs([Job(), job])
+    assert started(job).result() is None
 
 
 # --- words

@@ -39,8 +39,9 @@ class Job(Call):
     """A call on the cluster, with the API of multiprocessing.Process and threading.Thread; and its result.
 
     Give a target, or make a subclass with its own `run`. What either returns is the result. A subclass travels with
-    its attributes; what `run` changes of them stays there, as it does with a process. config is what map takes. `start`
-    makes a request of one task, and so one array job: to start many jobs, dispatch them together with `dispatch_jobs`.
+    its attributes; what `run` changes of them stays there, as it does with a process. config is what map takes, and is
+    for `start` alone. That makes a request of one task, and so one array job: to start many jobs, dispatch them
+    together with `dispatch_jobs`, which takes one config for all, and refuses a job that has one of its own.
 
     Raises TypeError for a target that cannot be called or cannot travel. What is done out of turn (started twice,
     waited for before the start, used after `close`) raises JobError, which is an AssertionError and a ValueError as a
@@ -67,7 +68,8 @@ class Job(Call):
         config: Mapping[str, Any] | str | Config | None = None,
     ) -> None:
         if group is not None:
-            raise JobError(f"group is {group!r}; it must be None, as it must for a process")
+            hint = f": write target={name_of(group)}" if callable(group) else ", as it must for a process"
+            raise JobError(f"group is {group!r}; it must be None{hint}")
         if target is not None:
             require_travels(target)
         self._target = target
@@ -107,7 +109,7 @@ class Job(Call):
 
     def start(self) -> None:
         """Make a request of this job, and submit it. Returns as soon as the scheduler has it."""
-        dispatch_jobs([self], self._config)
+        start_jobs([self], self._config)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the job has ended, or for so many seconds."""
@@ -211,7 +213,7 @@ class Job(Call):
     def _require_open(self) -> None:
         if self._closed:
             raise JobError(f"{self!r} has been closed; its result is in the database still")
-        if "_name" not in vars(self):
+        if "_target" not in vars(self):
             raise JobError(f"{type(self).__name__}.__init__() must call super().__init__() before anything else")
 
     def _started(self, what: str) -> tuple[str, int, int]:
@@ -255,8 +257,21 @@ class Job(Call):
 
 
 def dispatch_jobs(jobs: Iterable[Job], config: Mapping[str, Any] | str | Config | None = None) -> tuple[int, str]:
-    """Start jobs, all as one request. Return its id and its database. Raises as map does, and JobError."""
+    """Start jobs, all as one request. Return its id and its database. Raises as map does, and JobError.
+
+    config is for all: a job that has been made with one of its own raises JobError.
+    """
     jobs = list(jobs)
+    for job in jobs:
+        if isinstance(job, Job) and job._config is not None:
+            raise JobError(
+                f"{job!r} has a config of its own: start() it by itself, or give config for all jobs together"
+            )
+    return start_jobs(jobs, config)
+
+
+def start_jobs(jobs: Sequence[Job], config: Mapping[str, Any] | str | Config | None) -> tuple[int, str]:
+    """Start jobs as one request."""
     settings = make_config(config)
     with _starting:
         require_startable(jobs)

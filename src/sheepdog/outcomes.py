@@ -70,7 +70,7 @@ def error_of(request_id: int, outcome: Outcome, trusted: bool = True) -> BaseExc
         error = deserialise(outcome.exception)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # its class is not there, or wants other arguments than it keeps
+    except BaseException:  # its class is not there, or wants other arguments than it keeps; or it exits
         return failed
     if not isinstance(error, BaseException):
         return failed

@@ -28,6 +28,10 @@ class Call(object):
     _name = ""
     _daemon = False
 
+    def __init__(self, *_: "Any", **__: "Any") -> None:
+        """Raise RuntimeError: what a job is made of is not here. To load one that has travelled does not call this."""
+        raise RuntimeError("a job cannot be made inside a job: call the function, or return what the next job is to do")
+
     def run(self) -> "Any":
         """Call the target; what it returns is the job's result. A subclass may do something else."""
         return None if self._target is None else self._target(*self._args, **self._kwargs)
