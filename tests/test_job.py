@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -371,6 +372,21 @@ def test_the_controller_is_for_those_who_ask() -> None:
     given = Job(target=lambda controller: controller, kwargs={"controller": "mine"})
     assert run_any(given, "handle") == "mine"
     assert run_any(Job(), "handle") is None
+    assert run_any(Job(target=int, args=("3",)), "handle") == 3  # that has no signature
+
+    class Around(Job):
+        def run(self) -> object:
+            return [super().run(), self]
+
+    around = Around(target=lambda x, controller: (x, controller), args=(1,))
+    assert run_any(around, "handle") == [(1, "handle"), around]
+    assert around._kwargs == {}  # it may travel back
+
+    class Both(Around):
+        def run(self, controller: object = None) -> object:  # type: ignore[override]
+            return [super().run(), controller]
+
+    assert run_any(Both(target=lambda controller: controller), "handle") == [["handle", ANY], "handle"]
 
 
 # --- bad input

@@ -105,16 +105,24 @@ class Run(object):
 
 
 def run_any(job: Call, controller: object = None) -> "Any":
-    """Run a job of any class, and give it the controller if it asks for one."""
-    function, args, kwargs = job.run, (), {}  # type: Callable[..., Any], tuple[Any, ...], dict[str, Any]
-    if type(job).run is Call.run and job._target is not None:
-        function, args, kwargs = job._target, job._args, job._kwargs
-    if controller is not None and "controller" not in kwargs:
-        import inspect
+    """Run a job of any class; give the controller to its run and to its target, as they ask for it."""
+    kwargs = job._kwargs
+    if controller is not None and "controller" not in kwargs and asks(job._target):
+        job._kwargs = dict(kwargs, controller=controller)
+    try:
+        return job.run(controller=controller) if controller is not None and asks(job.run) else job.run()  # type: ignore[call-arg]
+    finally:
+        job._kwargs = kwargs
 
-        if "controller" in inspect.signature(function).parameters:
-            kwargs = dict(kwargs, controller=controller)
-    return function(*args, **kwargs)
+
+def asks(function: "Callable[..., Any] | None") -> bool:
+    """Tell whether a function has a parameter controller."""
+    import inspect
+
+    try:
+        return function is not None and "controller" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some that are built in, such as int, have no signature
+        return False
 
 
 run_any.stands_for = (THERE, "run_any")  # type: ignore[attr-defined]
