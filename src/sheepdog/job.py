@@ -23,7 +23,7 @@ from .dispatch import dispatch, follow
 from .errors import JobError, SerialisationError, StorageError
 from .functional import notes
 from .model import Kind, Outcome
-from .outcomes import error_of, load
+from .outcomes import harmless, load, opened
 from .serialisation import Arguments, name_of, serialise_function
 from .server import Server
 from .storage import Storage
@@ -332,15 +332,10 @@ def require_travels(target: object) -> None:
 
 def value_of(request_id: int, outcome: Outcome, trusted: bool = True) -> Any:
     """Return a task's result, or raise its error."""
-    if outcome.kind == Kind.RESULT:
-        value, problem = load(outcome.value, trusted)
-        if problem is None:
-            return value
-        outcome = outcome._replace(value=problem.encode())
-    error = error_of(request_id, outcome, trusted)
-    if not isinstance(error, Exception):  # a SystemExit would end this program
-        error = error_of(request_id, outcome, trusted=False)
-    raise error
+    value, error = opened(request_id, outcome, trusted)
+    if error is not None:
+        raise harmless(error)
+    return value
 
 
 def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
