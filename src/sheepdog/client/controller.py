@@ -76,8 +76,9 @@ class Controller(object):
 
     def _say(self, kind: int, what: str, value: object) -> bytes:
         # A signal's handler may raise. Half a message would make nonsense of all that follows it.
-        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, SIGNALS)
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         try:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, SIGNALS)  # runs handlers that are due, and so may raise itself
             data = self._serialised(what, value)
             if os.getpid() != self._process:
                 raise RuntimeError("another process than the task's own has a %s: hand the value to the task's" % what)
