@@ -255,6 +255,19 @@ def test_another_port_than_the_one_that_workers_know(make: Make, dbfile: Path) -
     assert not listens(port)
 
 
+def has_opened(pid: int | None, dbfile: Path) -> None:
+    """Wait until a server has opened the file that it serves: before, it opens it for a moment only."""
+    said = f"Started server process [{pid}]"
+    until(lambda: said in log_file(str(dbfile)).read_text(), "it serves")
+    until(lambda: str(dbfile) in [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()], "it has opened it")
+
+
+def remove(dbfile: Path) -> None:
+    for file in dbfile.parent.glob(f"{dbfile.name}*"):
+        if not file.name.endswith(("-server", ".log")):
+            file.unlink()
+
+
 @fault(
     16,
     "a database that is removed while it is served",
@@ -263,16 +276,13 @@ def test_another_port_than_the_one_that_workers_know(make: Make, dbfile: Path) -
 def test_a_database_that_was_removed(make: Make, dbfile: Path) -> None:
     """Another of its name gets a server of its own, and the old one goes."""
     old = started(make()).pid
-    until(lambda: str(dbfile) in [os.readlink(link) for link in Path(f"/proc/{old}/fd").iterdir()], "it has opened it")
-    for file in dbfile.parent.glob(f"{dbfile.name}*"):
-        if not file.name.endswith(("-server", ".log")):
-            file.unlink()
+    has_opened(old, dbfile)
+    remove(dbfile)
     server = started(make())
     assert server.pid != old
     assert listens(server.port)
-    for file in dbfile.parent.glob(f"{dbfile.name}*"):
-        if not file.name.endswith(("-server", ".log")):
-            file.unlink()
+    has_opened(server.pid, dbfile)
+    remove(dbfile)
     until(lambda: not server.running, "it has gone by itself")
 
 
