@@ -369,6 +369,7 @@ def test_the_controller_is_for_those_who_ask() -> None:
     assert run_any(Asks(), "handle") == "handle"
     assert run_any(DoesNot(), "handle") == "none"
     assert run_any(Job(target=lambda x, controller: (x, controller), args=(1,)), "handle") == (1, "handle")
+    assert run_any(Job(target=lambda x, controller: (x, controller), args=(1, "mine")), "handle") == (1, "mine")
     given = Job(target=lambda controller: controller, kwargs={"controller": "mine"})
     assert run_any(given, "handle") == "mine"
     assert run_any(Job(), "handle") is None

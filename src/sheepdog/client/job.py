@@ -5,6 +5,8 @@ import os
 import sys
 import types
 
+from .function import CONTROLLER, asks_for_controller
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,23 +108,20 @@ class Run(object):
 
 def run_any(job: Call, controller: object = None) -> "Any":
     """Run a job of any class; give the controller to its run and to its target, as they ask for it."""
+    given = {} if controller is None else {CONTROLLER: controller}
     kwargs = job._kwargs
-    if controller is not None and "controller" not in kwargs and asks(job._target):
-        job._kwargs = dict(kwargs, controller=controller)
+    if given and asks(job._target, job._args, kwargs):
+        job._kwargs = dict(kwargs, **given)
     try:
-        return job.run(controller=controller) if controller is not None and asks(job.run) else job.run()  # type: ignore[call-arg]
+        return job.run(**given) if given and asks(job.run, (), {}) else job.run()
     finally:
         job._kwargs = kwargs
 
 
-def asks(function: "Callable[..., Any] | None") -> bool:
-    """Tell whether a function has a parameter controller."""
-    import inspect
-
-    try:
-        return function is not None and "controller" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some that are built in, such as int, have no signature
-        return False
+def asks(function: object, args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> bool:
+    """Tell whether this call of a function leaves its controller without a value."""
+    wants = asks_for_controller(function)
+    return wants is not None and wants(args, kwargs)
 
 
 run_any.stands_for = (THERE, "run_any")  # type: ignore[attr-defined]
