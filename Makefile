@@ -12,6 +12,7 @@ check: .venv/ready ## look for faults without running anything: style, types, th
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.6- src/sheepdog/client src/sheepdog/schedulers/session.py
 
 fix: .venv/ready ## mend what ruff can mend
@@ -28,9 +29,9 @@ faults: .venv/ready ## write docs/faults.inc, the table of faults, from what the
 	$(BIN)/python -m tests.faults
 
 fuzz: .venv/ready ## send the server what nobody would send, for some ten minutes (atheris has no wheel for every Python)
-	FUZZ=20 $(BIN)/python -m pytest --timeout 1200 tests/test_fuzz.py
+	FUZZ=20 $(BIN)/python -m pytest --timeout 1200 tests/server/http/test_fuzz.py
 	$(BIN)/pip install --quiet --editable ".[fuzz]"
-	$(BIN)/python tests/fuzz_frames.py -max_total_time=300
+	$(BIN)/python tests/server/http/fuzz_frames.py -max_total_time=300
 
 bench: .venv/ready ## measure, beside the standard library's pools
 	$(BIN)/python bench/run.py

@@ -4,7 +4,7 @@ import importlib.metadata
 
 from sphinx.util.docutils import SphinxDirective
 
-from sheepdog import model
+from sheepdog.values import model
 
 project = "Sheepdog"
 copyright = "the Sheepdog maintainers"

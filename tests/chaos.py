@@ -31,10 +31,9 @@ from typing import Any, Protocol
 
 import sheepdog
 from sheepdog.errors import SheepdogError
-from sheepdog.server import log_file
+from sheepdog.server.life import log_file
 from sheepdog.storage import Storage
-
-from .cluster import Cluster
+from tests.cluster import Cluster
 
 ROOT = Path(__file__).parent.parent
 PYTHON = "/opt/python/bin/python3"  # on the test cluster

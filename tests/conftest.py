@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import Cluster, unavailable
-from .cluster.packages import may_install
-from .user import User
+from tests.cluster import Cluster, unavailable
+from tests.cluster.packages import may_install
+from tests.user import User
 
 
 def pytest_configure(config: pytest.Config) -> None:

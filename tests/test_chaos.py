@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from sheepdog.storage import Storage
-
-from .chaos import ALL_KINDS, PRIVATELY, ROOT, TASKS, Here, Round, fate, may_mount, recorded_attempts, schedule
-from .faults import fault
+from tests.chaos import ALL_KINDS, PRIVATELY, ROOT, TASKS, Here, Round, fate, may_mount, recorded_attempts, schedule
+from tests.faults import fault
 
 PROMISE = "every task has exactly one outcome, the right one; none ran more often than recorded; nothing is left"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import Cluster, HostFailed, packages, unavailable, until
+from tests.cluster import Cluster, HostFailed, packages, unavailable, until
 
 ROOT = Path(__file__).parent.parent
 CONNECT = "import socket; print(socket.create_connection(('outside', {port}), 5).recv(9).decode())"

@@ -14,11 +14,10 @@ import pytest
 
 import sheepdog.joblib  # noqa: F401 (it registers)
 from sheepdog.errors import ConfigError, SerialisationError, TaskFailed
-from sheepdog.model import RequestState
 from sheepdog.storage import Storage
-
-from . import test_map
-from .test_map import DB, until, workers_of
+from sheepdog.values.model import RequestState
+from tests.front import test_functional as test_map
+from tests.front.test_functional import DB, until, workers_of
 
 place = test_map.place
 

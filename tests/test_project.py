@@ -3,7 +3,9 @@
 import ast
 import dataclasses
 import inspect
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,60 +17,54 @@ import pytest
 
 import gridengine
 import sheepdog
-from sheepdog import archives
 from sheepdog.config import Config
-
-from . import faults
+from sheepdog.schedulers import archives
+from tests import faults
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src/sheepdog"
 HEAVY = {"cloudpickle", "cryptography", "sqlite3", "starlette", "uvicorn"}
 
-NAMES = ROOT / "src/gridengine"  # the other package: old names, and so above all else
-FILES = sorted(
-    [str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py")]
-    + [str(path.relative_to(NAMES.parent)) for path in NAMES.rglob("*.py")]
-)
+NAMES = ROOT / "src/gridengine"
+FILES = sorted(str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py"))
 WORKER = [file for file in FILES if file.startswith("client/")]
+IMPORTS = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
-def layers() -> list[str]:
-    """The files of the package in the order of ARCHITECTURE.md: the front door first, the worker last."""
+def lint_imports(source: Path) -> subprocess.CompletedProcess[str]:
+    """Hold the packages below a directory against the rules of pyproject.toml."""
+    command = [sys.executable, "-P", "-c", IMPORTS, "--config", str(ROOT / "pyproject.toml"), "--no-cache"]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=source, env=environment)
+
+
+def test_imports_go_down() -> None:
+    done = lint_imports(NAMES.parent)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "rule"),
+    [
+        ("front/functional.py", "from ..server.decide import queue", "the user's process starts the server"),
+        ("schedulers/batch.py", "from ..server import life", "imports go down"),
+        ("client/words.py", "from .. import errors", "the worker travels alone"),
+        ("server/decide/queue.py", "import socket", "decisions open no socket"),
+    ],
+)
+def test_an_import_that_goes_up_is_seen(tmp_path: Path, file: str, line: str, rule: str) -> None:
+    shutil.copytree(NAMES.parent, tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "src/sheepdog" / file).open("a") as source:
+        source.write(f"\n{line}\n")
+    done = lint_imports(tmp_path / "src")
+    assert done.returncode == 1
+    assert re.search(rf"{rule}.* BROKEN", done.stdout), done.stdout
+
+
+def test_the_architecture_names_every_package() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    return re.findall(r"^\| `([\w/.]+\.py)` \|", text, re.MULTILINE)
-
-
-def imports(file: str) -> Iterator[tuple[str, int]]:
-    """Our files that a file imports, and where; `from . import x` may name a file or a room's name."""
-    path = (SOURCE if (SOURCE / file).exists() else NAMES.parent) / file
-    package = [*path.parent.relative_to(NAMES.parent).parts]
-    for node in ast.walk(ast.parse(path.read_text())):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *filter(None, [node.module])])
-            inner = [f"{module}.{alias.name}" for alias in node.names if file_of(f"{module}.{alias.name}")]
-            names = inner or [module]
-        for name in names:
-            found = file_of(name)
-            if found:
-                yield found, node.lineno  # type: ignore[attr-defined]
-
-
-def file_of(module: str) -> str | None:
-    """The file of a module of ours."""
-    first, *parts = module.split(".")
-    if first not in ("sheepdog", "gridengine"):
-        return None
-    path = "/".join(parts if first == "sheepdog" else [first, *parts])
-    choices = [f"{path}.py", f"{path}/__init__.py".removeprefix("/")]
-    return next((choice for choice in choices if choice in FILES), None)
-
-
-def test_the_code_map_is_complete() -> None:
-    assert sorted(layers()) == FILES, "ARCHITECTURE.md's code map must name every file of src, once"
+    packages = {path.parent.relative_to(NAMES.parent).as_posix() for path in NAMES.parent.glob("*/*/__init__.py")}
+    assert sorted(re.findall(r"^\| `(\w+/\w+)/` \|", text, re.MULTILINE)) == sorted(packages)
 
 
 def test_every_package_is_built_and_checked() -> None:
@@ -79,35 +75,16 @@ def test_every_package_is_built_and_checked() -> None:
     assert all((NAMES.parent / name / "py.typed").exists() for name in packages)
 
 
-def test_imports_are_seen() -> None:
-    """Lest the next test passes because it sees none."""
-    assert {"client/__init__.py", "errors.py"} <= {found for found, _ in imports("serialisation.py")}
-    assert "deployment.py" in dict(imports("schedulers/local.py"))
-    assert {"config.py", "functional.py"} <= dict(imports("__init__.py")).keys()
-    assert {"job.py", "gridengine/schedulers.py"} & dict(imports("gridengine/dispatch.py")).keys()
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_imports_go_down_only(file: str) -> None:
-    order = layers()
-    assert file in order, "it is not in the code map of ARCHITECTURE.md"
-    upward = [
-        f"{file}:{line} imports {found}" for found, line in imports(file) if order.index(found) <= order.index(file)
-    ]
-    assert not upward, "they are above it in the code map of ARCHITECTURE.md"
-
-
 @pytest.mark.parametrize("file", WORKER)
 def test_the_worker_needs_the_standard_library_only(file: str) -> None:
     """And its own rooms; but for cloudpickle, which travels beside it, and is imported in functions only."""
     tree = ast.parse((SOURCE / file).read_text())
-    assert {found for found, _ in imports(file)} <= set(WORKER)
     foreign = {
         name.partition(".")[0]: node.col_offset
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "."])
-        if not getattr(node, "level", 0)  # of its own package, as is seen above
+        if not getattr(node, "level", 0)
         if name.partition(".")[0] not in sys.stdlib_module_names
     }
     own = {archives.WORKER} if file == "client/__main__.py" else set()
@@ -174,7 +151,7 @@ def test_the_docs_have_every_key_and_its_default() -> None:
 
 
 def test_the_docs_name_every_refused_option() -> None:
-    from sheepdog.config import _REFUSED, _REFUSED_SLURM
+    from sheepdog.config.config import _REFUSED, _REFUSED_SLURM
 
     for page in ("configuration", "coming-from-0.2"):
         text = (ROOT / f"docs/{page}.rst").read_text()

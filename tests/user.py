@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from .cluster import Cluster, Program, until
+from tests.cluster import Cluster, Program, until
 
 ROOT = Path(__file__).parent.parent
 PYTHON = "/opt/python/bin/python3"  # on head and the nodes: the version that runs the tests
@@ -25,7 +25,7 @@ def errors(request_id=1): return [error for _, error in sheepdog.get_errors(requ
 def show(value): print("shown:" + json.dumps(value), flush=True)
 def f(a, b): return a + b
 def leave(dbfile):
-    from sheepdog.model import RequestState
+    from sheepdog.values.model import RequestState
     with Storage(dbfile) as storage:
         opened = storage.requests(RequestState.NEW, RequestState.SUBMITTED)
     for request_id in opened: sheepdog.cancel(request_id, dbfile)

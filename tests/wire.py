@@ -15,21 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from sheepdog import client
-from sheepdog.certificate import ensure_certificate
-from sheepdog.door import MEDIA_TYPE
-from sheepdog.serialisation import form
-from sheepdog.server import Server, log_file
+from sheepdog.server.certificate import ensure_certificate
+from sheepdog.server.http.app import MEDIA_TYPE
+from sheepdog.server.life import Server, log_file
 from sheepdog.storage import Storage
-
-from .cluster import until
+from sheepdog.values.serialisation import form
+from tests.cluster import until
 
 SERVE = """
 import importlib, json, sys
 dbfile, figures, missing = json.loads(sys.argv[1])
 sys.modules.update(dict.fromkeys(missing))
-for room in ("connections", "body", "door", "listener"):
-    vars(importlib.import_module("sheepdog." + room)).update(figures.get(room, {}))
-sys.modules["sheepdog.listener"].serve(dbfile)
+for room in ("connections", "body", "app"):
+    vars(importlib.import_module("sheepdog.server.http." + room)).update(figures.get(room, {}))
+importlib.import_module("sheepdog.server.main").serve(dbfile)
 """
 
 

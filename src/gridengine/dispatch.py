@@ -8,8 +8,8 @@ from typing import Any
 
 from sheepdog import Job, Storage
 from sheepdog.errors import JobError
-from sheepdog.job import results
-from sheepdog.model import Request
+from sheepdog.front.job import results
+from sheepdog.values.model import Request
 
 from .schedulers import as_scheduler, best_available, join
 

@@ -11,10 +11,10 @@ from typing import Any
 from sheepdog import Config, Job, cancel, dispatch_jobs, map_async
 from sheepdog.config import make_config
 from sheepdog.deployment import make_host
-from sheepdog.dispatch import choose
 from sheepdog.errors import ConfigError, JobError
-from sheepdog.functional import wait_aloud
-from sheepdog.job import results
+from sheepdog.front.dispatch import choose
+from sheepdog.front.functional import wait_aloud
+from sheepdog.front.job import results
 from sheepdog.storage import Storage
 
 TimeoutError = builtins.TimeoutError

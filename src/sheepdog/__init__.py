@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from . import client, config, deployment, errors, job_file, serialisation, server, storage
     from .config import Config
     from .errors import SheepdogError, TaskFailed
-    from .executor import Executor
-    from .functional import (
+    from .front.executor import Executor
+    from .front.functional import (
         cancel,
         follow_reports,
         get_errors,
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
         remove,
         retry,
     )
-    from .job import Job, dispatch_jobs
+    from .front.job import Job, dispatch_jobs
     from .server import Server
     from .storage import Storage
 
 _HOMES = {
     "Config": "config",
-    "Executor": "executor",
-    "Job": "job",
+    "Executor": "front.executor",
+    "Job": "front.job",
     "Server": "server",
     "SheepdogError": "errors",
     "Storage": "storage",
     "TaskFailed": "errors",
-    "cancel": "functional",
-    "dispatch_jobs": "job",
-    "follow_reports": "functional",
-    "get_errors": "functional",
-    "get_reports": "functional",
-    "get_results": "functional",
-    "imap": "functional",
-    "job_script": "functional",
-    "map": "functional",
-    "map_async": "functional",
-    "remove": "functional",
-    "retry": "functional",
+    "cancel": "front.functional",
+    "dispatch_jobs": "front.job",
+    "follow_reports": "front.functional",
+    "get_errors": "front.functional",
+    "get_reports": "front.functional",
+    "get_results": "front.functional",
+    "imap": "front.functional",
+    "job_script": "front.functional",
+    "map": "front.functional",
+    "map_async": "front.functional",
+    "remove": "front.functional",
+    "retry": "front.functional",
 }
 _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisation", "server", "storage")
 

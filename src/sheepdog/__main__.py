@@ -24,7 +24,7 @@ def main() -> None:
     try:
         if not os.path.exists(options.dbfile):
             raise StorageError(f"there is no database {options.dbfile!r}: map and map_async make one")
-        from .listener import serve as run
+        from .server.main import serve as run
 
         run(options.dbfile, *options.inherited)
     except SheepdogError as error:

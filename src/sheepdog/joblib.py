@@ -16,8 +16,8 @@ from joblib import register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
 from .config import Config, make_config
-from .dispatch import standing_workers
-from .executor import Executor
+from .front.dispatch import standing_workers
+from .front.executor import Executor
 
 
 class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sheepdog import client
-from sheepdog.client.child import Child
+from sheepdog.client.parent.child import Child
 
 
 def target(kind: str, *rest: Any) -> Any:

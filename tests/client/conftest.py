@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from sheepdog.archives import cloudpickle_archive
-from sheepdog.client.child import Child
-from sheepdog.serialisation import serialise_function
-
-from .children import Start, target
-from .shepherd import Shepherd
+from sheepdog.client.parent.child import Child
+from sheepdog.schedulers.archives import cloudpickle_archive
+from sheepdog.values.serialisation import serialise_function
+from tests.client.children import Start, target
+from tests.client.shepherd import Shepherd
 
 
 @pytest.fixture

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from sheepdog import client
-from sheepdog.archives import WORKER, archive, cloudpickle_archive, worker_archive
-from sheepdog.certificate import make_certificate
 from sheepdog.client import RESULT
-from sheepdog.serialisation import serialise_function
-
-from .children import arguments
+from sheepdog.schedulers.archives import WORKER, archive, cloudpickle_archive, worker_archive
+from sheepdog.server.certificate import make_certificate
+from sheepdog.values.serialisation import serialise_function
+from tests.client.children import arguments
 
 WAIT_FOR = "import os, time\nwhile not os.path.exists(args[0]): time.sleep(0.005)\n"
 """The source of a task that waits for a file."""

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from sheepdog.client.function import functions_behind, inject
-
-from .children import function_with
+from tests.client.children import function_with
 
 
 def something(*args: Any) -> None: ...

@@ -8,10 +8,9 @@ import pytest
 
 from sheepdog import client
 from sheepdog.client import DIED, MEMORY, TIMEOUT
-
-from ..cluster import until
-from ..faults import fault
-from .shepherd import Shepherd
+from tests.client.shepherd import Shepherd
+from tests.cluster import until
+from tests.faults import fault
 
 
 @fault("disk full", "the disk is full where a worker writes its log", promise="it works on")
@@ -52,7 +51,7 @@ def test_functions_do_not_find_the_workers_files(shepherd: Shepherd, flags: str)
 
 
 def test_modules_of_a_user_are_found_whatever_their_names(shepherd: Shepherd, tmp_path: Path) -> None:
-    rooms = [path.stem for path in Path(client.__file__).parent.glob("[a-z]*.py")]
+    rooms = [path.stem for path in Path(client.__file__).parent.rglob("[a-z]*.py")]
     assert "values" in rooms
     for name in ["client", *rooms]:
         (tmp_path / f"{name}.py").write_text("MINE = True\n")

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from sheepdog.client import MEMORY, RESULT
-
-from ..faults import fault
-from .children import Start, give, outcomes
-from .shepherd import Shepherd
+from tests.client.children import Start, give, outcomes
+from tests.client.shepherd import Shepherd
+from tests.faults import fault
 
 
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_AS)[0] >= 0, reason="the address space is limited already")

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheepdog.client.limits import MAX_TEXT
+from sheepdog.client.wire.limits import MAX_TEXT
 from sheepdog.client.words import explain, shorten
-
-from ..faults import fault
+from tests.faults import fault
 
 
 def raised(error: BaseException) -> BaseException:

@@ -27,9 +27,9 @@ By hand, as root on Debian, from the root of the repository:
     python -m tests.cluster down
 """
 
-from .cluster import Cluster
-from .hosts import HostFailed, Program
-from .packages import unavailable
-from .wait import until
+from tests.cluster.cluster import Cluster
+from tests.cluster.hosts import HostFailed, Program
+from tests.cluster.packages import unavailable
+from tests.cluster.wait import until
 
 __all__ = ["Cluster", "HostFailed", "Program", "unavailable", "until"]

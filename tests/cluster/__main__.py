@@ -6,8 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from . import Cluster, unavailable, until
-from .hosts import entering
+from tests.cluster import Cluster, unavailable, until
+from tests.cluster.hosts import entering
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self
 
-from . import gridengine, packages, slurm
-from .files import ADDRESSES, USERS, write_files
-from .hosts import Host, HostFailed, Program
-from .wait import until
+from tests.cluster import gridengine, packages, slurm
+from tests.cluster.files import ADDRESSES, USERS, write_files
+from tests.cluster.hosts import Host, HostFailed, Program
+from tests.cluster.wait import until
 
 NODES = ("node1", "node2")
 # Head's two networks. As they are bridges, its addresses and routes outlast a cable.

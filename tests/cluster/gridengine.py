@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from .files import file, folder
-from .hosts import Host
-from .wait import until
+from tests.cluster.files import file, folder
+from tests.cluster.hosts import Host
+from tests.cluster.wait import until
 
 SHARE = Path("/usr/share/gridengine")
 RESOURCES = SHARE / "util/resources"

@@ -5,9 +5,9 @@ import pwd
 import secrets
 from pathlib import Path
 
-from .files import file, folder
-from .hosts import Host
-from .wait import until
+from tests.cluster.files import file, folder
+from tests.cluster.hosts import Host
+from tests.cluster.wait import until
 
 COMMANDS = "sbatch squeue scancel sacct scontrol"  # of the other systems there is none
 ADMIN = "slurm"

@@ -20,7 +20,7 @@ import sys
 
 
 def die_before_the_reply(kind, number):
-    from sheepdog.service import Service
+    from sheepdog.server.decide.exchange import Service
     from sheepdog.storage import Storage
 
     handle, transaction = Service.handle, Storage.transaction

@@ -26,12 +26,12 @@ Run as: python client.pyz DIRECTORY ELEMENT. The directory holds secret.json (se
 the element is the name of this copy within its array job.
 """
 
-from .frames import chunks_of, pack, read_blob, size_of, unpack
 from .job import OURS, THERE, Call, Run, run_any
-from .limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, PROTOCOL
-from .messages import CHECKPOINT, REPORT, Message
-from .outcomes import DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
-from .values import describe_python, dump, make_pickler
+from .wire.frames import chunks_of, pack, read_blob, size_of, unpack
+from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, PROTOCOL
+from .wire.messages import CHECKPOINT, REPORT, Message
+from .wire.outcomes import DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
+from .wire.values import describe_python, dump, make_pickler
 
 __all__ = [
     "CHECKPOINT",

@@ -12,7 +12,10 @@ class Archive(zipimport.zipimporter):
         return "%s/%s%s.py" % (self.archive, name.replace(".", "/"), "/__init__" if self.is_package(name) else "")
 
 
-for path in (sys.path[0], sys.path[0] + "/_sheepdog_worker"):
+for package in ("", "/_sheepdog_worker"):
+    sys.path_importer_cache[sys.path[0] + package] = Archive(sys.path[0] + package)
+for package in ("wire", "link", "parent", "child"):
+    path = sys.path[0] + "/_sheepdog_worker/" + package
     sys.path_importer_cache[path] = Archive(path)
 
 from _sheepdog_worker.main import main  # type: ignore[import-not-found]  # noqa: E402 (this package, over there)

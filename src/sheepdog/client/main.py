@@ -8,10 +8,10 @@ import time
 import traceback
 import uuid
 
-from .line import Line, Over, Refused
+from .link.https import Line, Over, Refused
+from .parent.signals import Signals
+from .parent.worker import Worker
 from .processes import adopt_orphans
-from .signals import Signals
-from .worker import Worker
 
 
 def work(directory: str, element: str, start: float) -> int:

@@ -2,7 +2,7 @@
 
 import traceback
 
-from .limits import MAX_TEXT
+from .wire.limits import MAX_TEXT
 
 JOB = __name__.rpartition(".")[0] + ".job"
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from ..config import Config
+from ..config.registry import BATCH_SYSTEMS, SCHEDULERS
 from ..deployment import Host
 from ..errors import ConfigError
-from ..job_file import Job
-from ..model import JobStatus
-from ..registry import BATCH_SYSTEMS, SCHEDULERS
+from ..values.model import JobStatus
+from .job_file import Job
 from .site import Site
 
 

@@ -33,10 +33,10 @@ from dataclasses import replace
 
 from ..config import Config
 from ..deployment import Host, LocalHost
+from ..deployment.upload import marks, upload_and_run
 from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, SchedulerNotFound, UnknownResource
-from ..job_file import Job, job_file, submit_script
-from ..model import JobStatus
-from ..upload import marks, upload_and_run
+from ..values.model import JobStatus
+from .job_file import Job, job_file, submit_script
 from .site import USUAL, Site
 
 NOT_FOUND = 127

@@ -11,14 +11,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..archives import drmaa_archive
 from ..config import Config
 from ..deployment import Host
 from ..errors import CommandFailed, SchedulerBusy, SchedulerError, SchedulerNotFound
-from ..job_file import Job
-from ..model import JobStatus
+from ..values.model import JobStatus
+from .archives import drmaa_archive
 from .batch import NOT_FOUND, BatchSystem, typed
 from .gridengine import GridEngineScheduler, parse_qacct, requests
+from .job_file import Job
 from .site import USUAL, Site
 
 PROGRAM = "drmaa.pyz"

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 from ..config import Config
 from ..deployment import Host
 from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
-from ..job_file import Job
-from ..model import JobStatus
+from ..values.model import JobStatus
 from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
+from .job_file import Job
 from .site import LOOK, Site, is_known, named, parse_complexes, parse_site
 
 BUSY = 25  # qsub: too many jobs of this user, try again later

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from ..config import Config
 from ..deployment import Host
+from ..deployment.upload import marks, upload_and_run
 from ..errors import CommandFailed, SchedulerError
-from ..job_file import Job
-from ..model import JobStatus
-from ..upload import marks, upload_and_run
+from ..values.model import JobStatus
+from .job_file import Job
 from .site import USUAL, Site
 
 # Prints what runs under these process ids. A process that has ended but is not waited for has no command line in /proc.

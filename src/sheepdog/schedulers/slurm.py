@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from ..config import Config
 from ..deployment import Host
 from ..errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
-from ..job_file import Job
-from ..model import JobStatus
+from ..values.model import JobStatus
 from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
+from .job_file import Job
 from .site import Site
 
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED"}

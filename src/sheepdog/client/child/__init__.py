@@ -1,0 +1,1 @@
+"""The worker's second process: it runs the function, and may die of it."""

@@ -1,0 +1,62 @@
+"""The report of the child: what it says to its parent, whatever the function did to its descriptors."""
+
+import fcntl
+import os
+import struct
+
+from ..wire.limits import CHUNK
+from .capture import Capture
+from .descriptors import F_GETSIG, MARK, identity, mark, move_up, write_all
+
+OUTCOME = struct.Struct("!QIBdQI")  # index, attempt, kind, seconds, bytes of value, bytes of output
+LOADED, PARTING = range(2)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
+TASK = struct.Struct("!QIQQ")  # index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none
+NO_PIPE = 77  # the exit status of a child that cannot report any more
+
+
+class Report(object):
+    """What the child says to its parent, and what the function may have done to the descriptors for it."""
+
+    def __init__(self, pipe: int, capture: Capture, parent: int, spare: "tuple[int, int]") -> None:
+        self.pipe = move_up(pipe)
+        self.capture = capture
+        capture.fd = move_up(capture.fd)
+        self.parent = parent
+        self.spare = spare  # the parent's numbers for the pipe and the captured output
+        self.identities = identity(self.pipe), capture.identity
+        self.marked = mark(self.pipe) and mark(capture.fd)
+
+    def is_whole(self) -> bool:
+        """Tell whether the function left the worker's descriptors alone. If not, they might be its own files by now."""
+        try:
+            if self.marked:
+                return bool(fcntl.fcntl(self.pipe, F_GETSIG) == MARK == fcntl.fcntl(self.capture.fd, F_GETSIG))
+            return (identity(self.pipe), identity(self.capture.fd)) == self.identities
+        except OSError:
+            return False
+
+    def open_again(self) -> None:
+        """Get the pipe and the file of the output from the parent."""
+        os.closerange(3, 1024)  # there may be no number left
+        try:
+            self.pipe = os.open("/proc/%d/fd/%d" % (self.parent, self.spare[0]), os.O_WRONLY)
+            self.capture.fd = os.open("/proc/%d/fd/%d" % (self.parent, self.spare[1]), os.O_RDWR | os.O_APPEND)
+            if (identity(self.pipe), identity(self.capture.fd)) == self.identities:
+                return
+        except OSError:
+            pass
+        os._exit(NO_PIPE)
+
+    def send(self, head: bytes, value: bytes = b"", output: bytes = b"") -> None:
+        """Write a message to the parent."""
+        if len(value) < CHUNK:
+            write_all(self.pipe, head + value + output)
+        else:
+            for part in (head, value, output):
+                write_all(self.pipe, part)
+
+    def part(self, why: str) -> None:
+        """End this process as the parent expects it: nothing is wrong, but it takes no more tasks."""
+        text = why.encode()
+        self.send(OUTCOME.pack(0, 0, PARTING, 0.0, len(text), 0), text)
+        os._exit(0)

@@ -1,0 +1,89 @@
+"""The target of the tasks: calls the function, and says how that ended."""
+
+import pickle
+import time
+import traceback
+
+from ..function import CONTROLLER, asks_for_controller, load_function
+from ..memory import address_limit, peak_memory
+from ..wire.limits import MAX_EXCEPTION
+from ..wire.outcomes import MEMORY, RAISED, RESULT
+from ..wire.values import dump
+from ..words import explain, out_of_memory
+from .controller import Controller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any  # noqa: F401 (named in a comment)
+
+
+class Target(object):
+    """The function that the tasks call. Loaded at the first task, so that a failure is that task's outcome."""
+
+    def __init__(
+        self,
+        function: bytes,
+        namespace: bytes,
+        loaded: "Callable[[], None]",
+        make_controller: "Callable[[], Controller]",
+    ) -> None:
+        self.blobs = [function, namespace]
+        self.function = None  # type: Callable[..., Any] | None
+        self.asks = None  # type: Callable[..., bool] | None
+        self.loaded = loaded
+        self.make_controller = make_controller
+        self.clock = 0.0  # when the task began, the loading of the function left out
+
+    def __call__(self, arguments: bytes) -> "tuple[int, bytes]":
+        """Return the kind and the value of the outcome."""
+        self.clock = time.perf_counter()
+        try:
+            if self.function is None:
+                try:
+                    self.function = load_function(*self.blobs)
+                except BaseException as error:
+                    return blame(error, 2, "the function cannot be loaded here: ")
+                self.asks = asks_for_controller(self.function)
+                self.blobs = []
+                self.loaded()
+                self.clock = time.perf_counter()
+            try:
+                args, kwargs = pickle.loads(arguments)
+            except BaseException as error:
+                return blame(error, 1, "the arguments cannot be loaded here: ")
+            if self.asks is None or not self.asks(args or (), kwargs):
+                result = self.function(*(args or ()), **kwargs)
+            else:
+                controller = self.make_controller()
+                try:
+                    result = self.function(*(args or ()), **dict(kwargs, **{CONTROLLER: controller}))
+                finally:
+                    controller.close()
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
+            kind, text = blame(error, 1)
+            return kind, text + enclose(error)
+        try:
+            return RESULT, dump(result)
+        except BaseException as error:
+            return blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__)
+
+
+def blame(error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes]":
+    """Return the kind and the text of an outcome that an exception was the end of."""
+    if not isinstance(error, MemoryError):
+        return RAISED, what.encode() + explain(error, skip)
+    traceback.clear_frames(error.__traceback__)  # so that there is memory for the words
+    return MEMORY, (out_of_memory(peak_memory(), address_limit()) + "; " + what).encode() + explain(error, skip)
+
+
+def enclose(error: BaseException) -> bytes:
+    """Return what follows an exception's text, so that it can be raised where its task came from: a NUL, its pickle.
+
+    Nothing if it cannot be pickled, or is too large: the text will do.
+    """
+    try:
+        pickled = dump(error)
+    except BaseException:
+        return b""
+    return b"\0" + pickled if len(pickled) <= MAX_EXCEPTION else b""

@@ -1,0 +1,1 @@
+"""The way to the server: one call at a time, tried again."""

@@ -1,0 +1,142 @@
+"""The outbox: what tasks have said, and how they ended, of which the server does not know yet."""
+
+import collections
+import os
+
+from ..wire.frames import chunks_of, pack, size_of
+from ..wire.limits import MAX_BATCH, MAX_CALL, MOST_SAID
+from ..wire.messages import CHECKPOINT, Message, weight
+from ..wire.outcomes import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..wire.frames import Blob
+
+
+class Parcel(collections.namedtuple("Parcel", "messages outcomes last")):
+    """What one call brings. last tells whether nothing is left for another."""
+
+    __slots__ = ()
+
+    @property
+    def number(self) -> int:
+        """How many things it brings."""
+        return len(self.messages) + len(self.outcomes)
+
+    @property
+    def header(self) -> "dict[str, Any]":
+        """What the call says of it."""
+        found = {"outcomes": [[o.task, o.attempt, o.kind, round(o.seconds, 6)] for o in self.outcomes]}
+        if self.messages:
+            found["messages"] = [[m.task, m.attempt, m.kind, m.number] for m in self.messages]
+        return found
+
+    @property
+    def blobs(self) -> "list[Blob]":
+        """The blobs of the call: two of each outcome, then one of each message."""
+        blobs = [blob for outcome in self.outcomes for blob in (outcome.value, outcome.output)]
+        return blobs + [message.value for message in self.messages]
+
+
+class Outbox(object):
+    """Messages and outcomes in the order in which they came: what a task said, then how it ended."""
+
+    def __init__(self) -> None:
+        self.items = collections.deque()  # type: collections.deque[Message | Outcome]
+        self.weight = 0  # of the messages
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many messages as may wait."""
+        return self.weight > MOST_SAID
+
+    def add(self, outcomes: "list[Outcome]") -> None:
+        """Take outcomes in."""
+        self.items.extend(outcomes)
+
+    def add_messages(self, messages: "list[Message]") -> None:
+        """Take messages in. Of a task's checkpoints, only the latest is of use."""
+        latest = {message.task: message for message in messages if message.kind == CHECKPOINT}
+        if latest:
+            self._keep(lambda item: not is_checkpoint(item) or item.task not in latest)
+        for message in messages:
+            if message.kind != CHECKPOINT or message is latest[message.task]:
+                self.items.append(message)
+                self.weight += weight(message)
+
+    def _keep(self, condition: "Callable[[Any], bool]") -> None:
+        self.items = collections.deque(filter(condition, self.items))
+        self.weight = sum(weight(item) for item in self.items if isinstance(item, Message))
+
+    def first(self) -> Parcel:
+        """Return the first of all, as much as one call takes."""
+        taken = []  # type: list[Any]
+        size = 0
+        for item in self.items:
+            size += size_of(item.value)
+            if taken and (size > MAX_CALL or len(taken) >= 2 * MAX_BATCH):
+                break
+            taken.append(item)
+        last = len(taken) == len(self.items)
+        if not self.weight:
+            return Parcel([], taken, last)
+        messages = [item for item in taken if isinstance(item, Message)]
+        return Parcel(messages, [item for item in taken if isinstance(item, Outcome)], last)
+
+    def behind(self, sent: Parcel) -> "list[tuple[int, int]]":
+        """Return task and attempt of the outcomes behind the first ones."""
+        rest = list(self.items)[sent.number :]
+        return [(item.task, item.attempt) for item in rest if isinstance(item, Outcome)]
+
+    def forget(self, sent: Parcel) -> None:
+        """Drop the first of all: it is safe elsewhere."""
+        self.weight -= sum(map(weight, sent.messages))
+        for _ in range(sent.number):
+            item = self.items.popleft()
+            if not isinstance(item.value, bytes):
+                item.value.close()
+
+    def drop(self, tasks: "set[int]") -> None:
+        """Drop what is of tasks that have ended elsewhere."""
+        self._keep(lambda item: item.task not in tasks)
+
+    def spool(self, name: str, header: "Callable[[Parcel], dict[str, Any]]") -> None:
+        """Write all into files, each as the body of a call, for the server to collect; OSError if that fails.
+
+        The files are called name-1, name-2 and so on; header makes the header of a call that brings a parcel.
+        """
+        os.makedirs(os.path.dirname(name), 0o700, exist_ok=True)
+        number = 0
+        while self:
+            number += 1
+            sent = self.first()
+            head = pack(header(sent), [size_of(blob) for blob in sent.blobs])
+            write_durably("%s-%d" % (name, number), [head] + sent.blobs)
+            self.forget(sent)
+
+
+def is_checkpoint(item: "Any") -> bool:
+    """Tell whether this is a checkpoint, and no report or outcome."""
+    return isinstance(item, Message) and item.kind == CHECKPOINT
+
+
+def write_durably(path: str, blobs: "Sequence[Blob]") -> None:
+    """Write a file that is there as a whole, or not at all."""
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            for blob in blobs:
+                for chunk in chunks_of(blob):
+                    file.write(chunk)
+            file.flush()
+            os.fsync(fd)
+        os.rename(path + ".new", path)
+    except OSError:
+        os.unlink(path + ".new")
+        raise

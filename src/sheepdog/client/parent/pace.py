@@ -1,0 +1,47 @@
+"""The pace: how many tasks to ask for, as the last ones took."""
+
+import collections
+import time
+
+from ..wire.limits import BATCH_SECONDS, MAX_BATCH, RECENT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..wire.outcomes import Outcome
+
+
+class Pace(object):
+    """How long tasks take, and whether there is time for more of them."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline  # when the last one must have ended
+        self.recent = collections.deque(maxlen=RECENT)  # type: collections.deque[float]  # seconds of tasks
+        self.ended = 0  # tasks of the present batch
+        self.spent = 0.0  # seconds on these
+        self.want = 1  # tasks of the next batch
+
+    def begin(self) -> None:
+        """Note that a batch begins."""
+        self.ended, self.spent = 0, 0.0
+
+    def note(self, found: "list[Outcome]", least: float) -> None:
+        """Note that tasks have ended, which took so many seconds at least."""
+        seconds = [outcome.seconds for outcome in found]
+        self.ended += len(found)
+        self.spent += max(sum(seconds), least)
+        if self.deadline != float("inf"):
+            self.recent.extend(seconds[-RECENT:])
+
+    def adapt(self) -> None:
+        """Judge the next batch by the present one, which has ended."""
+        if self.ended:
+            each = max(self.spent / self.ended, 1e-6)
+            self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / each)))
+
+    def affordable(self, held: int) -> int:
+        """Return how many tasks to ask for beside those held: what is wanted, if the time is enough for it."""
+        if self.deadline == float("inf") or not self.recent:
+            return self.want
+        left = self.deadline - time.monotonic() - max(self.recent)
+        each = max(1e-6, sum(self.recent) / len(self.recent))
+        return max(0, min(self.want, int(1 + left / each) - held)) if left > 0 else 0

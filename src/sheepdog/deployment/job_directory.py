@@ -1,0 +1,69 @@
+"""The directory of an array job on its host, after the submission: what can be read and changed there.
+
+Directories are absolute, or relative to the home directory there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from ..errors import CommandFailed, HostError
+from ..values.model import Wave
+from .hosts import Host
+
+
+def run(host: Host, directory: str, script: str, *arguments: str, input: bytes = b"", timeout: float = 60.0) -> bytes:
+    """Run a shell script in the directory; its arguments are $2 and so on. The script has one line, without "!"."""
+    return host.run(["sh", "-c", f'cd && cd "$1" && {script}', "sh", directory, *arguments], input, timeout)
+
+
+def find(host: Host, wave: Wave, job_id: Callable[[str], str]) -> Wave | None:
+    """Return an array job whose submission nobody saw to its end; None if there was none.
+
+    job_id is the scheduler's parser of what submitting printed.
+    """
+    try:
+        found = run(host, wave.directory, "[ -s job_id ] && tail -n 1 job_id && pwd").decode(errors="replace")
+    except CommandFailed:
+        return None
+    job, directory = found.strip().splitlines()[-2:]
+    return replace(wave, job=job_id(job), directory=directory)
+
+
+def rewrite(host: Host, directory: str, name: str, content: bytes) -> None:
+    """Replace a file."""
+    run(host, directory, '{ umask 077 && cat >"$2.new" && mv -f "$2.new" "$2"; }', name, input=content)
+
+
+def spooled(host: Host, directory: str) -> list[str]:
+    """Return the names of the files in which workers left outcomes that they could not deliver."""
+    names = run(host, directory, "{ ls spool 2>/dev/null || true; }").decode(errors="replace").split()
+    return [name for name in names if re.fullmatch(r"[0-9a-f]+-[0-9]+", name)]
+
+
+def fetch(host: Host, directory: str, name: str) -> bytes:
+    """Return what is in such a file."""
+    return run(host, directory, 'cat "spool/$2"', name, timeout=600.0)
+
+
+def discard(host: Host, directory: str, names: Iterable[str]) -> None:
+    """Remove such files."""
+    run(host, directory, 'shift && for name; do rm -f "spool/$name"; done', *names)
+
+
+def close(host: Host, directories: Iterable[str]) -> None:
+    """Take the secrets out of directories whose request has ended."""
+    script = 'cd && for directory; do rm -f "$directory/secret.json"; done'
+    host.run(["sh", "-c", script, "sh", *directories])
+
+
+def last_words(host: Host, directory: str) -> str:
+    """Return the last line that a worker wrote into the scheduler's output files."""
+    try:
+        line = run(host, directory, "cat *.e*[0-9] *.o*[0-9] worker.*.log 2>/dev/null | grep . | tail -n 1")
+    except HostError:
+        return ""
+    text = line.decode(errors="replace").strip()
+    return f"the last line of its output is: {text[-500:]}" if text else ""

@@ -1,0 +1,302 @@
+"""The first front door: map a function over argument tuples, and fetch what came of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ..config import Config, make_config
+from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
+from ..storage import Storage
+from ..values.model import Kind, Outcome, Progress, Report
+from . import dispatch as road
+from .dispatch import dispatch, wait
+from .imap import Results
+from .results import describe, load, load_arguments, unreadable
+from .stream import Stream
+
+
+def map(
+    f: Callable[..., Any],
+    args: Iterable[Any],
+    config: Mapping[str, Any] | str | Config | None = None,
+    ns: Mapping[str, Any] | None = None,
+    verbose: bool = True,
+) -> list[Any]:
+    """Run f with each of args on the cluster, wait, and return the results in the order of args.
+
+    Each item of args is a tuple or a list of positional arguments, or a dict of keyword arguments. config is a dict
+    of options, the name of a profile, or None for the defaults: without a host, the Grid Engine or Slurm of this
+    machine if it has one, else its own processes. ns holds names that f needs beside its own globals; they win over
+    those. Where a task failed its result is None, and if verbose a line on standard error says so. Interrupted, the
+    request goes on.
+
+    Raises TypeError for what cannot be serialised, ValueError for a wrong configuration, and other SheepdogErrors
+    for a host, a scheduler or a database file that cannot be used; then nothing is left behind.
+    """
+    settings = make_config(config)
+    request_id = dispatch(f, args, settings, ns)
+    dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
+    progress = wait_aloud(request_id, dbfile, verbose)
+    results: list[Any] = [None] * progress.tasks
+    with Storage(dbfile) as storage:
+        unreadable = 0
+        for index, data in storage.results(request_id):
+            try:
+                results[index - 1], problem = load(data, settings.trusted)
+            except UntrustedResult as error:
+                error.add_note(
+                    f"(it is the result of task {index} of request {request_id}; the others can be fetched: see "
+                    f"sheepdog.get_errors({request_id}, {dbfile!r}))"
+                )
+                raise
+            unreadable += problem is not None
+    if verbose and progress.failed + unreadable:
+        tasks = "task" if progress.tasks == 1 else "tasks"
+        _say(
+            f"{progress.failed + unreadable} of {progress.tasks} {tasks} failed; their errors are in "
+            f"sheepdog.get_errors({request_id}, {dbfile!r})"
+        )
+    return results
+
+
+def map_async(
+    f: Callable[..., Any],
+    args: Iterable[Any],
+    config: Mapping[str, Any] | str | Config | None = None,
+    ns: Mapping[str, Any] | None = None,
+) -> int:
+    """Submit f with each of args, as map does, and return the request's id as soon as the array job is submitted."""
+    return dispatch(f, args, config, ns)
+
+
+def imap(
+    f: Callable[..., Any],
+    args: Iterable[Any],
+    config: Mapping[str, Any] | str | Config | None = None,
+    ns: Mapping[str, Any] | None = None,
+    ordered: bool = True,
+    return_exceptions: bool = False,
+    verbose: bool = True,
+) -> Results:
+    """Run f with each of args, as map does, and return an iterator over the results, which come while others run.
+
+    args may be endless: items are drawn by a thread, a limited number ahead of the results that have been taken. The
+    results are in the order of args; if not ordered, they come as they end. Where a task failed, next raises what f
+    raised or else a TaskFailed; the result after it can be had by another next. If return_exceptions, the exception
+    takes the place of the result instead. What concerns all tasks is raised and ends the iteration: when there are no
+    workers, or when args raises. To close the iterator, or to drop it, cancels the tasks that have not ended.
+    Results that were there stay in the database.
+
+    Raises at once what map raises.
+    """
+    items = iter(args)
+    stream = Stream(f, make_config(config), ns)
+    stream.__enter__()  # the thread that the results come from leaves it
+    return Results(stream, items, ordered, return_exceptions, say_once(verbose))
+
+
+def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: int = 1000) -> str:
+    """Return the text of the job file that map would submit for so many tasks; nothing is submitted, or stored.
+
+    Only the request's number in it, and the end of its name, differ. Without a cluster it is the script that starts the
+    processes. The host is asked only for what the options do not say: which scheduler it has, if a host is given and
+    scheduler is not; and what a Grid Engine site calls memory, cpus or gpus. Raises as map does.
+    """
+    if type(tasks) is not int or tasks < 1:
+        raise ConfigError(f"tasks is {tasks!r}; it must be a whole number, at least 1")
+    return road.job_script(config, tasks)
+
+
+def get_results(
+    request_id: int,
+    dbfile: str | os.PathLike[str],
+    block: bool = True,
+    verbose: bool = False,
+    trusted: bool | None = None,
+) -> list[tuple[Any, Any]]:
+    """Return [(args, result)] of a request, in order; result is None where a task failed or has not ended.
+
+    If block, wait until every task has ended; if verbose too, say each second on standard error how many have. To load
+    a result is to run what it says: unless trusted, one that is not plain data (numbers, texts, bytes, and lists,
+    tuples, dicts and sets of these) raises UntrustedResult; None is as the request's option says. Raises ValueError if
+    there is no such request.
+    """
+    _require(dbfile)
+    if block:
+        wait(request_id, dbfile, _ticker(1.0) if verbose else notes(False))
+    with Storage(dbfile) as storage:
+        trusted = _trusts(storage, request_id, trusted)
+        return [
+            (load_arguments(args, trusted), load(value, trusted)[0] if kind == Kind.RESULT else None)
+            for args, kind, value in storage.tasks(request_id)
+        ]
+
+
+def get_errors(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None) -> list[tuple[Any, str]]:
+    """Return [(args, error)] of the tasks that failed or were cancelled so far, in order.
+
+    An error is text. Its first line says what happened; then come the task, the attempt, the host, the remote
+    traceback, the end of the task's own output, and what earlier attempts ended with. A result that cannot be loaded
+    here counts as an error, too; unless trusted, so does one that is not plain data, and it is not loaded; None is as
+    the request's option says. Raises ValueError if there is no such request.
+    """
+    _require(dbfile)
+    with Storage(dbfile) as storage:
+        trusted = _trusts(storage, request_id, trusted)
+        before: dict[int, list[Outcome]] = {}
+        for attempt, _ in storage.attempts(request_id):
+            before.setdefault(attempt.task, []).append(attempt)
+        failed = {
+            outcome.task: describe(request_id, outcome, before.get(outcome.task, []))
+            for _, outcome in storage.errors(request_id)
+        }
+        errors = []
+        for index, (args, kind, value) in enumerate(storage.tasks(request_id), 1):
+            error = failed.get(index)
+            if kind == Kind.RESULT and b"\x93" in value:  # it names a class or a function
+                error = unreadable(value, trusted)
+            if error is not None:
+                errors.append((load_arguments(args, trusted), error))
+        return errors
+
+
+def get_reports(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None) -> list[tuple[Any, Any]]:
+    """Return [(args, value)] of what the tasks of a request have reported so far, in the order in which it came.
+
+    A task reports with `controller.report`. To load a value is to run what it says: trusted is as for get_results.
+    Where it cannot be loaded here, a text in its place says why. Raises ValueError if there is no such request.
+    """
+    _require(dbfile)
+    with Storage(dbfile) as storage:
+        return list(_loaded(request_id, storage, storage.reports(request_id), trusted))
+
+
+def follow_reports(
+    request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (args, value) of what the tasks of a request report, as it comes, until every task has ended.
+
+    It begins with what has been reported so far. Values and errors are those of get_reports.
+    """
+    _require(dbfile)
+    with Storage(dbfile) as storage:
+        yield from _loaded(request_id, storage, road.follow_reports(request_id, storage), trusted)
+
+
+def _loaded(
+    request_id: int, storage: Storage, reports: Iterable[Report], trusted: bool | None
+) -> Iterator[tuple[Any, Any]]:
+    trusted = _trusts(storage, request_id, trusted)
+
+    @functools.lru_cache(maxsize=100)
+    def args_of(task: int) -> Any:
+        return load_arguments(storage.arguments(request_id, task), trusted)
+
+    for report in reports:
+        value, problem = load(report.value, trusted, "report")
+        yield args_of(report.task), value if problem is None else f"<{problem}>"
+
+
+def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
+    """End the tasks of a request that have not ended, and its workers. Return how many tasks there were.
+
+    Results that are there stay. Raises ValueError if there is no such request.
+    """
+    _require(dbfile)
+    return road.cancel(request_id, dbfile)
+
+
+def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
+    """Remove a request from the database, with its arguments, results and errors. What has not ended is cancelled.
+
+    The file does not shrink; later requests use the room. Raises ValueError if there is no such request, and
+    ServerError if its host could not be cleared up within half a minute.
+    """
+    _require(dbfile)
+    road.remove(request_id, dbfile)
+
+
+def retry(
+    request_id: int,
+    dbfile: str | os.PathLike[str],
+    failed: bool = True,
+    config: Mapping[str, Any] | None = None,
+) -> int:
+    """Run tasks of an ended request again; return how many. Then get_results waits for them as ever.
+
+    Those are the tasks that were cancelled or never run and, if failed, those that failed. config holds options in
+    which this time differs from the last. What the tasks ended with stays in their history, see get_errors. Raises
+    ValueError if there is no such request or if it has not ended, and what map raises.
+    """
+    _require(dbfile)
+    return road.retry(request_id, dbfile, failed, config or {})
+
+
+def wait_aloud(request_id: int, dbfile: str, verbose: bool = True, timeout: float | None = None) -> Progress:
+    """Wait as map does, or for so many seconds: if verbose, tell on standard error what the user should know."""
+    try:
+        return wait(request_id, dbfile, _ticker(1.0) if verbose and sys.stderr.isatty() else notes(verbose), timeout)
+    except KeyboardInterrupt:
+        if verbose:
+            _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
+        raise
+    except SheepdogError as error:
+        error.add_note(f"(request {request_id} is stored; go on with sheepdog.get_results({request_id}, {dbfile!r}))")
+        raise
+
+
+def _trusts(storage: Storage, request_id: int, trusted: bool | None) -> bool:
+    """Return whether to load more than plain data: as asked, or as the request says."""
+    if trusted is None:
+        return bool(storage.get_request(request_id).options.get("trusted", True))
+    return trusted
+
+
+def _require(dbfile: str | os.PathLike[str]) -> None:
+    if not os.path.exists(os.path.expanduser(dbfile)):
+        raise StorageError(
+            f"there is no database {os.fspath(dbfile)!r}: give the dbfile that the request was made with"
+        )
+
+
+def notes(verbose: bool) -> Callable[[Progress], None]:
+    """Return what shows a request's notes, each once."""
+    say = say_once(verbose)
+    return lambda progress: say(progress.note)
+
+
+def say_once(verbose: bool) -> Callable[[str], None]:
+    """Return what tells the user something on standard error, each text once, if verbose."""
+    said = {""}
+
+    def say(text: str) -> None:
+        if verbose and text not in said:
+            said.add(text)
+            _say(text)
+
+    return say
+
+
+def _ticker(interval: float) -> Callable[[Progress], None]:
+    """Return what shows the progress, at most once an interval of seconds, and the notes."""
+    noted = notes(True)
+    start = last = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        noted(progress)
+        now = time.monotonic()
+        if now - last >= interval or (progress.finished and last > start):
+            last = now
+            _say(str(progress))
+
+    return show
+
+
+def _say(text: str) -> None:
+    print(f"sheepdog: {text}", file=sys.stderr, flush=True)

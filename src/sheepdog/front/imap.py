@@ -1,0 +1,250 @@
+"""Results as they come, for any number of tasks: arguments are drawn only as they are needed, so memory is bounded.
+
+    args --- a thread: serialise ---> Flow's thread: Stream.add ----> the store
+    user <--- Results <-------------- Flow's thread: Stream.ended <-- the store
+
+Between args and the user there are at most as many tasks as the window is wide. It grows when the user waits and the
+workers have little left to begin.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from ..client import IN_MEMORY
+from ..errors import DamagedError, RequestNotFound, StorageError, TaskFailed
+from ..storage.storage import runs_of
+from ..values.model import Kind, Outcome
+from ..values.serialisation import serialise_arguments
+from .results import harmless, opened
+from .stream import LOOK, Ranges, Stream
+
+EACH = 4  # tasks for each worker in the first window
+WIDEST = 100_000  # tasks in a window
+PORTION = 1000  # outcomes at most that are handed over at once; fewer if they are more than IN_MEMORY bytes
+IDLE_LOOK = 1.0  # seconds from one look to the next, while no task is under way
+ENDED = (Kind.NOT_RUN, Kind.CANCELLED)  # the end of a task that was the end of its request
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Results(Iterator[Any]):
+    """The results of imap, as they come.
+
+    Whoever has seen enough leaves: by close, by the end of `with`, or by dropping the iterator, as a loop does.
+    """
+
+    def __init__(self, stream: Stream, args: Iterator[Any], ordered: bool, return_exceptions: bool, say: Say) -> None:
+        self._trusted = stream.settings.trusted
+        self._return_exceptions = return_exceptions
+        self._ready: deque[Outcome] = deque()
+        self._flow = Flow(stream, args, ordered, say)
+        weakref.finalize(self, self._flow.leave).atexit = False
+        self._flow.start()
+
+    @property
+    def request_id(self) -> int:
+        """The request in the database whose tasks these are."""
+        return self._flow.stream.request
+
+    def __next__(self) -> Any:
+        """Return the next result, or raise what its task failed with; the one behind it is next then."""
+        if not self._ready:
+            self._ready = self._flow.take()
+        outcome = self._ready.popleft()
+        value, problem = opened(self.request_id, outcome, self._trusted)
+        if problem is None:
+            return value
+        error = harmless(problem)
+        del problem
+        if outcome.kind in ENDED:
+            self.close()
+        elif self._return_exceptions:
+            return error
+        try:
+            raise error
+        finally:
+            del error, self  # whoever keeps the exception, and so this frame, does not keep the iterator
+
+    def close(self) -> None:
+        """Draw no more arguments, and cancel the tasks that have not ended."""
+        self._ready.clear()
+        self._flow.leave()
+        self._flow.join()
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Flow(threading.Thread):
+    """The thread between a stream and the user's iterator. The stream has been entered; this leaves it."""
+
+    def __init__(self, stream: Stream, args: Iterator[Any], ordered: bool, say: Say) -> None:
+        super().__init__(name="sheepdog-imap")
+        self.stream = stream
+        self.args = args
+        self.ordered = ordered
+        self.say = say
+        self.change = threading.Condition()  # guards what follows
+        self.window = EACH * max(1, stream.workers())
+        self.items: list[bytes] = []  # drawn, and not yet in the store
+        self.size = 0  # bytes of these
+        self.drawn = self.taken = 0  # tasks
+        self.exhausted = False  # args give no more
+        self.problem: BaseException | None = None  # what ends the iteration
+        self.portion: deque[Outcome] = deque()  # for the user
+        self.awaited = False  # the user waits for them
+        self.left = False  # the user has gone
+        self.over = False  # this was all
+
+        # The thread's own:
+        self.out = Ranges()  # tasks in the store whose outcomes have not been read
+        self.unread = False  # there may be outcomes of these
+        self.finished = False  # all tasks are in the store
+
+    # --- the user
+
+    def take(self) -> deque[Outcome]:
+        """Wait for outcomes, and take them. At the end raise what ended it, and ever after StopIteration."""
+        with self.change:
+            self.awaited = True
+            self.change.wait_for(lambda: self.portion or self.over)
+            self.awaited = False
+            portion, self.portion = self.portion, deque()
+            self.taken += len(portion)
+            self.change.notify_all()
+        self.stream.wake()
+        if portion:
+            return portion
+        problem, self.problem = self.problem, None
+        try:
+            raise problem or StopIteration
+        finally:
+            del problem
+
+    def leave(self) -> None:
+        """Let the thread end. Any thread may call this at any moment, also one that holds the lock."""
+        self.left = True
+        self.stream.wake()
+
+    # --- the thread that draws
+
+    def draw(self) -> None:
+        """Serialise arguments, as long as there is room for them."""
+        try:
+            for data in serialise_arguments(self.args):
+                with self.change:
+                    self.items.append(data)
+                    self.size += len(data)
+                    self.drawn += 1
+                    if len(self.items) == 1:
+                        self.stream.wake()
+                    self.change.wait_for(self.has_room)
+                if self.left:
+                    break
+        except BaseException as error:
+            self.problem = None if self.left else error
+        self.exhausted = True
+        self.stream.wake()
+
+    def has_room(self) -> bool:
+        """Tell whether another task may be drawn; also if nobody wants it any more."""
+        return self.left or (self.drawn - self.taken < self.window and self.size <= IN_MEMORY)
+
+    # --- this thread
+
+    def run(self) -> None:
+        """Add tasks and read outcomes, until that was all or the user has gone."""
+        try:
+            with ExitStack() as stack:
+                stack.push(self.stream)
+                threading.Thread(target=self.draw, name="sheepdog-imap-args", daemon=True).start()
+                while self.step():
+                    pass
+                if self.left:
+                    self.stream.withdraw(self.stream.unended(self.out))
+        except BaseException as error:
+            self.problem = error
+        with self.change:
+            if self.left:
+                self.portion, self.problem = deque(), None
+            self.left = self.over = True
+            self.change.notify_all()
+
+    def step(self) -> bool:
+        """Do what is to be done, then wait for more. Return False when that was all."""
+        stream = self.stream
+        with self.change:
+            exhausted = self.exhausted  # then these are the last
+            items, self.items, self.size = self.items, [], 0
+            self.change.notify_all()
+        if items and not self.finished:
+            try:
+                first = self.stored(lambda: stream.add(items))
+            except RequestNotFound as error:  # somebody has ended it: these are not run, whatever came of the others
+                self.problem = TaskFailed(str(error), stream.request, kind=Kind.NOT_RUN)
+                self.finished = True
+            else:
+                self.out.add(first, first + len(items) - 1)
+        if exhausted and not self.finished:
+            self.stored(stream.finish)
+            self.finished = True
+        self.unread = stream.changed() or self.unread
+        if self.unread and not self.portion:
+            self.read()
+        if self.left or (self.finished and not self.out):
+            return False
+        if not self.items and (self.portion or not self.unread):
+            self.widen()
+            self.say(stream.wait(LOOK if self.out else IDLE_LOOK))
+        self.left = self.left or not threading.main_thread().is_alive()
+        return True
+
+    def stored(self, change: Callable[[], T]) -> T:
+        """Change the store, however long the disk is full or the database locked."""
+        while True:
+            try:
+                return change()
+            except DamagedError:
+                raise
+            except StorageError as error:
+                if self.left or not threading.main_thread().is_alive():
+                    raise
+                self.say(str(error))
+                self.stream.wait(IDLE_LOOK)
+
+    def read(self) -> None:
+        """Hand over outcomes: the next ones, or if order does not matter any."""
+        portion: deque[Outcome] = deque()
+        size, self.unread = 0, False
+        following = next(iter(self.out), (0, 0))[0]
+        for outcome in self.stream.ended(self.out):
+            if self.ordered and outcome.task != following + len(portion):
+                break
+            portion.append(outcome)
+            size += len(outcome.value)
+            if len(portion) >= PORTION or size >= IN_MEMORY:
+                self.unread = True
+                break
+        for first, last in runs_of(outcome.task for outcome in portion):
+            self.out.remove(first, last)
+        with self.change:
+            self.portion = portion
+            self.change.notify_all()
+
+    def widen(self) -> None:
+        """Let more tasks be drawn, if the user waits because the workers have had most of those that may be out."""
+        room = self.drawn - self.taken < self.window
+        if self.awaited and not room and self.stream.begun() > self.drawn - self.window // 2:
+            with self.change:
+                self.window = min(2 * self.window, WIDEST)
+                self.change.notify_all()

@@ -1,0 +1,381 @@
+"""Another front door: a Job, with the methods of multiprocessing.Process and threading.Thread.
+
+start ------------------> a request of one task, or of one for each of many jobs --> dispatch.py
+join, result, exitcode <- the store
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..client import THERE, Call, Run, run_any
+from ..config import Config, make_config
+from ..errors import JobError, SerialisationError, StorageError
+from ..server import Server
+from ..storage import Storage
+from ..values.model import Kind, Outcome
+from ..values.serialisation import Arguments, name_of, serialise_function
+from . import dispatch as road
+from .dispatch import dispatch, follow
+from .functional import notes
+from .results import harmless, load, opened
+
+ENDED_BY = {Kind.TIMEOUT: signal.SIGTERM, Kind.INTERRUPTED: signal.SIGTERM, Kind.LOST: signal.SIGKILL}
+
+_numbers = itertools.count(1)
+_starting = threading.Lock()
+_can_travel: weakref.WeakValueDictionary[int, Callable[..., Any]] = weakref.WeakValueDictionary()  # by their id()
+
+
+class Job(Call):
+    """A call on the cluster, with the API of multiprocessing.Process and threading.Thread; and its result.
+
+    Give a target, or make a subclass with its own `run`. What either returns is the result. A subclass travels with
+    its attributes; what `run` changes of them stays there, as it does with a process. config is what map takes, and is
+    for `start` alone. That makes a request of one task, and so one array job: to start many jobs, dispatch them
+    together with `dispatch_jobs`, which takes one config for all, and refuses a job that has one of its own.
+
+    Raises TypeError for a target that cannot be called or cannot travel. What is done out of turn (started twice,
+    waited for before the start, used after `close`) raises JobError, which is an AssertionError and a ValueError as a
+    Process raises, and a RuntimeError as a Thread does.
+    """
+
+    stands_for = (THERE, "Call")
+
+    _config: Mapping[str, Any] | str | None = None
+    _place: tuple[str, int, int] | None = None  # database, request and task, once it has been started
+    _begun = False  # somebody starts it, or has started it
+    _signal = 0  # which ended it, if its user wanted it to
+    _closed = False
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., Any] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+        config: Mapping[str, Any] | str | Config | None = None,
+    ) -> None:
+        if group is not None:
+            hint = f": write target={name_of(group)}" if callable(group) else ", as it must for a process"
+            raise JobError(f"group is {group!r}; it must be None{hint}")
+        if target is not None:
+            require_travels(target)
+        self._target = target
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs or {})
+        self.name = name or f"{type(self).__name__}-{next(_numbers)}"
+        self._daemon = bool(daemon)
+        self._config = asdict(config) if isinstance(config, Config) else config
+
+    def __str__(self) -> str:
+        """The call in short."""
+        name = type(self).__name__ if self._target is None else name_of(self._target)
+        return str(Arguments(self._args, self._kwargs, name))
+
+    def __repr__(self) -> str:
+        words = [f"name={self.name!r}"]
+        if self._place is not None and not self._closed:
+            words.append(f"ident={self._ident}")
+        words.append(self._condition())
+        if self.daemon:
+            words.append("daemon")
+        return f"<{type(self).__name__} {' '.join(words)}>"
+
+    def _condition(self) -> str:
+        if self._closed:
+            return "closed"
+        if self._place is None:
+            return "initial"
+        try:
+            status = self.exitcode
+        except Exception:  # a database that is no more is no reason not to be shown
+            return "unknown"
+        if status is None:
+            return "started"
+        names = {-number: f"-{number.name}" for number in signal.Signals}
+        return f"stopped exitcode={names.get(status, status)}"
+
+    def start(self) -> None:
+        """Make a request of this job, and submit it. Returns as soon as the scheduler has it."""
+        start_jobs([self], self._config)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the job has ended, or for so many seconds."""
+        self._wait(timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait, and return what the target or `run` returned.
+
+        If that raised, raises the exception, or a TaskFailed that tells of it; the remote traceback is in its cause, or
+        in its text. Raises TimeoutError if the job has not ended after so many seconds.
+        """
+        outcome = self._wait(timeout)
+        if outcome is None:
+            raise TimeoutError(f"{self!r} has not ended after {timeout} seconds")
+        request = self._started("result")[1]
+        with self._store() as storage:
+            return value_of(request, outcome, bool(storage.get_request(request).options.get("trusted", True)))
+
+    def reports(self) -> Iterator[Any]:
+        """Yield what the job reports with `controller.report`, as it comes, until it has ended.
+
+        It begins with what has been reported so far. Where one cannot be loaded here, a text in its place says why.
+        """
+        _, request, task = self._started("reports")
+        with self._store() as storage:
+            trusted = bool(storage.get_request(request).options.get("trusted", True))
+            after = 0
+            for _ in follow(request, storage):
+                ended = self._outcome(storage) is not None
+                for report in storage.reports(request, task, after):
+                    value, problem = load(report.value, trusted, "report")
+                    yield value if problem is None else f"<{problem}>"
+                    after = report.number
+                if ended:
+                    return
+
+    def is_alive(self) -> bool:
+        """Tell whether the job has been started, and has not ended. One that waits in the queue is alive."""
+        self._require_open()
+        if self._place is None:
+            return False
+        with self._store() as storage:
+            if self._outcome(storage) is not None:
+                return False
+        server = Server(dbfile=self._place[0])
+        if not server.running:
+            server.start()
+        return True
+
+    def terminate(self) -> None:
+        """End the job, at once. If it runs, its process gets a SIGTERM soon, and a SIGKILL some seconds later."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Do as terminate does; only the exitcode is another."""
+        self._end(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Have no more to do with the job. Its result stays in the database. JobError if it has not ended."""
+        if not self._closed and self.is_alive():
+            raise JobError(f"{self!r} cannot be closed while it runs: join() it first, or terminate() it")
+        self._closed = True
+
+    @property
+    def daemon(self) -> bool:
+        """What the caller said. It changes nothing: a job neither ends with its program nor keeps it from ending."""
+        return self._daemon
+
+    @daemon.setter
+    def daemon(self, daemon: bool) -> None:
+        self._require_open()
+        if self._place is not None:
+            raise JobError(f"{self!r} has been started: daemon cannot be changed any more")
+        self._daemon = bool(daemon)
+
+    @property
+    def exitcode(self) -> int | None:
+        """None until the job has ended; then 0, what it exited with, 1 if it raised, or -N if signal N ended it."""
+        self._require_open()
+        if self._place is None:
+            return None
+        with self._store() as storage:
+            outcome = self._outcome(storage)
+        return None if outcome is None else exit_code(outcome, self._signal)
+
+    @property
+    def ident(self) -> int | None:
+        """The job's number in its database; None before the start."""
+        self._require_open()
+        return self._ident
+
+    @property
+    def _ident(self) -> int | None:
+        return None if self._place is None else (self._place[1] << 32) + self._place[2]
+
+    @property
+    def request_id(self) -> int | None:
+        """The request that the job is a task of, for get_results and the like; None before the start."""
+        return None if self._place is None else self._place[1]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise JobError(f"{self!r} has been closed; its result is in the database still")
+        if "_target" not in vars(self):
+            raise JobError(f"{type(self).__name__}.__init__() must call super().__init__() before anything else")
+
+    def _started(self, what: str) -> tuple[str, int, int]:
+        self._require_open()
+        if self._place is None:
+            raise JobError(f"{self!r} has not been started: start() it before {what}()")
+        return self._place
+
+    def _outcome(self, storage: Storage) -> Outcome | None:
+        assert self._place is not None
+        _, request, task = self._place
+        storage.get_request(request)  # RequestNotFound, if this is another database by now
+        return next(storage.outcomes(request, [(task, task)]), None)
+
+    def _store(self) -> Storage:
+        """Return the store of a job that has been started, which nobody makes again if it is gone."""
+        assert self._place is not None
+        if not os.path.exists(self._place[0]):
+            raise StorageError(
+                f"{self._place[0]} is gone, the database of the job {self.name!r}: so is what came of it"
+            )
+        return Storage(self._place[0])
+
+    def _wait(self, timeout: float | None) -> Outcome | None:
+        request = self._started("join")[1]
+        show = notes(True)
+        outcome = None
+        with self._store() as storage:
+            for progress in follow(request, storage, timeout):
+                outcome = self._outcome(storage)
+                if outcome is not None:
+                    break
+                show(progress)
+        return outcome
+
+    def _end(self, number: signal.Signals) -> None:
+        database, request, task = self._started("terminate" if number == signal.SIGTERM else "kill")
+        self._store()
+        if road.cancel(request, database, task):
+            self._signal = number
+
+
+def dispatch_jobs(jobs: Iterable[Job], config: Mapping[str, Any] | str | Config | None = None) -> tuple[int, str]:
+    """Start jobs, all as one request. Return its id and its database. Raises as map does, and JobError.
+
+    config is for all: a job that has been made with one of its own raises JobError.
+    """
+    jobs = list(jobs)
+    for job in jobs:
+        if isinstance(job, Job) and job._config is not None:
+            raise JobError(
+                f"{job!r} has a config of its own: start() it by itself, or give config for all jobs together"
+            )
+    return start_jobs(jobs, config)
+
+
+def start_jobs(jobs: Sequence[Job], config: Mapping[str, Any] | str | Config | None) -> tuple[int, str]:
+    """Start jobs as one request."""
+    settings = make_config(config)
+    with _starting:
+        require_startable(jobs)
+        for job in jobs:
+            job._begun = True
+    try:
+        f, calls = as_map(jobs)
+        request_id = dispatch(f, calls, settings, None)
+    except BaseException:
+        for job in jobs:
+            job._begun = False
+        raise
+    database = Storage(settings.dbfile).dbfile
+    for task, job in enumerate(jobs, 1):
+        job._place = (database, request_id, task)
+    return request_id, database
+
+
+def require_startable(jobs: Sequence[Job]) -> None:
+    """Raise an error that names what is no job, or a job that cannot be started."""
+    for number, job in enumerate(jobs):
+        if not isinstance(job, Job):
+            raise TypeError(f"item {number} of the jobs is {job!r}, a {type(job).__name__}; it must be a Job")
+        job._require_open()
+        if job._begun:
+            raise JobError(f"{job!r} has been started; a job can be started once")
+    if len({id(job) for job in jobs}) < len(jobs):
+        twice = next(job for number, job in enumerate(jobs) if any(job is other for other in jobs[:number]))
+        raise JobError(f"{twice!r} is there twice; a job can be started once")
+
+
+def as_map(jobs: Sequence[Job]) -> tuple[Callable[..., Any], Iterator[Arguments]]:
+    """Return one function, and the arguments of each of its calls, that do what the jobs do."""
+    targets = {id(job._target): job._target for job in jobs}
+    target = targets.popitem()[1] if len(targets) == 1 else None
+    if target is not None and all(type(job).run is Call.run for job in jobs):
+        name = name_of(target)  # the function travels once
+        return Run(target, name), (Arguments(job._args, job._kwargs, name) for job in jobs)
+    name = type(jobs[0]).__name__ if jobs else Job.__name__
+    return Run(run_any, name), (Arguments((job,), {}, "run") for job in jobs)
+
+
+def require_travels(target: object) -> None:
+    """Raise a TypeError that names a target that cannot be called or serialised."""
+    if not callable(target):
+        raise SerialisationError(f"target is {target!r}, a {type(target).__name__}; it must be something to call")
+    if _can_travel.get(id(target)) is target:
+        return
+    try:
+        serialise_function(target)
+    except SerialisationError as error:
+        raise SerialisationError(str(error).replace("the function", "the target", 1)) from error.__cause__
+    try:
+        _can_travel[id(target)] = target
+    except TypeError:  # it takes no weak reference
+        pass
+
+
+def value_of(request_id: int, outcome: Outcome, trusted: bool = True) -> Any:
+    """Return a task's result, or raise its error."""
+    value, error = opened(request_id, outcome, trusted)
+    if error is not None:
+        raise harmless(error)
+    return value
+
+
+def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
+    """Return the results of an ended request, in order. If reraise, raise the first error; else it is in the list.
+
+    Raises JobError if it has not ended.
+    """
+    found: list[Any] = []
+    with Storage(dbfile) as storage:
+        request = storage.get_request(request_id)
+        if not (progress := storage.progress(request_id)).finished:
+            raise JobError(f"request {request_id} has not ended ({progress}): join it first")
+        for outcome in storage.outcomes(request_id, [(1, request.tasks)]):
+            try:
+                found.append(value_of(request_id, outcome, bool(request.options.get("trusted", True))))
+            except Exception as error:
+                if reraise:
+                    error.add_note(
+                        f"(it is the error of task {outcome.task} of request {request_id}; the results of the others "
+                        f"are in sheepdog.get_results({request_id}, {dbfile!r}))"
+                    )
+                    raise
+                found.append(error)
+    return found
+
+
+def exit_code(outcome: Outcome, ended_by: int = 0) -> int:
+    """Return the exit code of a process that ended like this; ended_by is the signal that its user sent it."""
+    if outcome.kind == Kind.RESULT:
+        return 0
+    if outcome.kind == Kind.CANCELLED:
+        return -(ended_by or signal.SIGTERM)
+    if outcome.kind in ENDED_BY:
+        return -ENDED_BY[outcome.kind]
+    words = outcome.text.partition("\n")[0]
+    if outcome.kind == Kind.RAISED:  # in the user's own words, but for this
+        exited = re.fullmatch(r"SystemExit: (\d+)", words)
+        return int(exited[1]) if exited else 1
+    if killed := re.search(r"killed by signal (\d+)", words):
+        return -int(killed[1])
+    if exited := re.search(r"exited with status (\d+)", words):
+        return int(exited[1])
+    return -signal.SIGKILL if outcome.kind == Kind.MEMORY and "; " not in words else 1

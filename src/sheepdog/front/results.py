@@ -1,0 +1,98 @@
+"""What came of a task, for its user: a result loaded, or an error as text or as an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import TaskFailed, UntrustedResult
+from ..values.model import Kind, Outcome
+from ..values.serialisation import deserialise, deserialise_arguments
+
+
+def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) -> str:
+    """Return an error as text for people; before are the task's earlier attempts."""
+    summary, _, rest = outcome.text.partition("\n")
+    unheard = f", begun {outcome.attempts} times at most" if outcome.attempts else ", never run"
+    where = f", on {outcome.host}, after {outcome.seconds:.2f} s" if outcome.host else unheard
+    attempt = f", attempt {outcome.attempt}" if outcome.host else ""
+    lines = [summary, f"(task {outcome.task} of request {request_id}{attempt}{where})"]
+    if rest.strip():
+        lines.append(rest.rstrip())
+    if outcome.output:
+        lines += ["The end of its output:", outcome.output.decode("utf-8", "replace").rstrip()]
+    for earlier in before:
+        where = f", on {earlier.host}" if earlier.host else ""
+        which = f"Attempt {earlier.attempt}" if earlier.attempt else "Before"
+        lines.append(f"{which}{where}: {earlier.text.splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def load(data: bytes, trusted: bool = True, what: str = "result") -> tuple[Any, str | None]:
+    """Return what a task gave, and why it cannot be loaded here, if so. One must not withhold the others."""
+    try:
+        return deserialise(data, trusted), None
+    except (UntrustedResult, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a SystemExit, too: what is loaded may be a script that ends itself
+        return None, (
+            f"the {what} cannot be loaded here: {type(error).__name__}: {error}\n"
+            f"(it is stored, {len(data)} bytes; what it needs is there on the cluster, and not here)"
+        )
+
+
+def unreadable(data: bytes, trusted: bool) -> str | None:
+    """Return why a result cannot be loaded here, None if it can."""
+    try:
+        return load(data, trusted)[1]
+    except UntrustedResult as error:
+        return str(error)
+
+
+def load_arguments(data: bytes, trusted: bool = True) -> Any:
+    """Return an item of args, or a text that says why it cannot be loaded here."""
+    try:
+        return deserialise_arguments(data, trusted)
+    except Exception as error:
+        return f"<arguments that cannot be loaded: {type(error).__name__}: {error}>"
+
+
+def error_of(request_id: int, outcome: Outcome, trusted: bool = True) -> BaseException:
+    """Return an error as an exception to be raised.
+
+    It is the one that the function raised, with a TaskFailed that says where as its cause, if there is one that can be
+    rebuilt here; to rebuild it is to run what it says, so unless trusted it is not. Otherwise it is the TaskFailed.
+    """
+    failed = TaskFailed(describe(request_id, outcome), request_id, outcome.task, outcome.kind)
+    if not trusted or not outcome.exception:
+        return failed
+    try:
+        error = deserialise(outcome.exception)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its class is not there, or wants other arguments than it keeps; or it exits
+        return failed
+    if not isinstance(error, BaseException):
+        return failed
+    error.__cause__ = failed
+    return error
+
+
+def opened(request_id: int, outcome: Outcome, trusted: bool = True) -> tuple[Any, BaseException | None]:
+    """Return a task's result; or None, and the exception to be raised in its place."""
+    try:
+        if outcome.kind == Kind.RESULT:
+            value, problem = load(outcome.value, trusted)
+            if problem is None:
+                return value, None
+            outcome = outcome._replace(value=problem.encode())
+        return None, error_of(request_id, outcome, trusted)
+    except UntrustedResult as error:
+        return None, error
+
+
+def harmless(error: BaseException) -> BaseException:
+    """Return an exception of a task; but one that would end its user's loop or program as the TaskFailed that it is."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return error.__cause__ or error

@@ -1,0 +1,153 @@
+"""A request that stays open: tasks go in as they come, outcomes come out as they end.
+
+add ----> the store, and a ring at the server ----> the workers that wait there
+ended <-- the store, when the server has rung <---- their outcomes
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..config import Config
+from ..errors import RequestNotFound
+from ..server.doorbell import Bell
+from ..storage import Storage
+from ..values.model import Kind, Outcome, Progress
+from .dispatch import Keeper, dispatch
+
+NEWS = 1.0  # seconds from one look at what the user should know to the next
+LOOK = 0.05  # seconds at most from one look into the store to the next, while something is under way
+
+
+class Ranges:
+    """Ascending numbers, kept as few ranges: tasks that have not ended."""
+
+    def __init__(self) -> None:
+        self.firsts: list[int] = []
+        self.lasts: list[int] = []
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self.firsts.copy(), self.lasts.copy(), strict=True)
+
+    def __bool__(self) -> bool:
+        return bool(self.firsts)
+
+    def add(self, first: int, last: int) -> None:
+        """Add numbers above all others."""
+        if self.lasts and self.lasts[-1] == first - 1:
+            self.lasts[-1] = last
+        else:
+            self.firsts.append(first)
+            self.lasts.append(last)
+
+    def remove(self, number: int, end: int = 0) -> None:
+        """Take a number out, if it is there, or all from it to the end: these must be neighbours."""
+        place = bisect_right(self.firsts, number) - 1
+        if place < 0 or self.lasts[place] < number:
+            return
+        first, last = self.firsts[place], self.lasts[place]
+        parts = [part for part in ((first, number - 1), (max(number, end) + 1, last)) if part[0] <= part[1]]
+        self.firsts[place : place + 1] = [first for first, _ in parts]
+        self.lasts[place : place + 1] = [last for _, last in parts]
+
+
+class Stream:
+    """An open request, for one thread: only wake may be called by others."""
+
+    def __init__(self, f: Callable[..., Any], settings: Config, ns: Mapping[str, Any] | None = None) -> None:
+        self.f = f
+        self.settings = settings
+        self.ns = ns
+        self.dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
+        self.bell = Bell()
+        self.request = 0
+
+    def __enter__(self) -> Stream:
+        """Make the request, and submit its workers."""
+        try:
+            self.request = dispatch(self.f, (), self.settings, self.ns, open=True)
+        except BaseException:
+            self.bell.close()
+            raise
+        self.storage = Storage(self.dbfile)
+        self.keeper = Keeper(self.storage.dbfile)
+        self.port: int | None = self.storage.get_setting("bell")
+        self.version = -1
+        self.next_news = 0.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take no more tasks."""
+        self.finish()
+        self.storage.close()
+        self.bell.close()
+
+    def add(self, items: Sequence[bytes]) -> int:
+        """Add tasks, each as serialised arguments. Return the index of the first."""
+        first = self.storage.add_tasks(self.request, items)
+        self.bell.look(self.port)
+        return first
+
+    def finish(self) -> None:
+        """Take no more tasks; the request ends with the last that it has."""
+        with suppress(RequestNotFound):
+            self.storage.close_request(self.request)
+        self.bell.look(self.port)
+
+    def withdraw(self, tasks: Iterable[int]) -> None:
+        """Take tasks back. One that runs is stopped; one that has ended stays as it is."""
+        self.storage.end_pending(self.request, Kind.CANCELLED, "cancelled by its user", tasks)
+        self.version = -1  # one's own commits are not seen as changes
+        self.bell.look(self.port)
+
+    def ended(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
+        """Yield how tasks of these ranges (first, last) ended, of those that have."""
+        return self.storage.outcomes(self.request, ranges)
+
+    def unended(self, ranges: Iterable[tuple[int, int]]) -> list[int]:
+        """Return the tasks of these ranges (first, last) that have not ended."""
+        found = list(ranges)
+        ended = set(self.storage.ended_among(self.request, found))
+        return [task for first, last in found for task in range(first, last + 1) if task not in ended]
+
+    def workers(self) -> int:
+        """Return how many workers have been submitted so far."""
+        return sum(wave.workers for wave in self.storage.waves(self.request))
+
+    def progress(self) -> Progress:
+        """Return how far the request is."""
+        return self.storage.progress(self.request)
+
+    def begun(self) -> int:
+        """Return the highest index of a task that a worker has taken so far."""
+        return self.storage.leased(self.request)
+
+    def changed(self) -> bool:
+        """Tell whether anything has been committed since this was last asked, by others."""
+        version = self.storage.version()
+        if version == self.version:
+            return False
+        self.version = version
+        port = self.storage.get_setting("bell")
+        if port != self.port:  # there is another server
+            self.port = port
+            self.bell.listening = 0.0
+        return True
+
+    def wait(self, seconds: float | None = LOOK) -> str:
+        """Return when something may have changed. Return what the user should know, now and then, or nothing."""
+        self.bell.wait(self.port, seconds)
+        trouble, now = self.keeper.look(), time.monotonic()
+        if trouble or now < self.next_news:
+            return trouble
+        self.next_news = now + NEWS
+        return self.storage.progress(self.request).note
+
+    def wake(self) -> None:
+        """Let wait return now. Any thread may call this."""
+        self.bell.wake()

@@ -1,0 +1,106 @@
+"""The only writer of text for the cluster: the job file, the secret, and the script that submits.
+
+What a job needs lies in one private directory on the host, named after the job:
+
+    sheepdog_012.sh    the job file: the scheduler's options, then the command that starts the worker
+    client.pyz         the worker
+    cloudpickle.zip    what the worker needs to load the function
+    secret.json        the server's address and certificate, and the request's token. Nowhere else: Grid Engine shows
+                       job files, arguments and environments to every user of the cluster
+    submit.sh          what was run there to submit the job
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .archives import cloudpickle_archive, worker_archive
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An array job of workers, before its submission. name is unique; directory may be relative to the home."""
+
+    request: int
+    name: str
+    directory: str
+    python: str
+    workers: int
+
+    @property
+    def file(self) -> str:
+        """The name of the job file."""
+        return f"sheepdog_{self.request:03d}.sh"
+
+
+def job_file(job: Job, options: Iterable[str], prefix: str, element: str, directory: str = "") -> str:
+    """Return the job file: the scheduler's options, each behind its prefix, then the start of the worker.
+
+    element is the environment variable in which the scheduler names the element of the array. A shell starts the
+    worker's Python, for queues differ in how they start any other interpreter: some ignore the first line of the
+    file, some the option -S, and some start a Python so that it does not find its own library. directory is where
+    the worker starts, quoted for the shell; empty if the scheduler sees to that.
+    """
+    directives = "".join(f"{prefix} {option}\n" for option in options)
+    home = "" if job.directory.startswith("/") else "$HOME/"
+    refuse = '{ echo "sheepdog: the workers cannot start in this directory of $(hostname)" >&2; exit 1; }'
+    change = f"cd {directory} || {refuse}\n" if directory else ""
+    return f"""#!/bin/sh
+{directives}#
+# Request {job.request} of Sheepdog: one of {job.workers} workers. Each asks the server for tasks until there are none.
+here="{home}{job.directory}"
+{change}exec {job.python} "$here/client.pyz" "$here" "${element}"
+"""
+
+
+def secret(request: int, token: str, urls: Sequence[str], certificate: str, **settings: Any) -> bytes:
+    """Return secret.json: what a worker must know, and nobody else may."""
+    content = {"request": request, "token": token, "urls": list(urls), "certificate": certificate, **settings}
+    return json.dumps(content, indent=1).encode()
+
+
+def worker_files() -> dict[str, bytes]:
+    """Return the files that are the same for every job."""
+    return {"client.pyz": worker_archive(), "cloudpickle.zip": cloudpickle_archive()}
+
+
+def submit_script(submit: str, find: str) -> bytes:
+    """Return a script that submits the job once, however often it is run.
+
+    submit is a shell command that prints the job's id; find is one that prints the id of a job of this name, if there
+    is one. Run again, the script first looks for the answer of the run before, then for the job. If the scheduler
+    refuses, the directory is removed, and the script ends with the scheduler's words and status; but 255, which sbatch
+    says of a wrong option, would be taken for ssh's own. A scheduler that was too slow to answer may have taken the job
+    all the same: that is looked for, too.
+    """
+    return f"""here=$(pwd)
+if ! mkdir attempted 2>/dev/null; then
+  tries=0
+  while [ ! -s job_id ] && [ $tries -lt 70 ]; do
+    id=$({find}) && [ -n "$id" ] && echo "$id" >job_id
+    [ -s job_id ] || sleep 1
+    tries=$((tries + 1))
+  done
+fi
+if [ ! -s job_id ]; then
+  {submit} >job_id.new 2>errors
+  status=$?
+  if [ $status -ne 0 ] && id=$({find}) && [ -n "$id" ]; then
+    echo "$id" >job_id.new
+    status=0
+  fi
+  [ $status -ne 255 ] || status=254
+  if [ $status -ne 0 ]; then
+    cat errors job_id.new >&2
+    echo "sheepdog:refused $status"
+    cd / && rm -rf "$here"
+    exit $status
+  fi
+  mv job_id.new job_id
+fi
+echo "sheepdog:job $(tail -n 1 job_id)"
+echo "sheepdog:directory $here"
+""".encode()

@@ -1,0 +1,126 @@
+"""What workers and the server say to each other: a call and its reply, and what of a call is accepted.
+
+How it travels is in client/frames.py and door.py (HTTP).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..client import CHECKPOINT, REPORT, Message
+from ..values.model import Kind, Outcome, StoredBlob
+
+WORKER_KINDS = {int(kind): kind for kind in Kind if kind <= Kind.INTERRUPTED}
+MAX_HELD = 1 << 16  # tasks that a worker may say it holds
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A worker's call. verb is "join" or "exchange"; blobs are bytes, or files if they are large."""
+
+    request: int
+    verb: str
+    header: dict[str, Any]
+    blobs: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer: an HTTP status, and with 200 a header and blobs, else text."""
+
+    header: dict[str, Any]
+    blobs: list[bytes | StoredBlob] = field(default_factory=list)
+    status: int = 200
+    text: str = ""
+    hold: float = 0.0
+    """Seconds in which it may be worth to ask the service again, before this is sent: there is no task yet."""
+
+
+def refuse(status: int, text: str) -> Reply:
+    """Return a reply that says no."""
+    return Reply({}, [], status, text)
+
+
+class Said(NamedTuple):
+    """What a worker says in an exchange."""
+
+    messages: list[Message]
+    """Of tasks, before they ended."""
+    outcomes: list[Outcome]
+    held: dict[int, int]
+    want: int
+    number: int
+    """Of its call."""
+    leaving: float | None
+    """In how many seconds it ends."""
+    reason: str
+    """Why it does."""
+
+    @property
+    def tasks(self) -> set[int]:
+        """The tasks of which it says something new."""
+        return {outcome.task for outcome in self.outcomes} | {message.task for message in self.messages}
+
+
+def read_exchange(call: Call) -> Said:
+    """Check what a worker says, and return it."""
+    header = call.header
+    entries, want, number = header["outcomes"], header["want"], header["call"]
+    said = header.get("messages", [])
+    blobs, values = call.blobs[: 2 * len(entries)], call.blobs[2 * len(entries) :]
+    if len(blobs) != 2 * len(entries) or len(values) != len(said):
+        expected = f"{2 * len(entries) + len(said)} blobs, not {len(call.blobs)}"
+        raise ValueError(f"{len(entries)} outcomes and {len(said)} messages need {expected}")
+    if type(want) is not int or type(number) is not int or not 0 <= want <= 1 << 20 or not 1 <= number < 1 << 62:
+        raise ValueError("want and call must be numbers")
+    host = clean(header.get("host"))
+    outcomes = []
+    for (index, attempt, kind, seconds), value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
+        if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
+            raise ValueError("an outcome needs the numbers of its task and attempt")
+        if type(kind) is not int or not math.isfinite(seconds) or not isinstance(output, bytes):
+            raise ValueError("an outcome needs its kind, its run time, and an output that is not large")
+        outcomes.append(Outcome(index, WORKER_KINDS[kind], value, attempt, host, float(seconds), output))
+    messages = []
+    for (index, attempt, kind, which), value in zip(said, values, strict=True):
+        numbers = type(index) is type(attempt) is type(which) is int
+        if not numbers or not 0 < attempt < 1 << 31 or not 0 < which < 1 << 62:
+            raise ValueError("a message needs the numbers of its task and attempt, and its own")
+        if kind not in (REPORT, CHECKPOINT):
+            raise ValueError("a message is a report or a checkpoint")
+        messages.append(Message(index, attempt, kind, which, value))
+    held: dict[int, int] = {}
+    for first, last, attempt in header["holding"]:
+        if not type(first) is type(last) is type(attempt) is int or not 0 < attempt < 1 << 31:
+            raise ValueError("holding must be runs: the first task, the last, the attempt")
+        if not 0 <= last - first < MAX_HELD - len(held):
+            raise ValueError(f"a worker holds {MAX_HELD} tasks at most")
+        held.update(dict.fromkeys(range(first, last + 1), attempt))
+    leaving = header.get("leaving")
+    if leaving is None:
+        return Said(messages, outcomes, held, want, number, None, "")
+    seconds = float(leaving["seconds"])
+    if not 0 <= seconds <= 1e9:
+        raise ValueError("leaving must say in how many seconds")
+    return Said(messages, outcomes, held, want, number, seconds, clean(leaving["reason"]))
+
+
+def clean(text: Any) -> str:
+    """Return what a worker says of itself as a short text that can be stored and shown."""
+    return str("" if text is None else text)[:255].encode("utf-8", "replace").decode()
+
+
+def mismatch(form: dict[str, Any], python: Any, host: str) -> str:
+    """Return why a worker's Python cannot load a function of this form, or an empty text."""
+    if not isinstance(python, dict):
+        return "the worker does not say what Python it runs"
+    if all(python.get(key) == form.get(key) for key in ("implementation", "magic")):
+        return ""
+    theirs = "{} {} ({})".format(*(clean(python.get(key)) for key in ("implementation", "version", "executable")))
+    minor = ".".join(str(form.get("version")).split(".")[:2])
+    return (
+        f"the worker on {host} runs {theirs}, the function was made by {form.get('implementation')} "
+        f"{form.get('version')}: set the option `shell` to a Python {minor} there"
+    )

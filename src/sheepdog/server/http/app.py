@@ -1,0 +1,297 @@
+"""Who may come in, and how much they may carry: HTTP on this side, the service on the other.
+
+Nothing of a body is read before the token was right. Whoever shows a wrong one waits for the answer, and hears the same
+whether the request, the token or the address is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import math
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ...client import MAX_HEADER, pack
+from ...errors import StorageError
+from ...storage.storage import MAX_VALUE, Storage
+from ...values.model import StoredBlob
+from ..calls import Call, Reply, refuse
+from ..decide.exchange import Service
+from ..writer import Writer
+from .body import BLOB_MEMORY, HEADER_MEMORY, JSON_GROWTH, Body, Budget, NoMemory, TooLarge
+from .connections import MAX_HEAD, Connection, Stage
+from .held import Place, Waiting
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/x-sheepdog"
+PATH = re.compile("/requests/([1-9][0-9]{0,17})/([a-z]{1,20})")
+NOWHERE = 0, ""  # no request has this number
+MAX_BODY = MAX_VALUE + MAX_HEADER + (1 << 20)
+PIECE = 256 << 10  # of a reply
+LOOK_SECONDS = 1.0  # from one look at a request's token to the next
+REFUSE_SECONDS = 1.0  # after which a wrong token is answered
+MANY_LOOKS = 1000  # that are remembered; the old ones go then
+MAX_REFUSED = 100  # answers that wait so; further ones are none: the connection ends
+WRONG = "the token is not this request's"
+RETRY = {"retry-after": "5"}
+
+
+class Tokens:
+    """The tokens of requests. ask says what a request's is now."""
+
+    def __init__(self, ask: Callable[[int], Awaitable[str | None]]) -> None:
+        self.ask = ask
+        self.known: dict[int, str] = {}
+        self.looks: dict[int, tuple[float, asyncio.Future[None]]] = {}  # when the latest began, and its end
+
+    async def fit(self, request_id: int, shown: str) -> bool:
+        """Tell whether this is the token of a request. The answer is no only after a look later than the question."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        while not same(self.known.get(request_id), shown):
+            began, look = self.looks.get(request_id, (-math.inf, None))
+            if look and not look.done():
+                await asyncio.wait([look])
+            elif look and began >= asked:
+                look.result()
+                return False
+            elif (pause := began + LOOK_SECONDS - clock()) > 0:
+                await asyncio.sleep(pause)
+            else:
+                self.looks[request_id] = clock(), asyncio.ensure_future(self._look(request_id))
+        return True
+
+    async def _look(self, request_id: int) -> None:
+        token = await self.ask(request_id)
+        if token is not None:
+            self.known[request_id] = token
+        else:
+            self.known.pop(request_id, None)
+        if len(self.looks) > MANY_LOOKS:
+            old = asyncio.get_running_loop().time() - LOOK_SECONDS
+            self.looks = {key: value for key, value in self.looks.items() if value[0] > old}
+
+
+def same(token: str | None, shown: str) -> bool:
+    """Compare a token with what a call shows, in a time that does not tell where they differ."""
+    expected = os.urandom(32).hex() if token is None else token
+    return hmac.compare_digest(f"Bearer {expected}".encode(), shown.encode("latin-1"))
+
+
+class Door:
+    """The ASGI application."""
+
+    def __init__(self, writer: Writer, dbfile: str) -> None:
+        self.writer = writer
+        self.dbfile = dbfile
+        self.directory = os.path.dirname(dbfile)
+        self.tokens = Tokens(lambda request_id: self._decide(lambda service: service.token(request_id)))
+        self.waiting = Waiting()
+        self.refused = 0  # answers that wait
+        self.headers = Budget(HEADER_MEMORY)
+        self.blobs = Budget(BLOB_MEMORY)
+        self.replies: dict[int, int] = {}  # request -> bytes of the latest reply; the next one may be as large
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        connection: Connection = scope["state"]["connection"]
+        number = connection.begin()
+        request = Request(scope, receive)
+        try:
+            reply = await self._answer(request, connection)
+            if reply is None:
+                connection.drop()
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                return
+            if reply.status != 200:
+                # The body may not have been read to its end: the connection cannot carry another call.
+                headers = {"connection": "close", **reply.header}
+                await PlainTextResponse(reply.text, reply.status, headers)(scope, receive, send)
+                return
+            size = 2 * in_memory(reply)  # TLS has a copy
+            self.blobs.take(size)
+            try:
+                await self._respond(reply)(scope, receive, send)
+                await connection.sent()
+            finally:
+                await self.blobs.give_back(size)
+        finally:
+            connection.finish(number)
+
+    async def _answer(self, request: Request, connection: Connection) -> Reply | None:
+        """Return the reply; None if there is to be none."""
+        headers = request.headers
+        if request.method != "POST":
+            return Reply({"allow": "POST"}, [], 405, "calls are POST")
+        if "origin" in headers or any(name.startswith("sec-fetch-") for name in headers):
+            return refuse(403, "this is no place for a browser")
+        address = request.scope["raw_path"] + request.scope["query_string"]
+        if sum(len(name) + len(value) for name, value in headers.raw) + len(address) > MAX_HEAD:
+            return refuse(431, f"the head of a call may have {MAX_HEAD} bytes")
+        if connection.surplus:
+            return Reply(RETRY, [], 503, "there are too many connections")
+        found = PATH.fullmatch(request.scope["path"])
+        request_id, verb = (int(found[1]), found[2]) if found else NOWHERE
+        shown = headers.get("authorization", "")
+        try:
+            if not await self.tokens.fit(request_id, shown):
+                return await self._refuse_slowly(connection)
+            connection.trust()
+            if verb not in ("join", "exchange"):
+                return refuse(404, "calls are join and exchange")
+            return check(headers) or await self._carry(request, connection, request_id, verb, shown)
+        except TooLarge as error:
+            return refuse(413, str(error))
+        except ValueError as error:
+            return refuse(400, f"not a frame: {error}")
+        except ClientDisconnect:
+            return None
+        except NoMemory:
+            return Reply(RETRY, [], 503, "too many large calls at once")
+        except StorageError as error:  # the writer logs it
+            return refuse(507, str(error))
+        except OSError as error:  # the disk of temporary files, or the descriptors
+            log.warning("%s", error)
+            return refuse(507, str(error))
+        except Exception as error:
+            log.warning("a call failed: %r", error)
+            return refuse(500, "the server failed; its log says why")
+
+    async def _refuse_slowly(self, connection: Connection) -> Reply | None:
+        peer = (connection.client or "?")[0]
+        log.warning("a call from %s was refused: the token is not that request's", peer)
+        if self.refused >= MAX_REFUSED:
+            return None
+        self.refused += 1
+        try:
+            await asyncio.sleep(REFUSE_SECONDS)
+        finally:
+            self.refused -= 1
+        return refuse(401, WRONG)
+
+    async def _carry(self, request: Request, connection: Connection, request_id: int, verb: str, shown: str) -> Reply:
+        """Read the body, and let the service decide."""
+        with ExitStack() as stack:
+            body = Body(request, int(request.headers["content-length"]), self.directory)
+            stack.callback(body.close)
+            connection.enter(Stage.BODY)
+            size = await body.read_start()
+            connection.enter(Stage.WORK)
+            async with self.headers.hold(JSON_GROWTH * size):
+                connection.enter(Stage.BODY)
+                header = await body.read_header(size)
+                connection.enter(Stage.WORK)
+                expected = self.replies.get(request_id, 0) if header.get("want", 1) else 0
+                async with self.blobs.hold(body.in_memory(header["blobs"]) + expected):
+                    connection.enter(Stage.BODY)
+                    worker = str(header.get("worker"))
+                    await body.read_blobs(
+                        header["blobs"],  # an upload may take longer than a lease
+                        lambda: self.writer.submit(lambda service: service.heard(request_id, worker)),
+                    )
+                    connection.enter(Stage.WORK)
+                    call = Call(request_id, verb, header, body.blobs)
+                    place = stack.enter_context(self.waiting.place(request_id))
+                    reply = await self._authorised(request_id, shown, lambda service: service.handle(call))
+            if reply.hold:
+                reply = await self._wait_for_tasks(request, call, shown, place, reply)
+            if reply.status == 200:
+                self.replies[request_id] = 2 * in_memory(reply)
+            return reply
+
+    async def _wait_for_tasks(self, request: Request, call: Call, shown: str, place: Place, reply: Reply) -> Reply:
+        """Ask the service again whenever there may be a task, as long as the reply may be held back."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + reply.hold
+        worker, want = call.header["worker"], call.header["want"]
+        gone = asyncio.ensure_future(request.receive())
+        try:
+            while not self.waiting.over and await place.wait(end - clock(), gone):
+                place.line_up()
+                later = await self._authorised(
+                    call.request, shown, lambda service: service.ask_again(call.request, worker, want)
+                )
+                if later.status != 200:
+                    return later
+                if later.blobs:
+                    return replace(later, header={**reply.header, **later.header})
+            if gone.done():
+                raise ClientDisconnect
+            return reply
+        finally:
+            gone.cancel()
+
+    async def _authorised(self, request_id: int, shown: str, decide: Callable[[Service], Reply]) -> Reply:
+        """Let the service decide, unless the request has another token by now."""
+        reply: Reply | None = await self._decide(
+            lambda service: decide(service) if same(service.token(request_id), shown) else None
+        )
+        if reply is None:
+            self.tokens.known.pop(request_id, None)
+            return refuse(401, WRONG)
+        return reply
+
+    def _decide(self, decide: Callable[[Any], Any]) -> asyncio.Future[Any]:
+        return asyncio.wrap_future(self.writer.submit(decide))
+
+    def _respond(self, reply: Reply) -> Response:
+        lengths = [blob.length if isinstance(blob, StoredBlob) else len(blob) for blob in reply.blobs]
+        head = pack(reply.header, lengths)
+        small = [blob for blob in reply.blobs if isinstance(blob, bytes)]
+        if len(small) == len(lengths) and sum(lengths) <= PIECE:
+            return Response(b"".join([head, *small]), media_type=MEDIA_TYPE)
+        headers = {"content-length": str(len(head) + sum(lengths))}
+        return StreamingResponse(self._stream(head, reply.blobs), 200, headers, MEDIA_TYPE)
+
+    async def _stream(self, head: bytes, blobs: list[bytes | StoredBlob]) -> AsyncIterator[bytes]:
+        """Yield a reply in pieces. Of one that is written at once, asyncio's TLS does not see that nobody reads it."""
+        piece = bytearray(head)
+        with ExitStack() as stack:
+            storage: Storage | None = None
+            for blob in blobs:
+                if isinstance(blob, StoredBlob):
+                    storage = storage or stack.enter_context(Storage(self.dbfile))
+                    chunks = storage.chunks(blob)
+                    while chunk := await asyncio.to_thread(next, chunks, b""):
+                        piece += chunk
+                        yield bytes(piece)
+                        piece.clear()
+                else:
+                    for start in range(0, len(blob), PIECE):
+                        piece += blob[start : start + PIECE]
+                        if len(piece) >= PIECE:
+                            yield bytes(piece)
+                            piece.clear()
+        yield bytes(piece)
+
+
+def in_memory(reply: Reply) -> int:
+    """Return how many bytes of a reply are in memory."""
+    return sum(len(blob) for blob in reply.blobs if isinstance(blob, bytes))
+
+
+def check(headers: Headers) -> Reply | None:
+    """Return what is wrong with a call's head, None if nothing is."""
+    if headers.get("content-type") != MEDIA_TYPE:
+        return refuse(415, f"the body of a call is {MEDIA_TYPE}")
+    length = headers.get("content-length")
+    if length is None or "transfer-encoding" in headers:
+        return refuse(411, "a call needs a Content-Length")
+    if not re.fullmatch("[0-9]{1,18}", length):
+        return refuse(400, "the Content-Length is not a number of bytes")
+    if int(length) > MAX_BODY:
+        return refuse(413, f"the call has {length} bytes; {MAX_BODY} are allowed")
+    return None

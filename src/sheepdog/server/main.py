@@ -1,0 +1,169 @@
+"""The server process: carries bytes between the workers and the service, and goes when there is nothing left to do.
+
+    event loop    TLS, HTTP, sizes, tokens          (connections.py, door.py, body.py; on uvicorn)
+    writer        the service and the only writing connection: many calls, one commit, then the replies
+    watcher       asks the schedulers what became of the array jobs
+
+Each is a thread; they meet in the writer's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.sslproto
+import contextlib
+import functools
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import time
+
+import uvicorn
+
+from ..errors import ServerError
+from ..storage import Storage
+from ..values.model import RequestState
+from .certificate import ensure_certificate
+from .decide.exchange import Service
+from .doorbell import Doorbell
+from .http.app import Door
+from .http.connections import END_SECONDS, IDLE_SECONDS, MAX_HEAD, Gate
+from .life import Server, sign, take_lock
+from .scheduling.thread import Watcher
+from .writer import Writer
+
+log = logging.getLogger(__name__)
+
+LINGER = 10.0  # seconds without an unfinished request after which the process ends
+
+
+class Seldom(logging.Filter):
+    """Lets the same words pass once a minute, and counts the rest: whoever makes them often must not fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed: dict[str, tuple[float, int]] = {}  # words -> when, and how often since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to write a record."""
+        words, now = str(record.msg), time.monotonic()
+        when, count = self.passed.get(words, (-60.0, 0))
+        if now - when < 60.0:
+            self.passed[words] = when, count + 1
+            return False
+        if len(self.passed) > 100:
+            self.passed.clear()
+        self.passed[words] = now, 0
+        if count:
+            record.msg = f"{words} (and {count} times since this was last said)"
+        return True
+
+
+def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) -> None:
+    """Serve until there is nothing left to do, or until SIGTERM."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    logging.raiseExceptions = False  # a log on a full disk is no reason to write more
+    dbfile = os.path.abspath(dbfile)
+    if lock is None or inherited is None:
+        lock = take_lock(dbfile)
+        if lock is None:
+            raise ServerError(f"the server of {dbfile} is running already, as process {Server(dbfile=dbfile).pid}")
+        with Storage(dbfile) as storage:
+            storage.check()
+            listener = Server(dbfile=dbfile).claim(storage)
+    else:
+        listener = socket.socket(fileno=inherited)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for name in ("asyncio", "uvicorn.error", "sheepdog.server.http.app"):
+        logging.getLogger(name).addFilter(Seldom())
+    asyncio.sslproto.SSLProtocol.max_size = 1 << 15  # a buffer for each connection; 256 KiB else
+    sys.setswitchinterval(0.0005)  # the loop and the writer pass every call to and fro
+    sign(lock, dbfile)
+    log.info("serving %s on port %d as process %d", dbfile, listener.getsockname()[1], os.getpid())
+    writer = Writer(dbfile, functools.partial(sign, lock, dbfile))
+    told = asyncio.run(_run(writer, listener))
+    os.close(lock)
+    if writer.damage:
+        raise writer.damage
+    log.info("ended by a signal" if told else "nothing left to do")
+    with Storage(dbfile) as storage:
+        if storage.requests(RequestState.NEW, RequestState.SUBMITTED) and not told:
+            Server(dbfile=dbfile).start()  # a request came while this process was leaving
+
+
+async def _run(writer: Writer, listener: socket.socket) -> bool:
+    """Serve; return whether a signal ended it."""
+    dbfile = writer.dbfile
+    door = Door(writer, dbfile)
+    config = uvicorn.Config(
+        door,
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=int(END_SECONDS) + 2,
+    )
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    watcher = Watcher(writer)
+    loop = asyncio.get_running_loop()
+    bell = await Doorbell.open(lambda: writer.submit(Service.look_again))
+    with Storage(dbfile) as storage:
+        storage.set_settings(bell=bell.port)
+
+    def done(changed: bool, ready: dict[int, int]) -> None:
+        if door.waiting.lines or (changed and bell.listeners):
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(spread, changed, ready)
+
+    def spread(changed: bool, ready: dict[int, int]) -> None:
+        if changed:
+            bell.tell()
+        door.waiting.ring(ready)
+
+    writer.done = done
+    writer.start()
+    watcher.start()
+    gate = Gate(config, listener, tls(dbfile))
+    serving = asyncio.ensure_future(gate.serve())
+    telling = asyncio.ensure_future(told.wait())
+    while not serving.done():
+        await asyncio.wait([serving, telling], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        if told.is_set() or writer.idle > LINGER or not writer.is_alive():
+            door.waiting.release()
+            gate.should_exit = True
+            await serving
+    telling.cancel()
+    bell.close()
+    watcher.stop()
+    writer.stop()
+    watcher.disband(writer.removed)
+    return told.is_set()
+
+
+def tls(dbfile: str) -> ssl.SSLContext:
+    """Return the context with the database's certificate. OpenSSL reads files only: this one lives for a moment."""
+    with Storage(dbfile) as storage:
+        ensure_certificate(storage)
+        pem = storage.get_setting("key") + storage.get_setting("certificate")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # mode 0600
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context

@@ -1,0 +1,1 @@
+"""The server's thread for what takes a scheduler: asking, submitting, clearing up."""

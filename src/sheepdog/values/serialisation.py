@@ -1,0 +1,205 @@
+"""How functions, arguments and results travel: by cloudpickle, and plain data by pickle alone.
+
+The function and its namespace are two dumps of one pickler, so what they share stays shared on the worker: functions
+of one module have one set of globals there, as they have here.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import io
+import pickle
+import site
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..client import OURS, describe_python, dump, make_pickler
+from ..errors import ArgumentsError, SerialisationError
+from .plain import read_plain
+
+serialise = dump
+
+
+def deserialise(data: bytes, trusted: bool = True) -> Any:
+    """Return the value. Runs code if the data says so, unless trusted is false: then all but plain data is refused."""
+    return pickle.loads(data) if trusted else read_plain(data)
+
+
+def form() -> dict[str, Any]:
+    """Return the form in which functions leave this interpreter: what a worker must match to load them."""
+    python = describe_python()
+    return {"form": "cloudpickle", **python}
+
+
+def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = None) -> tuple[bytes, bytes]:
+    """Return the function and its namespace as bytes; the namespace is empty if there is none."""
+
+    if not callable(f):
+        raise SerialisationError(f"f is {f!r}, a {type(f).__name__}; it must be something that can be called")
+    for name in ns or {}:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise SerialisationError(f"ns has the key {name!r}; each must be a name, as after `global`")
+    with local_modules_by_value():
+        buffer = io.BytesIO()
+        pickler = make_pickler(buffer)
+        try:
+            pickler.dump(f)
+        except Exception as error:
+            raise SerialisationError(f"the function {name_of(f)} cannot be serialised: {error}") from error
+        function = buffer.getvalue()
+        if not ns:
+            return function, b""
+        try:
+            pickler.dump(dict(ns))
+        except Exception as error:
+            raise SerialisationError(_blame_namespace(ns, error)) from error
+        return function, buffer.getvalue()[len(function) :]
+
+
+def _blame_namespace(ns: Mapping[str, Any], error: Exception) -> str:
+    for name, value in ns.items():
+        try:
+            dump(value)
+        except Exception as cause:
+            return f"ns[{name!r}], a {type(value).__name__}, cannot be serialised: {cause}"
+    return f"ns cannot be serialised: {error}"
+
+
+def name_of(f: Callable[..., Any]) -> str:
+    """Return a telling name of a callable."""
+    inner = getattr(f, "func", f)
+    return str(getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or type(f).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The positional and the keyword arguments of one call; and its name, for errors."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    name: str = ""
+
+    def __str__(self) -> str:
+        each = [*map(_brief, self.args), *(f"{name}={_brief(value)}" for name, value in self.kwargs.items())]
+        text = f"{self.name}({', '.join(each)})"
+        return text if len(text) <= 120 else text[:116] + "...)"
+
+
+def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
+    """Yield each item of args as bytes: the pickle of a tuple of positional and a dict of keyword arguments.
+
+    Where the item was a dict, there is None for the tuple.
+    """
+    with local_modules_by_value() as refresh:
+        for index, item in enumerate(args):
+            refresh()
+            if isinstance(item, Arguments):
+                call: tuple[tuple[Any, ...] | None, dict[str, Any]] = (item.args, item.kwargs)
+            elif isinstance(item, (tuple, list)):
+                call = (tuple(item), {})
+            elif isinstance(item, dict) and all(isinstance(key, str) for key in item):
+                call = (None, item)
+            else:
+                raise ArgumentsError(
+                    f"item {index} of args is {_brief(item)}, a {type(item).__name__}; each item must be a tuple or "
+                    "a list of positional arguments, or a dict of keyword arguments. For one argument x, write (x,)"
+                )
+            try:
+                yield dump(call)
+            except Exception as error:
+                which = f"the call {item}" if isinstance(item, Arguments) else f"item {index} of args, {_brief(item)},"
+                raise SerialisationError(f"{which} cannot be serialised: {error}") from error
+
+
+def serialise_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Return one call as bytes: the function is the first of args; they are as serialise_arguments makes them."""
+    try:
+        return dump((args, dict(kwargs)))
+    except Exception as error:
+        call = Arguments(args[1:], dict(kwargs), name_of(args[0]))
+        raise SerialisationError(f"the call {call} cannot be serialised: {error}") from error
+
+
+def deserialise_arguments(data: bytes, trusted: bool = True) -> Any:
+    """Return an item of args: a tuple, or a dict if it was one; Arguments if there are both."""
+    args, kwargs = deserialise(data, trusted)
+    if args and kwargs:
+        return Arguments(args, kwargs)
+    return kwargs if args is None else args
+
+
+def _brief(item: Any) -> str:
+    try:
+        text = repr(item)
+    except Exception:
+        text = f"<{type(item).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+_registered: collections.Counter[str] = collections.Counter()  # modules that we registered, and for how many uses
+_registering = threading.Lock()
+
+
+@contextlib.contextmanager
+def local_modules_by_value() -> Iterator[Callable[[], None]]:
+    """Meanwhile, what is defined in the user's own modules is pickled by value.
+
+    cloudpickle keeps one list of such modules for the whole process, so uses at the same time are counted. Yields what
+    takes in modules that have been imported since.
+    """
+    import cloudpickle
+
+    ours: dict[str, ModuleType] = {}
+    seen = 0
+
+    def refresh() -> None:
+        nonlocal seen
+        if len(sys.modules) == seen:
+            return
+        seen = len(sys.modules)
+        with _registering:
+            known = cloudpickle.cloudpickle.list_registry_pickle_by_value()
+            for name, module in list(sys.modules.items()):
+                if name not in ours and is_local(module) and (name not in known or _registered[name]):
+                    ours[name] = module
+                    _registered[name] += 1
+                    cloudpickle.register_pickle_by_value(module)
+
+    refresh()
+    try:
+        yield refresh
+    finally:
+        with _registering:
+            for name, module in ours.items():
+                _registered[name] -= 1
+                if not _registered[name]:
+                    cloudpickle.unregister_pickle_by_value(module)
+
+
+def is_local(module: ModuleType) -> bool:
+    """Tell whether a module is the user's own file, which no worker could import.
+
+    Installed ones live below the interpreter's directories; this package counts as installed wherever it lies.
+    """
+    file = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "")
+    if not isinstance(file, str) or not file.endswith(".py") or name == "__main__" or not isinstance(name, str):
+        return False
+    if name.partition(".")[0] in (*OURS, "cloudpickle") or sys.modules.get(name) is not module:
+        return False
+    return not file.startswith(_installed())
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    paths = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, site.getusersitepackages()}
+    ours = {str(Path(path)) for path in paths if path}
+    return tuple(path.rstrip("/") + "/" for path in ours if path not in ("/", "/usr")) + ("/usr/lib/", "/usr/share/")

@@ -1,0 +1,90 @@
+"""What tasks print."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sheepdog.client.child.capture import Capture
+from sheepdog.client.wire.limits import MAX_OUTPUT
+from tests.client.children import Start, death, give, printed
+from tests.client.shepherd import Shepherd
+from tests.faults import fault
+
+
+def test_each_task_has_its_own_output(start: Start) -> None:
+    assert printed(start(), ("print", "one", "two", "three"), ("silent",), ("print", "\ud800", "ö", "end")) == [
+        b"one\ntwo\nthree\n",
+        b"",
+        b"\\ud800\n\xc3\xb6\nend\n",
+    ]
+
+
+def test_of_a_long_output_the_end_is_kept(start: Start) -> None:
+    [output] = printed(start(), ("print", "x" * 10**6, "y", "z"))
+    assert output.startswith(b"... 983621 bytes left out ...\nxxx")
+    assert output.endswith(b"x\ny\nz\n")
+    assert len(output) < MAX_OUTPUT + 100
+
+
+@fault("stdout closed", "a task that closes or replaces stdout and stderr", promise="the next task has its own again")
+def test_streams_that_a_task_closed_or_took_away_are_back_for_the_next(start: Start) -> None:
+    calls = [("print", "one", "two", "three"), ("close",), ("print", "one", "two", "three"), ("redirect",)]
+    first, closed, third, redirected, last = printed(start(), *calls, ("print", "one", "two", "three"))
+    assert first == third == last == b"one\ntwo\nthree\n"
+    assert closed == redirected == b""
+
+
+def test_the_last_words_of_a_task_that_died_are_kept(start: Start) -> None:
+    child = start()
+    give(child, ("print and die",))
+    _, outcome, _, _ = death(child)
+    assert outcome is not None
+    assert outcome.output.startswith(b"last words\n")
+
+
+def test_without_a_directory_for_temporary_files_there_is_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    capture = Capture()
+    assert capture.file.name == os.devnull
+    assert capture.end() == b""
+    capture.file.close()
+
+
+@fault("binary output", "a task prints every byte there is", promise="its output comes as it is")
+def test_binary_output_comes_as_it_is(shepherd: Shepherd) -> None:
+    server = shepherd.serve(("import os; os.write(1, bytes(range(256)))",))
+    assert shepherd.work(server).wait(30) == 0
+    assert server.outcomes[1].output == bytes(range(256))
+
+
+@fault(
+    (28, "stdout flooded"), "a task prints a gigabyte", promise="the disk does not fill; the end of the output is kept"
+)
+def test_a_flood_of_output_does_not_fill_the_disk(shepherd: Shepherd, tmp_path: Path) -> None:
+    flood = "import os\nfor _ in range(1024): os.write(1, b'x' * (1 << 20))\nprint('the end')"
+    server = shepherd.serve((flood,), ("result = 1",))
+    (tmp_path / "tmp").mkdir()
+    most = 0
+    worker = shepherd.work(server, first=f"TMPDIR={tmp_path / 'tmp'}; export TMPDIR;")
+    while worker.poll() is None:
+        most = max(most, *(size_of_unlinked(pid, tmp_path / "tmp") for pid in [worker.pid]))
+        time.sleep(0.002)
+    assert worker.wait() == 0
+    assert server.results() == [None, 1]
+    assert server.outcomes[1].output.endswith(b"the end\n")
+    assert len(server.outcomes[1].output) < MAX_OUTPUT + 100
+    assert 0 < most < 700 << 20
+
+
+def size_of_unlinked(pid: int, directory: Path) -> int:
+    """The bytes that a process has in deleted files of a directory."""
+    found = 0
+    try:
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(path).startswith(str(directory)):
+                found += path.stat().st_blocks * 512
+    except OSError:
+        pass
+    return found

@@ -1,0 +1,61 @@
+"""The line to the server."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sheepdog.client.link.https import Line
+from sheepdog.client.parent.signals import Signals
+from sheepdog.server.certificate import make_certificate
+from tests.client.shepherd import Shepherd
+from tests.cluster import until
+from tests.faults import fault
+
+
+@pytest.mark.parametrize(("after", "least", "most"), [("2", 2.0, 4.0), ("999", 0.0, 1.5), ("soon", 0.0, 1.5)])
+@fault(50, "a server that is busy", promise="it says when to come again, and the worker comes then")
+def test_a_server_that_is_busy_is_given_the_time_it_asks_for(
+    shepherd: Shepherd, after: str, least: float, most: float
+) -> None:
+    server = shepherd.serve(("result = 1",))
+    worker = shepherd.work(server)
+    server.status = (503, {"Retry-After": after})
+    until(lambda: len(server.times) >= 1 or "trying on" in shepherd.log(), "it has been refused")
+    start = time.monotonic()
+    server.status = (200, {})
+    assert worker.wait(20) == 0
+    assert least * 0.9 <= time.monotonic() - start < most
+    assert server.results() == [1]
+
+
+@fault(
+    (19, "port taken"),
+    "a worker has lost its server, which is at another port now",
+    promise="it reads where, and goes on",
+)
+def test_a_server_that_has_moved_is_found_again(shepherd: Shepherd, tmp_path: Path) -> None:
+    first = shepherd.serve(("result = 1",))
+    second = shepherd.serve(("result = 1",))
+    first.status = (500, {})
+    worker = shepherd.work(first, certificate=first.certificate + second.certificate)
+    until(lambda: "trying on" in shepherd.log(), "the first server fails")
+    shepherd.tell(second)
+    assert worker.wait(30) == 0
+    assert second.results() == [1]
+    assert f"the server is now at {second.url}" in shepherd.log()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"urls": []}', '{"urls": [7]}', '{"urls": "x"}', '{"urls": ["https://x"]}']
+)
+def test_addresses_that_cannot_be_read_are_left_as_they_are(tmp_path: Path, text: str) -> None:
+    (tmp_path / "secret.json").write_text(text)
+    secret = {"directory": str(tmp_path), "urls": ["https://here:1"], "certificate": make_certificate()[0]}
+    signals = Signals()
+    line = Line(secret, {"worker": "w"}, signals)
+    line.look_for_addresses()
+    assert secret["urls"] == ["https://here:1"]
+    for fd in (signals.woken, signals.wake):
+        os.close(fd)

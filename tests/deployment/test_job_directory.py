@@ -1,0 +1,169 @@
+"""The directory of an array job: its scripts, run by the shells of this machine."""
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sheepdog.deployment import LocalHost, job_directory
+from sheepdog.errors import CommandFailed, HostError
+from sheepdog.schedulers.gridengine import parse_qsub
+from sheepdog.schedulers.slurm import parse_sbatch
+from sheepdog.values.model import Wave
+from tests.faults import fault
+
+NAMES = ["a b", "it's", "$HOME", 'a"b', "-rf"]
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory below the home directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    directory = tmp_path / ".sheepdog" / "herd"
+    directory.mkdir(parents=True)
+    return directory
+
+
+class Shell:
+    """A Host whose commands go through a login shell, as over ssh."""
+
+    def __init__(self, shell: str) -> None:
+        self.name = shell
+        self.shell = shell
+
+    def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
+        import shlex
+
+        return LocalHost().run([self.shell, "-c", shlex.join(command)], input, timeout)
+
+
+@pytest.fixture(params=["local", "sh", "bash", "csh"])
+def host(request: pytest.FixtureRequest) -> LocalHost | Shell:
+    if request.param == "local":
+        return LocalHost()
+    if not shutil.which(request.param):
+        pytest.skip(f"there is no {request.param} on this machine")
+    return Shell(request.param)
+
+
+PARSE = {"12.1-4:1\n": parse_qsub, "Welcome\n12\n": parse_sbatch, "12;test\n": parse_sbatch}
+
+
+def wave(directory: str | Path) -> Wave:
+    return Wave(1, "herd", str(directory), 2)
+
+
+@pytest.mark.parametrize("directory", [".sheepdog/herd", "absolute"])
+@pytest.mark.parametrize(
+    ("printed", "job"),
+    [*dict.fromkeys(PARSE, "12").items(), ("4711 4712 4713\n", "4711 4712 4713"), ("12.[1-4]\n", "12.[1-4]")],
+)
+def test_a_job_whose_submission_nobody_saw_to_its_end(
+    there: Path, host: LocalHost | Shell, directory: str, printed: str, job: str
+) -> None:
+    (there / "job_id").write_text(printed)
+    found = job_directory.find(
+        host, wave(there if directory == "absolute" else directory), PARSE.get(printed, str.strip)
+    )
+    assert found == Wave(1, "herd", str(there), 2, job=job)
+
+
+def test_a_job_that_was_not_submitted(there: Path, host: LocalHost | Shell) -> None:
+    assert job_directory.find(host, wave(there), str.strip) is None
+    (there / "job_id.new").write_text("12\n")
+    assert job_directory.find(host, wave(there), str.strip) is None
+    (there / "job_id").touch()
+    assert job_directory.find(host, wave(there), str.strip) is None
+    assert job_directory.find(host, wave("nowhere"), str.strip) is None
+
+
+def test_a_host_that_does_not_answer_is_no_answer() -> None:
+    class Silent:
+        name = "silent"
+
+        def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
+            raise HostError("does not answer")
+
+    with pytest.raises(HostError):
+        job_directory.find(Silent(), wave("herd"), str.strip)
+
+
+def test_a_file_is_replaced_and_is_its_owners_alone(there: Path, host: LocalHost | Shell) -> None:
+    file = there / "secret.json"
+    file.write_text("old")
+    file.chmod(0o644)
+    before = file.stat().st_ino
+    old = os.umask(0)
+    try:
+        job_directory.rewrite(host, ".sheepdog/herd", "secret.json", b"new \0\xff")
+    finally:
+        os.umask(old)
+    assert file.read_bytes() == b"new \0\xff"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.stat().st_ino != before  # who reads it reads the one or the other
+    with pytest.raises(CommandFailed):
+        job_directory.rewrite(host, "nowhere", "secret.json", b"")
+
+
+@fault(46, "outcomes lie in files on the host", promise="they are listed, fetched and removed; nothing else is touched")
+def test_the_files_of_outcomes(there: Path, host: LocalHost | Shell) -> None:
+    assert job_directory.spooled(host, str(there)) == []
+    spool = there / "spool"
+    spool.mkdir()
+    assert job_directory.spooled(host, str(there)) == []
+    content = bytes(range(256)) * 1000
+    for name in ("0a1f-1", "0a1f-12", *NAMES, "0a1f-2.new", "XYZ-1"):
+        (spool / name).write_bytes(content)
+    names = job_directory.spooled(host, str(there))
+    assert sorted(names) == ["0a1f-1", "0a1f-12"]
+    assert job_directory.fetch(host, str(there), "0a1f-12") == content
+    job_directory.discard(host, str(there), names)
+    assert {file.name for file in spool.iterdir()} == {*NAMES, "0a1f-2.new", "XYZ-1"}
+    with pytest.raises(CommandFailed):
+        job_directory.spooled(host, "nowhere")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_directory_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = tmp_path / "x" / name
+    there.mkdir(parents=True)
+    job_directory.rewrite(LocalHost(), f"x/{name}", "secret.json", b"secret")
+    assert (there / "secret.json").read_bytes() == b"secret"
+    job_directory.close(LocalHost(), [f"x/{name}"])
+    assert list(there.iterdir()) == []
+
+
+@fault(51, "the request has ended", promise="its token is taken away from the host")
+def test_close_takes_the_secrets_and_nothing_else(there: Path, host: LocalHost | Shell) -> None:
+    other = there.with_name("other")
+    other.mkdir()
+    for directory in (there, other):
+        for name in ("secret.json", "worker.1.log"):
+            (directory / name).touch()
+    job_directory.close(host, [str(there), ".sheepdog/other", "nowhere"])
+    left = subprocess.run(["find", there.parent, "-type", "f"], capture_output=True, text=True).stdout.split()
+    assert sorted(left) == [str(there / "worker.1.log"), str(other / "worker.1.log")]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, ""),
+        ({"herd.o12.1": "one\n\n", "herd.e12.1": "two\n"}, "the last line of its output is: one"),
+        ({"worker.1.log": "x\ny\n"}, "the last line of its output is: y"),
+        ({"worker.1.log": "x" * 9999}, "the last line of its output is: " + "x" * 500),
+        ({"secret.json": "token"}, ""),
+    ],
+)
+def test_last_words(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    there = tmp_path / "the job's"
+    there.mkdir()
+    for name, text in files.items():
+        (there / name).write_text(text)
+    assert job_directory.last_words(LocalHost(), str(there)) == said
+    assert job_directory.last_words(LocalHost(), str(tmp_path / "nothing")) == ""

@@ -1,0 +1,591 @@
+"""Cancel and retry, what runs again by itself, and who may call from where; with local processes."""
+
+import multiprocessing
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import sheepdog
+from sheepdog.errors import ConfigError, RequestNotFound, SchedulerError, StorageError, UntrustedResult
+from sheepdog.storage import Storage
+from sheepdog.values.model import RequestState
+from tests.faults import fault
+from tests.front import test_functional as test_map
+from tests.front.test_functional import DB, errors, parents_of, until, workers_of
+
+place = test_map.place
+ROOT = str(Path(__file__).parents[2])
+
+
+def gated(i: int, directory: str, free: int) -> int:
+    """Return at once if i is small; else when there is a file "go"; note each run."""
+    import os
+    import pathlib
+    import time
+
+    with open(os.path.join(directory, "ran"), "a") as file:
+        file.write(f"{i}\n")
+    while i >= free and not pathlib.Path(directory, "go").exists():
+        time.sleep(0.01)
+    return i
+
+
+def start(place: Path, tasks: int = 6, free: int = 2, **config: object) -> int:
+    """Start a request of which the first tasks end, and the others wait; return when only those are left."""
+    request_id = sheepdog.map_async(gated, [(i, str(place), free) for i in range(tasks)], {"workers": 2, **config})
+    with Storage(DB) as storage:
+        until(lambda: storage.progress(request_id).done == free, "the first tasks are done")
+    until(lambda: len(runs(place)) > free, "another task runs")
+    return request_id
+
+
+def runs(place: Path) -> list[int]:
+    file = place / "ran"
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def results(request_id: int) -> list[object]:
+    return [result for _, result in sheepdog.get_results(request_id, DB)]
+
+
+def state(request_id: int) -> RequestState:
+    with Storage(DB) as storage:
+        return storage.get_request(request_id).state
+
+
+def token(request_id: int) -> str:
+    with Storage(DB) as storage:
+        return storage.get_request(request_id).token
+
+
+# --- cancel
+
+
+@fault("cancel", "the user cancels a request that runs", promise="its workers end; the results that are there stay")
+def test_cancel(place: Path) -> None:
+    request_id = start(place)
+    assert sheepdog.cancel(request_id, DB) == 4
+    assert results(request_id) == [0, 1, None, None, None, None]
+    said = errors(request_id)
+    assert [error.splitlines()[0] for error in said] == ["cancelled by its user"] * 4
+    assert sheepdog.cancel(request_id, DB) == 0
+    until(lambda: not workers_of(place), "the workers have ended")
+    until(lambda: state(request_id) == RequestState.CLOSED, "nothing is left")
+    assert list((place / "home/.sheepdog").iterdir()) == []
+    (place / "go").touch()
+    assert results(request_id) == [0, 1, None, None, None, None]
+    assert errors(request_id) == said
+
+
+@fault("cancel", "the user cancels a request whose server is dead", promise="its workers end all the same")
+def test_cancel_without_a_server(place: Path) -> None:
+    request_id = start(place)
+    server = sheepdog.Server(dbfile=DB)
+    pid = server.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not server.running, "the server is dead")
+    assert workers_of(place)
+    assert sheepdog.cancel(request_id, DB) == 4
+    until(lambda: not workers_of(place), "the workers have ended")
+
+
+def test_cancel_wakes_whoever_waits(place: Path) -> None:
+    request_id = start(place)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(results, request_id)
+        sheepdog.cancel(request_id, DB)
+        assert waiting.result(10) == [0, 1, None, None, None, None]
+
+
+def test_cancel_of_what_has_ended_changes_nothing() -> None:
+    sheepdog.map(lambda x: 1 / x, [(1,), (0,)], verbose=False)
+    said = errors(1)
+    assert sheepdog.cancel(1, DB) == 0
+    assert (results(1), errors(1)) == ([1.0, None], said)
+
+
+def test_cancel_of_one_request_leaves_the_others(place: Path) -> None:
+    first, second = start(place), start(place)
+    sheepdog.cancel(first, DB)
+    (place / "go").touch()
+    assert results(second) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("call", [sheepdog.cancel, sheepdog.retry])
+def test_what_is_not_there_can_be_neither_cancelled_nor_tried_again(call: Callable[..., int]) -> None:
+    with pytest.raises(StorageError, match="there is no database"):
+        call(1, DB)
+    assert not Path(DB).exists()
+    sheepdog.map(abs, [])
+    with pytest.raises(RequestNotFound, match="no request 7"):
+        call(7, DB)
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_workers_end_with_their_database(place: Path, another: bool) -> None:
+    start(place)
+    server = sheepdog.Server(dbfile=DB)
+    for file in place.glob(f"{Path(DB).name}*"):
+        if not file.name.endswith(("-server", ".log")):
+            file.unlink()
+    if another:  # its server takes the place of the old one at once
+        assert sheepdog.map(pow, [(2, 3)]) == [8]
+    until(lambda: not workers_of(place), "the workers have ended")
+    if not another:
+        until(lambda: not server.running, "the server has ended")
+    until(lambda: not list((place / "home" / ".sheepdog").glob("*/secret.json")), "no secret is left")
+
+
+def test_what_a_request_says_of_trust_holds_for_who_fetches(place: Path) -> None:
+    request_id = sheepdog.map_async(pathlib.PurePosixPath, [("a",)], {"trusted": False, "workers": 1})
+    with pytest.raises(UntrustedResult):
+        sheepdog.get_results(request_id, DB)
+    [error] = errors(request_id)
+    assert "plain data" in error
+    assert sheepdog.get_results(request_id, DB, trusted=True) == [(("a",), pathlib.PurePosixPath("a"))]
+    assert sheepdog.get_errors(request_id, DB, trusted=True) == []
+
+
+# --- retry
+
+
+def needs_file(i: int, directory: str) -> int:
+    """Fail for odd numbers, until there is a file of that name."""
+    import os
+
+    if i % 2:
+        with open(os.path.join(directory, f"file {i}")):
+            pass
+    return i
+
+
+def map_needs_file(place: Path, tasks: int = 4, **config: object) -> list[object]:
+    return sheepdog.map(needs_file, [(i, str(place)) for i in range(tasks)], config, verbose=False)
+
+
+@fault("retry", "tasks have failed", promise="retry runs them again, and them alone; errors stay in the history")
+def test_retry(place: Path) -> None:
+    assert map_needs_file(place) == [0, None, 2, None]
+    before = token(1)
+    (place / "file 1").touch()
+    assert sheepdog.retry(1, DB) == 2
+    assert token(1) != before
+    assert results(1) == [0, 1, 2, None]
+    [error] = errors(1)
+    lines = error.splitlines()
+    assert lines[0].startswith("FileNotFoundError: ")
+    assert lines[1].startswith("(task 4 of request 1, attempt 2, on ")
+    assert re.fullmatch(rf"Attempt 1, on {os.uname().nodename}: FileNotFoundError: .*", lines[-1])
+    (place / "file 3").touch()
+    assert sheepdog.retry(1, DB) == 1
+    assert (results(1), errors(1)) == ([0, 1, 2, 3], [])
+    assert sheepdog.retry(1, DB) == 0
+
+
+def test_retry_of_what_was_cancelled_alone(place: Path) -> None:
+    def f(i: int, directory: str) -> int:
+        import os
+        import time
+
+        if i == 1:
+            raise ValueError("one")
+        while i > 1 and not os.path.exists(os.path.join(directory, "go")):
+            time.sleep(0.01)
+        return i
+
+    request_id = sheepdog.map_async(f, [(i, str(place)) for i in range(5)], {"workers": 2})
+    with Storage(DB) as storage:
+        until(lambda: storage.progress(request_id).ended == 2, "two have ended")
+    assert sheepdog.cancel(request_id, DB) == 3
+    (place / "go").touch()
+    assert sheepdog.retry(request_id, DB, failed=False) == 3
+    assert results(request_id) == [0, None, 2, 3, 4]
+    assert [error.splitlines()[0] for error in errors(request_id)] == ["ValueError: one"]
+    assert sheepdog.retry(request_id, DB, failed=False) == 0
+    assert sheepdog.retry(request_id, DB, failed=True) == 1
+
+
+@fault("retry", "the user wants a request again that runs", promise="an error says what to do; nothing is touched")
+def test_retry_of_what_runs(place: Path) -> None:
+    request_id = start(place)
+    before = token(request_id)
+    with pytest.raises(ConfigError, match=r"request 1 has not ended \(2/6 results.*get_results.*sheepdog.cancel"):
+        sheepdog.retry(request_id, DB)
+    assert token(request_id) == before
+    (place / "go").touch()
+    assert results(request_id) == [0, 1, 2, 3, 4, 5]
+
+
+def test_retry_at_once_after_cancel(place: Path) -> None:
+    """None of the workers that were cancelled meets those that follow."""
+    request_id = start(place)
+    old = set(workers_of(place))
+    for _ in range(3):
+        assert sheepdog.cancel(request_id, DB) == 4
+        assert sheepdog.retry(request_id, DB) == 4
+        assert not old & set(workers_of(place))
+        old = set(workers_of(place))
+    (place / "go").touch()
+    assert results(request_id) == [0, 1, 2, 3, 4, 5]
+
+
+def test_retry_with_other_options(place: Path) -> None:
+    """They hold from then on; what is not said stays."""
+
+    def f(i: int, directory: str) -> int:
+        import os
+        import time
+
+        with open(os.path.join(directory, f"worker {os.getppid()}"), "w"):
+            pass
+        time.sleep(0.5)
+        return i
+
+    args = [(i, str(place)) for i in range(6)]
+    assert sheepdog.map(f, args, {"workers": 1, "timeout": 0.1, "name": "herd"}, verbose=False) == [None] * 6
+    assert len(list(place.glob("worker *"))) == 1
+    assert sheepdog.retry(1, DB, config={"timeout": 30, "workers": 3}) == 6
+    assert results(1) == list(range(6))
+    assert len(list(place.glob("worker *"))) == 4
+    with Storage(DB) as storage:
+        options = storage.get_request(1).options
+        assert [wave.workers for wave in storage.waves(1)] == [1, 3]
+    assert (options["timeout"], options["workers"], options["name"]) == (30, 3, "herd")
+
+
+def test_retry_in_another_directory_runs_where_the_request_was_made(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def f() -> str:
+        import os
+
+        return open("input").read() + os.getcwd()
+
+    assert sheepdog.map(f, [()], verbose=False) == [None]
+    Path("input").write_text("in ")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert sheepdog.retry(1, place / DB) == 1
+    assert sheepdog.get_results(1, place / DB) == [((), f"in {place}")]
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "words"),
+    [
+        ({"timout": 3}, ConfigError, "did you mean timeout"),
+        ({"timeout": -3}, ConfigError, "timeout is -3"),
+        ({"profile": "big"}, ConfigError, "retry takes no profile"),
+    ],
+)
+def test_retry_with_wrong_options(place: Path, config: dict[str, object], kind: type, words: str) -> None:
+    map_needs_file(place, 2)
+    said, before = errors(1), token(1)
+    with pytest.raises(kind, match=words):
+        sheepdog.retry(1, DB, config=config)
+    assert (errors(1), token(1)) == (said, before)
+    (place / "file 1").touch()
+    assert sheepdog.retry(1, DB) == 1
+    assert results(1) == [0, 1]
+
+
+@fault("retry", "the tasks cannot be submitted again", promise="the errors and the options are those from before")
+def test_retry_that_cannot_be_submitted(place: Path) -> None:
+    map_needs_file(place, 2)
+    said = errors(1)
+    with pytest.raises(SchedulerError, match="/nonexistent/python"):
+        sheepdog.retry(1, DB, config={"shell": "/nonexistent/python"})
+    assert errors(1) == said
+    (place / "file 1").touch()
+    assert sheepdog.retry(1, DB) == 1
+    assert results(1) == [0, 1]
+
+
+def test_retry_of_a_request_whose_server_has_gone(place: Path) -> None:
+    map_needs_file(place, 2)
+    sheepdog.Server(dbfile=DB).stop()
+    (place / "file 1").touch()
+    assert sheepdog.retry(1, DB) == 1
+    assert results(1) == [0, 1]
+
+
+# --- what runs again by itself
+
+
+@fault("retry", "a task fails now and then", promise="with the option retries it runs again, later and later")
+def test_retries(place: Path) -> None:
+    def f(i: int, directory: str) -> int:
+        import os
+        import time
+
+        name = os.path.join(directory, f"times {i}")
+        with open(name, "a") as file:
+            file.write(f"{time.time()}\n")
+        with open(name) as file:
+            attempt = len(file.readlines())
+        if attempt <= 2:
+            print("attempt", attempt)
+            if i == 1:
+                os._exit(3)
+            raise ValueError(f"attempt {attempt}")
+        return i if attempt == int(os.environ["SHEEPDOG_ATTEMPT"]) else -1
+
+    args = [(i, str(place)) for i in range(2)]
+    assert sheepdog.map(f, args, {"retries": 2, "retry_delay": 0.2, "workers": 2}) == [0, 1]
+    times = [float(line) for line in (place / "times 0").read_text().split()]
+    assert times[1] - times[0] > 0.1  # the delay is drawn between its half and itself
+    assert times[2] - times[1] > 0.2
+    for i in range(2):
+        (place / f"times {i}").unlink()
+    assert sheepdog.map(f, args, {"retries": 1, "retry_delay": 0, "workers": 2}, verbose=False) == [None, None]
+    first, second = errors(2)
+    assert first.startswith("ValueError: attempt 2\n(task 1 of request 2, attempt 2, ")
+    assert first.splitlines()[-1].endswith(": ValueError: attempt 1")
+    assert "exited with status 3" in second.splitlines()[0]
+    assert "exited with status 3" in second.splitlines()[-1]
+
+
+@fault("alike", "the first tasks of many all fail alike", promise="the rest is not run; retry runs them again")
+def test_fail_fast(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def f(i: int, directory: str) -> int:
+        import os
+        import time
+
+        with open(os.path.join(directory, "ran"), "a") as file:
+            file.write(f"{i}\n")
+        time.sleep(0.01)
+        with open(os.path.join(directory, "input")):
+            return i
+
+    args = [(i, str(place)) for i in range(1000)]
+    assert sheepdog.map(f, args, {"workers": 2}) == [None] * 1000
+    assert "1000 of 1000 tasks failed" in capfd.readouterr().err
+    said = [error.splitlines()[0] for error in errors(1)]
+    failed = [text for text in said if text.startswith("FileNotFoundError: ")]
+    assert 20 <= len(failed) < 300
+    rest = next(text for text in said if not text.startswith("FileNotFoundError: "))
+    assert rest.startswith("not run: the first 20 tasks failed alike: FileNotFoundError at line ")
+    assert said.count(rest) == 1000 - len(failed)
+    assert len(runs(place)) < 500
+    (place / "input").touch()
+    assert sheepdog.retry(1, DB) == 1000
+    assert results(1) == list(range(1000))
+    assert errors(1) == []
+
+
+@pytest.mark.parametrize(("tasks", "config"), [(99, {}), (150, {"fail_fast": 0})])
+def test_fail_fast_is_for_many_and_can_be_left_out(tasks: int, config: dict[str, object]) -> None:
+    sheepdog.map(lambda: 1 / 0, [()] * tasks, {"workers": 2, **config}, verbose=False)
+    assert {error.splitlines()[0] for error in errors(1)} == {"ZeroDivisionError: division by zero"}
+
+
+MAP = """
+import sys
+import sheepdog
+sys.path.insert(0, sys.argv[1])
+from tests.front.test_dispatch import gated
+if __name__ == "__main__":
+    print(sheepdog.map(gated, [(i, sys.argv[2], 2) for i in range(6)], {"workers": 2, "lease": 5}))
+"""
+
+
+def map_elsewhere(place: Path, **options: object) -> "subprocess.Popen[str]":
+    """Have another Python call map; return when only tasks that wait are left."""
+    command = [sys.executable, "-c", MAP, ROOT, str(place)]
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)  # type: ignore[call-overload]
+    try:
+        # Which ones is not said: a worker that comes late finds the first in the other's batch.
+        until(lambda: len({*runs(place)} - {0, 1}) >= 2 or child.poll() is not None, "both have a waiting task", 150)
+        assert child.poll() is None, child.communicate()
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
+    return child  # type: ignore[no-any-return]
+
+
+@fault(
+    (5, "no workers"), "all workers are killed with -9", promise="others are submitted, who waits reads so, all is done"
+)
+def test_kill_every_worker(place: Path) -> None:
+    with map_elsewhere(place) as child:
+        old = parents_of(place)
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: set(parents_of(place)) - set(old), "there are new workers")
+        (place / "go").touch()
+        output, said = child.communicate(timeout=60)
+    assert output == "[0, 1, 2, 3, 4, 5]\n"
+    assert re.search(r"^sheepdog: .*; 2 workers are submitted again \(1 of 3 times in a row\)$", said, re.MULTILINE)
+    assert errors(1) == []
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Have another program listen on a port, and hang up on whoever calls."""
+    code = (
+        "import socket, sys\nlistener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nprint('listens')\n"
+        "sys.stdout.flush()\nwhile True: listener.accept()[0].close()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(port)], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout
+            assert other.stdout.readline()
+            yield
+        finally:
+            other.kill()
+
+
+@fault((19, "port taken"), "another program has the server's port", promise="workers follow the server to another one")
+def test_workers_follow_the_server_to_another_port(place: Path) -> None:
+    request_id = start(place)
+    pids = parents_of(place)
+    server = sheepdog.Server(dbfile=DB)
+    port = server.port
+    server.stop()
+    with taken(port):
+        server.start()
+        assert server.port != port
+        [secret] = (place / "home/.sheepdog").glob("*/secret.json")
+        until(lambda: f":{server.port}" in secret.read_text(), "the workers are told")
+        (place / "go").touch()
+        assert results(request_id) == [0, 1, 2, 3, 4, 5]
+    assert sorted(runs(place)) == [0, 1, 2, 3, 4, 5]  # none ran twice
+    until(lambda: not set(pids) & set(parents_of(place)), "the workers have ended")
+
+
+# --- who calls
+
+
+@fault("Ctrl-C", "Ctrl-C during map", promise="the request goes on, and a line says how to come back")
+def test_interrupt(place: Path) -> None:
+    with map_elsewhere(place, start_new_session=True) as child:
+        os.killpg(child.pid, signal.SIGINT)
+        output, said = child.communicate(timeout=60)
+    assert output == ""
+    assert child.returncode == -signal.SIGINT
+    found = re.search(r"^sheepdog: request 1 goes on; fetch it with (sheepdog\.get_results\(.*\))$", said, re.MULTILINE)
+    assert found
+    assert len(parents_of(place)) == 2
+    (place / "go").touch()
+    assert [result for _, result in eval(found[1], {"sheepdog": sheepdog})] == [0, 1, 2, 3, 4, 5]
+    assert sorted(runs(place)) == [0, 1, 2, 3, 4, 5]
+
+
+@fault("second call", "a second call with the same database file", promise="it joins the server that runs")
+def test_a_second_call(place: Path) -> None:
+    first = start(place)
+    pid, port = sheepdog.Server(dbfile=DB).pid, sheepdog.Server(dbfile=DB).port
+    assert sheepdog.map(abs, [(-1,)]) == [1]
+    assert (sheepdog.Server(dbfile=DB).pid, sheepdog.Server(dbfile=DB).port) == (pid, port)
+    (place / "go").touch()
+    assert results(first) == [0, 1, 2, 3, 4, 5]
+
+
+@fault("two clients", "two programs map at once with one database file", promise="each has its own results")
+def test_two_clients_at_once(place: Path) -> None:
+    code = (
+        "import sys, sheepdog\nsys.stdin.read()\nn = int(sys.argv[1])\n"
+        "print(sum(sheepdog.map(lambda x: x * n, [(i,) for i in range(300)], {'workers': 1})))"
+    )
+    pipe = subprocess.PIPE
+    clients = [
+        subprocess.Popen([sys.executable, "-c", code, str(n)], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        for n in (1, 10, 100)
+    ]
+    for client in clients:
+        assert client.stdin
+        client.stdin.close()
+        client.stdin = None
+    said = [client.communicate(timeout=60) for client in clients]
+    assert said == [(f"{44850 * n}\n", "") for n in (1, 10, 100)]
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def map_and_put(queue: "multiprocessing.Queue[list[int]]") -> None:
+    queue.put(sheepdog.map(double, [(i,) for i in range(10)]))
+
+
+@fault("fork and spawn", "map in a child process", promise="it works as in the parent, before and after it")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_in_a_child_process(method: str) -> None:
+    expected = [2 * i for i in range(10)]
+    assert sheepdog.map(double, [(i,) for i in range(10)]) == expected
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=map_and_put, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join()
+    assert child.exitcode == 0
+    assert sheepdog.map(double, [(i,) for i in range(10)]) == expected
+
+
+def test_in_threads() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = pool.map(lambda n: sheepdog.map(lambda x: x + n, [(i,) for i in range(20)], {"workers": 1}), range(3))
+        assert list(found) == [[i + n for i in range(20)] for n in range(3)]
+    assert threading.active_count() == 1
+
+
+@fault("notebooks", "functions of a notebook's cells, which have no file", promise="they travel with what they use")
+def test_in_a_notebook() -> None:
+    """Cells are compiled under names that are no files, and run in the namespace of __main__, one after the other."""
+    code = """
+import linecache, sys
+cells = [
+    "import math\\nimport sheepdog\\nfactor = 2",
+    "def helper(x):\\n    return factor * math.floor(x)",
+    "class Point:\\n    def __init__(self, x): self.x = x",
+    "def f(p):\\n    return Point(helper(p.x))",
+    "first = [p.x for p in sheepdog.map(f, [(Point(1.5),), (Point(2.5),)])]",
+    "factor = 3",
+    "second = [p.x for p in sheepdog.map(f, [(Point(1.5),), (Point(2.5),)])]",
+    "third = sheepdog.map(lambda: 1 / 0, [()], verbose=False)",
+    "print(first, second, third)\\nprint(sheepdog.get_errors(3, './sheepdog.sqlite')[0][1].splitlines()[0])",
+]
+for number, cell in enumerate(cells):
+    exec(compile(cell, f"<ipython-input-{number}>", "exec"), sys.modules["__main__"].__dict__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "[2, 4] [3, 6] [None]\nZeroDivisionError: division by zero\n"
+
+
+def test_a_running_event_loop_is_no_obstacle() -> None:
+    """As in a notebook, whose cells run in one."""
+    import asyncio
+
+    async def cell() -> list[int]:
+        return sheepdog.map(double, [(1,), (2,)])
+
+    assert asyncio.run(cell()) == [2, 4]
+
+
+# --- remove
+
+
+def test_remove(place: Path) -> None:
+    """What runs is cancelled; when nothing is left of the request elsewhere, nothing is left here."""
+    request_id = start(place)
+    sheepdog.remove(request_id, DB)
+    with pytest.raises(RequestNotFound):
+        sheepdog.get_results(request_id, DB)
+    assert not workers_of(place)
+    assert not list((place / "home" / ".sheepdog").glob("sheepdog_*"))
+    with pytest.raises(RequestNotFound):
+        sheepdog.remove(request_id, DB)

@@ -1,0 +1,543 @@
+"""The executor on this machine: real workers, server and store."""
+
+import asyncio
+import concurrent.futures
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, CancelledError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sheepdog
+from sheepdog import Executor
+from sheepdog.errors import SerialisationError, TaskFailed, UntrustedResult
+from sheepdog.storage import Storage
+from sheepdog.values.model import RequestState
+from tests.front import test_functional as test_map
+from tests.front.cpython_executor import CANNOT_APPLY, SHARED
+from tests.front.test_functional import DB, until, workers_of
+
+place = test_map.place
+ROOT = Path(__file__).parents[2]
+
+
+class Odd(Exception):
+    """Pickled with two arguments, of which its message has one."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return Odd, (self.args[0], self.number)
+
+
+class Lost(Exception):
+    """Cannot be rebuilt from what it keeps."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(one)
+
+
+def wait_for(path: Path, said: Path | None = None) -> int:
+    """Say that it runs, and by whom; return when there is a file."""
+    import os
+    import time
+
+    if said is not None:
+        said.write_text(str(os.getpid()))
+    while not path.exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def note_and_wait(path: str, controller: Any) -> str:
+    """The first attempt never ends."""
+    import pathlib
+    import time
+
+    controller.report(controller.attempt)
+    before = controller.restored()
+    if before is not None:
+        return f"from {before}"
+    controller.checkpoint(controller.attempt)
+    pathlib.Path(path).touch()
+    while True:
+        time.sleep(0.01)
+
+
+class Exits:
+    """Its loading ends the program."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+def raise_exits() -> None:
+    error = ValueError("so")
+    error.args = (Exits(),)
+    raise error
+
+
+def raise_odd() -> None:
+    raise Odd("is raised", 7)
+
+
+def raise_lost() -> None:
+    raise Lost(1, 2)
+
+
+def work(executor: Executor) -> Any:
+    """Return what the store says of the executor's request."""
+    assert executor.request_id is not None
+    with Storage(DB) as storage:
+        return storage.get_request(executor.request_id)
+
+
+def waves(executor: Executor) -> int:
+    assert executor.request_id is not None
+    with Storage(DB) as storage:
+        return len(storage.waves(executor.request_id))
+
+
+# --- CPython's own tests
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_cpythons_tests(name: str, cpython_tests: Path, place: Path) -> None:
+    config = {"dbfile": DB, "scheduler": "local"}
+    command = [sys.executable, "-m", "tests.front.cpython_executor", str(cpython_tests), json.dumps(config), name]
+    paths = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    done = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_apply_is_there(cpython_tests: Path) -> None:
+    """Those that are left out are tests of these classes still."""
+    text = (cpython_tests / "test_concurrent_futures.py").read_text()
+    assert all(f"def {name}(self)" in text for name in CANNOT_APPLY)
+
+
+# --- calls
+
+
+@pytest.fixture
+def executor(place: Path) -> Iterator[Executor]:
+    """One worker."""
+    executor = Executor(workers=1)
+    yield executor
+    if executor.request_id:  # a test that fails may leave calls that wait
+        sheepdog.cancel(executor.request_id, DB)
+    executor.shutdown()
+
+
+def test_submit(executor: Executor) -> None:
+    assert executor.request_id is None
+    assert executor.submit(pow, 2, 10).result() == 1024
+    assert executor.submit(dict, [("a", 1)], b=2).result() == {"a": 1, "b": 2}
+    assert executor.request_id == 1
+
+
+def test_many_threads(executor: Executor) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda i: executor.submit(str, i).result(), range(200)))
+    assert found == [str(i) for i in range(200)]
+    assert waves(executor) == 1
+
+
+def test_many_calls(executor: Executor) -> None:
+    assert list(executor.map(pow, range(5000), [2] * 5000, chunksize=7)) == [i**2 for i in range(5000)]
+
+
+def test_large_values(executor: Executor) -> None:
+    data = os.urandom(20_000_000)
+    assert executor.submit(bytes.__add__, data, b"!").result() == data + b"!"
+
+
+def test_exception(executor: Executor) -> None:
+    """It is the original one, and its cause tells where it was raised."""
+    error = executor.submit(divmod, 1, 0).exception()
+    assert type(error) is ZeroDivisionError
+    assert isinstance(error.__cause__, TaskFailed)
+    assert "ZeroDivisionError" in str(error.__cause__)
+    assert "task 1 of request 1, attempt 1, on " in str(error.__cause__)
+    odd = executor.submit(raise_odd).exception()
+    assert isinstance(odd, Odd)
+    assert (str(odd), odd.number) == ("is raised", 7)
+    assert 'in raise_odd\n    raise Odd("is raised", 7)' in str(odd.__cause__)
+    assert type(executor.submit(sys.exit, 3).exception()) is SystemExit
+
+
+def test_exception_that_cannot_be_rebuilt(executor: Executor) -> None:
+    error = executor.submit(raise_lost).exception()
+    assert isinstance(error, TaskFailed)
+    assert "Lost: 1" in str(error)
+    assert (error.request, error.task) == (1, 1)
+
+
+def test_process_that_dies(executor: Executor) -> None:
+    """The call fails; the worker goes on with another process."""
+    failed = executor.submit(os._exit, 3)
+    after = executor.submit(pow, 2, 3)
+    with pytest.raises(TaskFailed, match="exited with status 3 before the function returned"):
+        failed.result()
+    assert after.result() == 8
+
+
+def test_what_ends_the_program_when_it_is_loaded(executor: Executor) -> None:
+    """It ends this call, and no other."""
+    with pytest.raises(TaskFailed, match="the result cannot be loaded here: SystemExit: 3"):
+        executor.submit(Exits).result(60)
+    with pytest.raises(TaskFailed, match="ValueError"):
+        executor.submit(raise_exits).result(60)
+    assert executor.submit(pow, 2, 3).result(60) == 8
+
+
+def test_untrusted(place: Path) -> None:
+    """Neither a result nor an exception is loaded that is more than plain data."""
+    with Executor({"trusted": False}, workers=1) as executor:
+        assert executor.submit(pow, 2, 3).result() == 8
+        with pytest.raises(UntrustedResult):
+            executor.submit(Path, "/").result()
+        assert type(executor.submit(divmod, 1, 0).exception()) is TaskFailed
+
+
+def test_bad_calls(executor: Executor) -> None:
+    with pytest.raises(TypeError, match="fn is 3, a int; it must be something that can be called"):
+        executor.submit(3)  # type: ignore[arg-type]
+    with pytest.raises(SerialisationError, match=r"the call pow\(2, exp=<unlocked .*lock.*>\) cannot be serialised"):
+        executor.submit(pow, 2, exp=threading.Lock())  # type: ignore[call-overload]
+    assert executor.request_id is None
+    with pytest.raises(ValueError, match="workers"):
+        Executor(workers=0)
+
+
+# --- futures
+
+
+def test_wait_and_as_completed(executor: Executor, place: Path) -> None:
+    held = executor.submit(wait_for, place / "go")
+    second = executor.submit(pow, 2, 3)
+    done, left = concurrent.futures.wait([held, second], timeout=0)
+    assert (done, left) == (set(), {held, second})
+    (place / "go").touch()
+    assert set(concurrent.futures.as_completed([held, second], timeout=60)) == {held, second}
+
+
+def test_asyncio(executor: Executor) -> None:
+    async def gather() -> list[int]:
+        loop = asyncio.get_running_loop()
+        futures = [loop.run_in_executor(executor, pow, i, 2) for i in range(10)]
+        return [*await asyncio.gather(*futures), await asyncio.wrap_future(executor.submit(pow, 10, 2))]
+
+    assert asyncio.run(gather()) == [i**2 for i in range(11)]
+
+
+def test_running(executor: Executor, place: Path) -> None:
+    first = executor.submit(wait_for, place / "go")
+    second = executor.submit(pow, 2, 3)
+    until(first.running, "the call runs")
+    assert not second.done()
+    (place / "go").touch()
+    assert second.result() == 8
+    assert not first.running()
+
+
+# --- cancelling
+
+
+def test_cancel_what_waits(executor: Executor, place: Path) -> None:
+    """Its task is taken back: no worker runs it."""
+    first = executor.submit(wait_for, place / "go")
+    until(first.running, "the call runs")
+    # The worker may hold a task ahead; the last of many is nobody's yet.
+    others = [executor.submit(wait_for, place / "go", place / str(i)) for i in range(50)]
+    with Storage(DB) as storage:
+        until(lambda: storage.progress(1).tasks == 51, "all are in the store")
+        assert others[-1].cancel()
+        assert others[-1].cancelled()
+        until(lambda: storage.progress(1).cancelled == 1, "the task is taken back")
+    (place / "go").touch()
+    concurrent.futures.wait(others[:-1])
+    assert not (place / "49").exists()
+    assert (place / "48").exists()
+
+
+def test_cancel_what_runs(executor: Executor, place: Path) -> None:
+    """The call is asked to stop: its process ends, and the worker goes on."""
+    future = executor.submit(wait_for, place / "never", place / "pid")
+    until((place / "pid").exists, "the call runs")
+    until(lambda: future.running() and (place / "pid").read_text(), "its future says so")
+    assert not future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(60)
+    pid = int((place / "pid").read_text())
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its process has ended")
+    assert executor.submit(pow, 2, 3).result() == 8
+
+
+def test_shutdown_that_cancels(executor: Executor, place: Path) -> None:
+    """What runs is waited for; the rest is cancelled."""
+    futures = [executor.submit(wait_for, place / "go") for _ in range(50)]
+    until(futures[0].running, "a call runs")
+    executor.shutdown(wait=False, cancel_futures=True)
+    (place / "go").touch()
+    executor.shutdown()
+    assert isinstance(futures[0].result(), int)
+    cancelled = [future for future in futures if future.cancelled()]
+    assert len(cancelled) > 20
+    assert all(future.done() for future in futures)
+    assert work(executor).state >= RequestState.ENDED
+
+
+def test_cancelled_by_others(executor: Executor, place: Path) -> None:
+    """sheepdog.cancel ends the executor's request: its calls are cancelled, and there can be no others."""
+    future = executor.submit(wait_for, place / "never")
+    until(future.running, "the call runs")
+    sheepdog.cancel(1, DB)
+    with pytest.raises(CancelledError):
+        future.result(60)
+    with pytest.raises(BrokenExecutor, match="it has been closed"):
+        executor.submit(pow, 2, 3).result(60)
+
+
+def test_cancelled_twice(executor: Executor, place: Path) -> None:
+    """To take a call back again changes nothing."""
+    first = executor.submit(wait_for, place / "go")
+    until(first.running, "the call runs")
+    others = [executor.submit(pow, 2, 3) for _ in range(20)]
+    with Storage(DB) as storage:
+        until(lambda: storage.progress(1).tasks == 21, "all are in the store")
+    for future in others[10:] * 2:
+        assert future.cancel()
+    for _ in range(2):
+        assert not first.cancel()
+    assert [future.result(60) for future in others[:10]] == [8] * 10
+    with pytest.raises(CancelledError):
+        first.result(60)
+
+
+def test_cancelled_and_run_again(executor: Executor, place: Path) -> None:
+    """An attempt that was begun counts: the next one goes on from its checkpoint."""
+    future = executor.submit(note_and_wait, str(place / "begun"))
+    until((place / "begun").exists, "the call runs")
+    until(future.running, "its future says so")
+    with Storage(DB) as storage:
+        until(lambda: storage.checkpointed(1), "the checkpoint is stored")
+    assert not future.cancel()
+    executor.shutdown()
+    assert sheepdog.retry(1, DB) == 1
+    assert [result for _, result in sheepdog.get_results(1, DB)] == ["from 1"]
+    assert [value for _, value in sheepdog.get_reports(1, DB)] == [1, 2]
+
+
+# --- its life
+
+
+def test_one_array_job(place: Path) -> None:
+    """The workers stay, and take one call after the other."""
+    with Executor(workers=2) as executor:
+        seen = set()
+        for _ in range(5):
+            seen |= set(executor.map(wait_for, [place] * 6))
+            until(lambda: not any(executor._link.futures), "nothing is to be done")  # type: ignore[union-attr]
+        assert len(seen) <= 2
+        assert waves(executor) == 1
+        assert len(workers_of(place)) >= 2
+    until(lambda: not workers_of(place), "the workers have ended")
+    assert work(executor).state >= RequestState.ENDED
+
+
+def test_idle_time(place: Path) -> None:
+    """Workers that have had no call for so long end; the next call starts as many again."""
+    with Executor({"idle_time": 0.5}, workers=2) as executor:
+        assert executor.submit(pow, 2, 3).result() == 8
+        until(lambda: not workers_of(place), "the workers have ended")
+        futures = [executor.submit(wait_for, place / "go", place / str(i)) for i in range(2)]
+        until(lambda: all((place / str(i)).exists() for i in range(2)), "two workers run")
+        (place / "go").touch()
+        assert len({future.result() for future in futures}) == 2
+        assert waves(executor) == 2
+
+
+def test_idle_workers_are_quiet(place: Path) -> None:
+    """They wait at the server: some calls a minute, no busy loop in anybody."""
+    with Executor(workers=2) as executor:
+        assert executor.submit(pow, 2, 3).result() == 8
+        server = sheepdog.Server(dbfile=DB)
+        watched = [os.getpid(), server.pid, *workers_of(place)]
+        before = sum(map(cpu_time, watched))
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > 4, "some time has passed")
+        # a busy loop of any of them would take most of that time
+        assert sum(map(cpu_time, watched)) - before < 1.0
+
+
+def cpu_time(pid: int | None) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_garbage_that_is_collected_at_any_moment(place: Path) -> None:
+    """Also in the thread that holds the lock: an executor in a cycle is collected wherever memory is taken."""
+    executor = Executor(workers=1)
+    assert executor.submit(pow, 2, 3).result(60) == 8
+    link = executor._link
+    assert link is not None
+    executor.myself = executor  # type: ignore[attr-defined]
+    del executor
+    with link.lock:
+        gc.collect()
+    link.thread.join(60)
+    assert not link.thread.is_alive()
+
+
+def test_what_keeps_calls_waiting_is_said(executor: Executor, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    future = executor.submit(wait_for, place / "go")
+    until(future.running, "the call runs")
+    with Storage(DB) as storage:
+        storage.set_note(1, "the cluster is closed on Sundays")
+    said: list[str] = []
+    until(lambda: said.append(capsys.readouterr().err) or "closed on Sundays" in "".join(said), "it is said")
+    (place / "go").touch()
+
+
+def test_garbage(place: Path) -> None:
+    """An executor that nobody has any more ends as if it had been shut down."""
+    executor = Executor(workers=1)
+    future = executor.submit(pow, 2, 3)
+    del executor
+    gc.collect()
+    assert future.result(60) == 8
+    with Storage(DB) as storage:
+        until(lambda: storage.get_request(1).state >= RequestState.ENDED, "the request has ended")
+
+
+def test_server_that_is_killed(executor: Executor, place: Path) -> None:
+    """Another one takes its place; no call is lost."""
+    future = executor.submit(wait_for, place / "go")
+    until(future.running, "the call runs")
+    pid = sheepdog.Server(dbfile=DB).pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    others = [executor.submit(pow, i, 2) for i in range(10)]
+    (place / "go").touch()
+    assert [other.result(90) for other in others] == [i**2 for i in range(10)]
+    assert isinstance(future.result(90), int)
+
+
+def test_a_full_disk_is_waited_out(executor: Executor, capsys: pytest.CaptureFixture[str]) -> None:
+    assert executor.submit(len, b"").result() == 0
+    store = executor._link.stream.storage.db  # type: ignore[union-attr]
+    store.execute("PRAGMA max_page_count = 1")  # of this connection: the file may not grow
+    futures = [executor.submit(len, bytes(100_000)) for _ in range(3)]
+    said: list[str] = []
+    until(lambda: said.append(capsys.readouterr().err) or "the disk is full" in "".join(said), "it is said")
+    assert not any(future.done() for future in futures)
+    store.execute("PRAGMA max_page_count = 1000000000")
+    assert [future.result(60) for future in futures] == [100_000] * 3
+
+
+def test_no_workers(place: Path) -> None:
+    """Python is not where the configuration says: calls fail with the reason, and so do later ones."""
+    with Executor({"shell": "/no/python", "scheduler": "local"}, workers=1) as executor:
+        with pytest.raises((TaskFailed, BrokenExecutor), match="/no/python"):
+            executor.submit(pow, 2, 3).result(90)
+        with pytest.raises(BrokenExecutor, match="/no/python"):
+            executor.submit(pow, 2, 3).result(90)
+
+
+def test_no_host(place: Path) -> None:
+    """The workers cannot be submitted: the call fails, and the next one at once."""
+    with Executor({"host": "nobody.invalid", "scheduler": "gridengine"}) as executor:
+        with pytest.raises(BrokenExecutor, match=r"nobody\.invalid"):
+            executor.submit(pow, 2, 3).result(90)
+        with pytest.raises(BrokenExecutor, match=r"nobody\.invalid"):
+            executor.submit(pow, 2, 3)
+
+
+def test_shutdown(executor: Executor) -> None:
+    executor.shutdown()
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.submit(pow, 2, 3)
+
+
+# --- programs that end
+
+
+def program(code: str) -> list[str]:
+    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + textwrap.dedent(code)]
+
+
+def test_program_that_ends_without_shutdown(place: Path) -> None:
+    """It waits for its calls, as with the standard library's executors."""
+    code = """
+        import os, pathlib, sheepdog
+        def write(name): pathlib.Path(name).write_text("apple")
+        executor = sheepdog.Executor(workers=1)
+        executor.submit(write, os.path.abspath("said"))
+    """
+    subprocess.run(program(code), check=True, timeout=90)
+    assert (place / "said").read_text() == "apple"
+    with Storage(DB) as storage:
+        assert storage.get_request(1).state >= RequestState.ENDED
+
+
+def test_program_that_ends_after_a_shutdown_without_waiting(place: Path) -> None:
+    code = """
+        import os, pathlib, sheepdog
+        def write(name): pathlib.Path(name).write_text("apple")
+        executor = sheepdog.Executor(workers=1)
+        executor.submit(write, os.path.abspath("said"))
+        executor.shutdown(wait=False)
+    """
+    subprocess.run(program(code), check=True, timeout=90)
+    assert (place / "said").read_text() == "apple"
+
+
+def test_submit_when_the_program_has_ended(place: Path) -> None:
+    code = """
+        import atexit, sheepdog
+        def late():
+            try: executor.submit(pow, 2, 3)
+            except RuntimeError as error: print(error)
+        atexit.register(late)
+        executor = sheepdog.Executor(workers=1)
+        executor.submit(pow, 2, 3).result()
+    """
+    done = subprocess.run(program(code), check=True, timeout=90, capture_output=True, text=True)
+    assert done.stdout.startswith("cannot schedule new futures after")
+
+
+def test_program_that_is_killed(place: Path) -> None:
+    """What it has submitted is run; then the request ends, and the workers with it."""
+    code = """
+        import os, pathlib, sheepdog, tests.test_executor as t
+        executor = sheepdog.Executor(workers=1)
+        futures = [executor.submit(t.wait_for, pathlib.Path("go").absolute()) for _ in range(3)]
+        while not futures[0].running(): pass
+        print("running", flush=True)
+        futures[0].result()
+    """
+    child = subprocess.Popen(program(code), stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "running\n"
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    (place / "go").touch()
+    with Storage(DB) as storage:
+        until(lambda: storage.get_request(1).state >= RequestState.ENDED, "the request has ended")
+        assert storage.progress(1).done == 3
+    until(lambda: not workers_of(place), "the workers have ended")

@@ -1,0 +1,103 @@
+"""An open request, and the ranges in which its tasks are remembered."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheepdog.config import Config
+from sheepdog.errors import RequestNotFound, SchedulerError
+from sheepdog.front.stream import Ranges, Stream
+from sheepdog.storage import Storage
+from sheepdog.values.model import Kind, RequestState
+from sheepdog.values.serialisation import deserialise, serialise_arguments
+from tests.front import test_functional as test_map
+from tests.front.test_functional import DB, until
+
+place = test_map.place
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 60), st.integers(0, 5))))
+def test_ranges_are_a_set_of_numbers(steps: list[tuple[bool, int, int]]) -> None:
+    ranges, numbers, last = Ranges(), set[int](), 0
+    for adding, number, more in steps:
+        if adding:
+            first, last = last + 1 + number % 2, last + 1 + number % 2 + more
+            ranges.add(first, last)
+            numbers |= set(range(first, last + 1))
+        else:
+            end = number
+            while number in numbers and end + 1 in numbers and end < number + more:
+                end += 1
+            ranges.remove(number, end)
+            numbers -= set(range(number, end + 1))
+        assert [n for first, last_ in ranges for n in range(first, last_ + 1)] == sorted(numbers)
+        assert bool(ranges) == bool(numbers)
+        assert all(one[1] + 1 < other[0] for one, other in pairwise(ranges))  # as few as can be
+
+
+@pytest.fixture
+def stream(place: Path) -> Iterator[Stream]:
+    with Stream(abs, Config(workers=1)) as stream:
+        yield stream
+
+
+def items(*numbers: int) -> list[bytes]:
+    return list(serialise_arguments([(number,) for number in numbers]))
+
+
+def wait_for(stream: Stream, tasks: int) -> None:
+    until(lambda: stream.wait() == "" and len(list(stream.ended([(1, tasks)]))) == tasks, "the tasks have ended")
+
+
+def test_tasks_go_in_and_outcomes_come_out(stream: Stream) -> None:
+    assert stream.workers() == 1
+    assert stream.begun() == 0
+    assert stream.add(items(-1, -2)) == 1
+    assert stream.add(items(-3)) == 3
+    wait_for(stream, 3)
+    assert stream.changed()
+    assert [(o.task, o.kind, deserialise(o.value)) for o in stream.ended([(1, 1), (3, 9)])] == [(1, 0, 1), (3, 0, 3)]
+    assert stream.begun() == 3
+    assert stream.unended([(1, 3)]) == []
+    assert not stream.progress().finished
+
+
+def test_finish(stream: Stream) -> None:
+    stream.add(items(-1))
+    stream.finish()
+    with pytest.raises(RequestNotFound, match="takes no more tasks"):
+        stream.add(items(-2))
+    wait_for(stream, 1)
+    assert stream.progress().finished
+
+
+def test_the_end_of_a_stream_is_the_end_of_its_request(place: Path) -> None:
+    with Stream(abs, Config(workers=1)) as stream:
+        stream.add(items(-1))
+        wait_for(stream, 1)
+    with Storage(DB) as storage:
+        until(lambda: storage.get_request(stream.request).state == RequestState.CLOSED, "all is cleared up")
+
+
+def test_what_is_withdrawn_is_cancelled(place: Path) -> None:
+    import time
+
+    with Stream(time.sleep, Config(workers=1)) as stream:
+        stream.add(items(0, 300, 300))
+        until(lambda: stream.wait() == "" and stream.begun() >= 2 and stream.unended([(1, 3)]) == [2, 3], "one runs")
+        stream.withdraw(stream.unended([(1, 3)]))
+        assert [o.kind for o in stream.ended([(1, 3)])] == [Kind.RESULT, Kind.CANCELLED, Kind.CANCELLED]
+        stream.add(items(0))  # the worker that ran one of them is free again
+        wait_for(stream, 4)
+        assert [o.kind for o in stream.ended([(4, 4)])] == [Kind.RESULT]
+
+
+def test_what_cannot_be_submitted_leaves_nothing(place: Path) -> None:
+    with pytest.raises(SchedulerError), Stream(abs, Config(shell="/nonexistent/python", workers=1)):
+        pass
+    with Storage(DB) as storage, pytest.raises(RequestNotFound):
+        storage.get_request(1)

@@ -1,0 +1,83 @@
+"""The executor on real clusters."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.user import User
+
+CPYTHON = """
+from tests.cpython_executor import passes, suite
+passed = passes(suite({directory!r}, C, [{name!r}]))
+print()  # behind the times that they print
+show(passed)
+"""
+
+
+@pytest.mark.parametrize("name", ["ExecutorTest", "AsCompletedTests"])
+def test_cpythons_tests(name: str, cpython_tests: Path, user: User) -> None:
+    """A part of what tests/test_executor.py runs here: on other hosts, whose Python has no tests."""
+    assert user.run(CPYTHON.format(directory=str(cpython_tests), name=name), timeout=170), user.said
+
+
+LIFE = """
+def who(_):
+    import os, socket, time
+    time.sleep(0.2)
+    return [socket.gethostname(), os.getppid()]
+with sheepdog.Executor(C, workers=4) as executor:
+    first = executor.submit(divmod, 1, 0).exception()
+    seen = [list(executor.map(who, range(8))) for _ in range(3)]
+    number = executor.request_id
+with Storage(DB) as storage:
+    jobs = [wave.workers for wave in storage.waves(number)]
+show([type(first).__name__, str(first.__cause__).splitlines()[1], sum(seen, []), jobs])
+"""
+
+
+@pytest.mark.parametrize("batch", ["user", "slurm_user"])
+def test_one_array_job(batch: str, request: pytest.FixtureRequest) -> None:
+    """Its workers run all calls, on both nodes; then the queue is empty."""
+    user: User = request.getfixturevalue(batch)
+    error, place, seen, jobs = user.run(LIFE)
+    assert error == "ZeroDivisionError"
+    assert "on node" in place
+    assert len({tuple(each) for each in seen}) <= 4
+    assert {host for host, _ in seen} <= {"node1", "node2"}
+    assert jobs == [4]
+
+
+IDLE = """
+def nap(seconds):
+    import time
+    time.sleep(seconds)
+    return seconds
+executor = sheepdog.Executor({**C, "idle_time": 1}, workers=2)
+assert executor.submit(nap, 0).result() == 0
+end = time.monotonic() + 60
+while subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout:
+    assert time.monotonic() < end
+    time.sleep(0.1)
+show([executor.submit(nap, 0.5).result(90), executor.shutdown()])
+"""
+
+
+def test_workers_that_were_idle_are_submitted_again(user: User) -> None:
+    assert user.run(IDLE, timeout=170) == [0.5, None]
+
+
+KILL = """
+def die_once():
+    import os, signal, time
+    if os.environ["SHEEPDOG_ATTEMPT"] == "1":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return os.environ["SHEEPDOG_ATTEMPT"]
+with sheepdog.Executor({**C, "lease": 8}, workers=2) as executor:
+    show([executor.submit(die_once).result(120), executor.submit(pow, 2, 3).result(120)])
+"""
+
+
+def test_a_worker_that_is_killed(user: User) -> None:
+    """Its call runs again elsewhere."""
+    assert user.run(KILL, timeout=170) == ["2", 8]

@@ -1,0 +1,197 @@
+"""What is written for the cluster: the files, and the scripts when they are run by a real shell."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
+from sheepdog.schedulers.job_file import Job, job_file, secret, submit_script, worker_files
+from sheepdog.schedulers.local import local_script
+from tests.cluster import until
+from tests.faults import fault
+
+PROGRAM = """
+import json, os, sys, time
+with open(os.path.join(sys.argv[1], "ran." + sys.argv[2]), "w") as file:
+    json.dump({"directory": sys.argv[1], "cwd": os.getcwd(), "flags": sys.flags.isolated}, file)
+print("said")
+"""
+
+
+def run(script: bytes | str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    directory.mkdir(exist_ok=True)
+    text = script if isinstance(script, str) else script.decode()
+    environment = {**os.environ, **environment}
+    return subprocess.run(["sh", "-c", text], cwd=directory, env=environment, capture_output=True, text=True)
+
+
+def job(python: str = sys.executable, directory: str = ".sheepdog/herd") -> Job:
+    return Job(12, "herd", directory, python, 3)
+
+
+# The job file
+
+
+def test_the_options_come_first_one_a_line() -> None:
+    lines = job_file(job(), ["-q all.q", "-t 1-3"], "#$", "SGE_TASK_ID").splitlines()
+    assert lines[0].startswith("#!")
+    assert lines[1:3] == ["#$ -q all.q", "#$ -t 1-3"]
+    assert not any(line.startswith("#$") for line in lines[3:])
+
+
+@pytest.mark.parametrize("directory", [".sheepdog/herd", "absolute"])
+@pytest.mark.parametrize("python", ["{python}", "'{python}' -I -S"])
+def test_the_job_file_starts_the_worker(tmp_path: Path, directory: str, python: str) -> None:
+    home = tmp_path / "a home"
+    there = tmp_path / directory if directory == "absolute" else home / directory
+    there.mkdir(parents=True)
+    (there / "client.pyz").write_text(PROGRAM)
+    made = job(python.format(python=sys.executable), str(there) if directory == "absolute" else directory)
+    done = run(job_file(made, [], "#$", "ELEMENT"), tmp_path, HOME=str(home), ELEMENT="7")
+    assert (done.stdout, done.stderr, done.returncode) == ("said\n", "", 0)
+    ran = json.loads((there / "ran.7").read_text())
+    assert ran["directory"] == str(there)
+    assert ran["flags"] == int("-I" in python)
+
+
+@pytest.mark.parametrize(("request_id", "file"), [(7, "sheepdog_007"), (12, "sheepdog_012"), (4711, "sheepdog_4711")])
+def test_a_job_file_is_named_after_its_request(request_id: int, file: str) -> None:
+    assert Job(request_id, "n", "d", "python3", 1).file.rpartition(".")[0] == file
+
+
+@fault(51, "somebody who reads job files, scripts and arguments", promise="no secret is in them")
+def test_no_secret_is_in_the_job_file_or_a_script() -> None:
+    token = "0123456789abcdef"
+    files = {**worker_files(), "secret.json": secret(12, token, ["https://here:1"], "CERTIFICATE", patience=5.0)}
+    texts = [job_file(job(), [], "#$", "X").encode(), local_script(job(), "/"), submit_script("qsub", "qstat")]
+    assert not any(token.encode() in text for text in [*texts, files["client.pyz"], files["cloudpickle.zip"]])
+    assert json.loads(files["secret.json"]) == {
+        "request": 12,
+        "token": token,
+        "urls": ["https://here:1"],
+        "certificate": "CERTIFICATE",
+        "patience": 5.0,
+    }
+
+
+def test_what_travels_with_each_job() -> None:
+    assert worker_files() == {"client.pyz": worker_archive(), "cloudpickle.zip": cloudpickle_archive()}
+
+
+# The script that submits
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """A job's directory, with a submit command that counts how often it is run."""
+    directory = tmp_path / "job's directory"
+    directory.mkdir()
+    return directory
+
+
+SUBMIT = "sh -c 'echo x >>../submissions; echo 12.1-3:1'"
+FIND_NONE = "true"
+
+
+def submissions(there: Path) -> int:
+    file = there.parent / "submissions"
+    return len(file.read_text().split()) if file.exists() else 0
+
+
+@fault(40, "a submission that is tried again", promise="one array job")
+def test_a_job_is_submitted_once_however_often_the_script_is_run(there: Path) -> None:
+    for _ in range(3):
+        done = run(submit_script(SUBMIT, FIND_NONE), there)
+        assert done.stdout == f"sheepdog:job 12.1-3:1\nsheepdog:directory {there}\n"
+        assert (done.stderr, done.returncode) == ("", 0)
+    assert submissions(there) == 1
+
+
+@fault(40, "the connection breaks right after the submission", promise="the job is found, not submitted again")
+def test_a_job_that_was_submitted_before_the_answer_was_written_is_found(there: Path) -> None:
+    (there / "attempted").mkdir()
+    done = run(submit_script(SUBMIT, "echo 12"), there)
+    assert done.stdout.startswith("sheepdog:job 12\n")
+    assert submissions(there) == 0
+
+
+@fault(40, "a submission that is tried again while the first still runs", promise="it waits for the first one's answer")
+def test_a_second_run_waits_for_the_answer_of_the_first(there: Path) -> None:
+    script = submit_script(f"sh -c 'until [ -e go ]; do sleep 0.02; done; {SUBMIT[7:-1]}'", FIND_NONE)
+    command = ["sh", "-c", script.decode()]
+    runs = []
+    try:
+        runs.append(subprocess.Popen(command, cwd=there, stdout=subprocess.PIPE, text=True))
+        until((there / "attempted").exists, "the first is at it")
+        runs.append(subprocess.Popen(command, cwd=there, stdout=subprocess.PIPE, text=True))
+        time.sleep(0.2)  # the second has looked once; whatever it has done by now, the result is the same
+        (there / "go").touch()
+        assert {process.communicate()[0].splitlines()[0] for process in runs} == {"sheepdog:job 12.1-3:1"}
+    finally:
+        (there / "go").touch()
+        for process in runs:
+            process.wait()
+    assert submissions(there) == 1
+
+
+@fault(41, "a submission that the scheduler refuses", promise="an error with its words; nothing is left")
+def test_a_scheduler_that_refuses_is_quoted_and_nothing_is_left(there: Path) -> None:
+    (there / "secret.json").write_text("secret")
+    done = run(submit_script("sh -c 'echo out; echo no such queue >&2; exit 25'", FIND_NONE), there)
+    assert done.returncode == 25
+    assert "no such queue" in done.stderr
+    assert "out" in done.stderr
+    assert done.stdout == "sheepdog:refused 25\n"
+    assert not there.exists()
+
+
+# The script that starts local workers
+
+
+def test_local_workers_are_started_once_each(tmp_path: Path) -> None:
+    there, where = tmp_path / "the job's", tmp_path / "where I work"
+    for directory in (there, where):
+        directory.mkdir()
+    (there / "client.pyz").write_text(PROGRAM)
+    first = run(local_script(job(), str(where)), there)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    pids = (there / "job_id").read_text().split()
+    assert len(set(pids)) == 3
+    assert first.stdout == f"sheepdog:job {' '.join(pids)}\nsheepdog:directory {there}\n"
+    assert run(local_script(job(), str(where)), there).stdout == first.stdout
+    for element in "123":
+        until(lambda element=element: (there / f"worker.{element}.log").read_text() == "said\n", "it has ended")
+        assert json.loads((there / f"ran.{element}").read_text())["cwd"] == str(where)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all have ended")
+
+
+def test_the_log_of_a_local_worker_is_written_with_the_users_umask(tmp_path: Path) -> None:
+    """Which is 077 when the script is uploaded: see upload.py."""
+    (tmp_path / "client.pyz").write_text(PROGRAM)
+    run("umask 077\n" + local_script(job(), "/").decode(), tmp_path)
+    for element in "123":
+        log = tmp_path / f"worker.{element}.log"
+        until(lambda log=log: log.read_text() == "said\n", "it has ended")
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_a_python_that_is_not_there_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    done = run(local_script(job("/nonexistent/python3 -I"), ""), there)
+    assert (done.returncode, done.stderr) == (127, "/nonexistent/python3: not found\n")
+    assert not there.exists()
+
+
+def test_a_directory_that_is_not_there_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    done = run(local_script(job(), "/nonexistent"), there)
+    assert done.returncode not in (0, 127)
+    assert "/nonexistent" in done.stderr
+    assert not there.exists()

@@ -1,0 +1,399 @@
+"""Slurm: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sheepdog.config import Config, make_config
+from sheepdog.deployment import LocalHost, make_host
+from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
+from sheepdog.schedulers.batch import WORKER_MEMORY
+from sheepdog.schedulers.job_file import Job
+from sheepdog.schedulers.slurm import (
+    SlurmScheduler,
+    directives,
+    parse_config,
+    parse_ends,
+    parse_reason,
+    parse_sbatch,
+    parse_squeue,
+)
+from sheepdog.values.model import JobStatus
+from tests.faults import fault
+from tests.schedulers.test_gridengine import TOOLS
+
+CAPTURED = Path(__file__).parent / "captured" / "slurm"
+HELD = JobStatus(3, held=True)
+ODD = JobStatus(28, held=True)  # 1,3-5,9,20,27,34,41,48,55,62,69,76,83,90,97,300-310
+TOO_MUCH = "Slurm cannot start the array job {} as things are: "
+PARTITION = "PartitionConfig (it asks for more than a node of the partition has, or for more than the partition allows)"
+TIME = "PartitionTimeLimit (it asks for more time than the partition allows)"
+
+
+def running(pending: int, *elements: int) -> JobStatus:
+    return JobStatus(pending, frozenset(map(str, elements)))
+
+
+# The parsers
+
+SQUEUE = {
+    "empty": {},
+    "array": {"17": (36, 4), "24": (5, 1), "23": (2, 0), "11": (0, 1)},
+    "requeued-and-cancelled": {"17": (36, 4), "11": (0, 1)},
+    "requeued": {"17": (36, 4), "11": (0, 1)},
+    "suspended": {"17": (35, 5), "11": (0, 1)},
+    "requeue-hold": {"17": (35, 5), "11": (0, 1)},
+    "node-fail": {},
+}
+REASONS = {
+    "array-limit": "JobArrayTaskLimit (as many of its elements run as may run at once)",
+    "begin-time": "BeginTime (its time to begin has not come, or it was requeued just now)",
+    "held": "JobHeldUser",
+    "partition-config": PARTITION,
+    "resources": "Resources (no node is free)",
+    "time-limit": TIME,
+    "running": "",
+}
+ENDS = {
+    "sacct-cancelled": ["CANCELLED by 7001"] * 2,
+    "sacct-completed": ["COMPLETED"] * 2,
+    "sacct-failed": ["FAILED, exit status 7"] * 3,
+    "sacct-node-fail": ["NODE_FAIL"],
+    "sacct-out-of-memory": ["FAILED, signal 9"],
+    "sacct-signal": ["FAILED, signal 11"],
+    "sacct-timeout": ["TIMEOUT"],
+    "sacct-unknown": [],
+    "sacct-disabled": [],
+    "scontrol-show-job-cancelled": ["CANCELLED"] * 2,
+    "scontrol-show-job-failed": ["FAILED, exit status 7"] * 3,
+    "scontrol-show-job-unknown": [],
+}
+
+
+def read(name: str) -> bytes:
+    return (CAPTURED / f"{name}.txt").read_bytes()
+
+
+@pytest.mark.parametrize("name", SQUEUE)
+def test_the_jobs_of_a_user(name: str) -> None:
+    found = parse_squeue(read(f"squeue-{name}"))
+    for job, (pending, elements) in SQUEUE[name].items():
+        assert (found[job].pending, len(found[job].running)) == (pending, elements)
+        assert not found[job].broken
+        assert not found[job].held
+    assert bool(found) == (name != "empty")
+
+
+def test_each_element_has_its_state() -> None:
+    found = parse_squeue(read("squeue-array"))
+    assert found["17"] == running(36, 1, 2, 3, 4)
+    assert found["18"] == HELD
+    assert found["26"] == ODD
+    assert found["23"] == JobStatus(2, reason=TOO_MUCH.format(23) + PARTITION)
+    assert found["25"] == JobStatus(1, reason=TOO_MUCH.format(25) + TIME)
+
+
+def test_what_slurm_has_given_up_starting() -> None:
+    status = parse_squeue(read("squeue-launch-failed"))["5"]
+    assert status == JobStatus(
+        running=frozenset("15678"),
+        broken=True,
+        reason="Slurm has given up starting the array job 5 (launch failed requeued held)",
+    )
+
+
+def test_a_suspended_element_is_there_still() -> None:
+    assert "2" in parse_squeue(read("squeue-suspended"))["17"].running
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("7|2|COMPLETING|None", running(0, 2)),
+        ("7|3|CONFIGURING|None", running(0, 3)),
+        ("7|3|COMPLETED|None", None),
+        ("7|3|NODE_FAIL|NodeDown", None),
+        ("7|N/A|RUNNING|None", running(0, 1)),
+        ("7|1-4%2|PENDING|JobHeldAdmin,JobHeldUser", JobStatus(4, held=True)),
+        ("7|1-4|PENDING|Priority,JobHeldUser", JobStatus(4)),
+        ("7|1|PENDING|Nodes required for job are DOWN, DRAINED or reserved for other jobs", JobStatus(1)),
+        ("7|1|PENDING|ReqNodeNotAvail, UnavailableNodes:node[1-2]", "a node that it needs is not available"),
+        ("7|1|PENDING|launch failed requeued held", "given up starting"),
+        ("7|1|SPECIAL_EXIT|None", "given up starting"),
+        ("Welcome to head | a | b | c", None),
+    ],
+)
+def test_what_states_mean(line: str, status: JobStatus | str | None) -> None:
+    found = parse_squeue(f"{line}\n".encode()).get("7")
+    if isinstance(status, str):
+        assert found is not None
+        assert status in found.reason
+        assert found.broken == (status == "given up starting")
+    else:
+        assert found == status
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_why_a_job_waits(name: str) -> None:
+    assert parse_reason(read(f"squeue-reason-{name}")) == REASONS[name]
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_how_the_elements_of_a_job_ended(name: str) -> None:
+    assert parse_ends(read(name)) == ENDS[name]
+
+
+@pytest.mark.parametrize(("text", "job"), [("12\n", "12"), ("12;test\n", "12"), ("sbatch: note\n7\n", "7")])
+def test_the_number_of_a_job(text: str, job: str) -> None:
+    assert parse_sbatch(text) == job
+    assert parse_sbatch(read("sbatch-parsable-array").decode()) == "1"
+
+
+@pytest.mark.parametrize("file", sorted(CAPTURED.glob("sbatch-refused-*")), ids=lambda file: file.stem)
+def test_a_refusal_is_no_number(file: Path) -> None:
+    with pytest.raises(SchedulerError, match="not the number of a job"):
+        parse_sbatch(file.read_text())
+
+
+def test_the_limits_of_a_site() -> None:
+    assert parse_config(read("scontrol-show-config"))["MaxArraySize"] == "1001"
+
+
+def test_every_captured_file_has_its_test() -> None:
+    tested = {f"squeue-{name}" for name in SQUEUE} | {f"squeue-reason-{name}" for name in REASONS} | ENDS.keys()
+    tested |= {"sbatch-parsable-array", "scontrol-show-config", "README"}
+    tested |= {
+        "squeue-launch-failed",
+        "squeue-reason-unknown",
+        "squeue-no-controller",
+        "sbatch-no-controller",
+        "scancel-no-controller",
+        "scancel-done",
+        "scancel-unknown",
+    }
+    others = {file.stem for file in CAPTURED.iterdir()} - tested
+    assert {name for name in others if not name.startswith("sbatch-refused-")} == set()
+
+
+# The verbs
+
+JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 5)
+
+
+class Head:
+    """A head node: programs on the PATH, which note that they were run, and print what was captured."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bin = directory / "bin"
+        self.home = directory / "home"
+        self.log = directory / "log"
+        for made in (self.bin, self.home):
+            made.mkdir()
+        for tool in TOOLS:
+            (self.bin / tool).symlink_to(str(shutil.which(tool)))
+        monkeypatch.setenv("PATH", str(self.bin))
+        monkeypatch.setenv("HOME", str(self.home))
+        self.host = LocalHost()
+        self.scheduler = SlurmScheduler()
+
+    def program(self, name: str, captured: str, status: int = 0, stream: int = 1) -> None:
+        file = self.bin / name
+        text = f"cat '{CAPTURED / captured}.txt' >&{stream}" if captured else ""
+        file.write_text(f"#!/bin/sh\necho {name} \"$@\" >>'{self.log}'\n{text}\nexit {status}\n")
+        file.chmod(0o755)
+
+    @property
+    def ran(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def submit(self) -> tuple[str, str]:
+        files = {**self.scheduler.files(JOB, Config()), "secret.json": b"secret"}
+        return self.scheduler.submit(self.host, JOB, files)
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
+    return Head(tmp_path, monkeypatch)
+
+
+def test_submit(head: Head) -> None:
+    head.program("sbatch", "sbatch-parsable-array")
+    there = head.home / ".sheepdog/herd_012_ab"
+    for _ in range(2):  # the second is for a connection that broke
+        assert head.submit() == ("1", str(there))
+    said = "--output=%x.o%A.%a --open-mode=append --requeue --job-name=herd_012_ab --array=1-5"
+    assert head.ran == [f"sbatch --parsable {said} sheepdog_012.sh"]
+    assert "#SBATCH --array=1-5\n" in (there / "sheepdog_012.sh").read_text()
+
+
+def test_sbatch_is_told_the_options_itself(head: Head) -> None:
+    """Word for word: for it, what start-up files set goes before what the job file says."""
+    options = ["-p low  # a comment", "--comment='two words; $HOME' --nice", "--constraint=[a&b|c]*2"]
+    submit, _ = head.scheduler.commands(JOB, options)
+    head.program("sbatch", "")
+    program = (head.bin / "sbatch").read_text().replace('echo sbatch "$@"', "printf '%s\\n' \"$@\"")
+    (head.bin / "sbatch").write_text(program)
+    head.host.run(["sh", "-c", submit])
+    words = ["-p", "low", "--comment=two words; $HOME", "--nice", "--constraint=[a&b|c]*2"]
+    assert head.ran == ["--parsable", *words, "sheepdog_012.sh"]
+
+
+@fault(40, "sbatch says that the controller was too slow, which took the job all the same", promise="one array job")
+def test_a_job_that_was_taken_though_sbatch_failed_is_found(head: Head) -> None:
+    head.program("sbatch", "sbatch-no-controller", 1, stream=2)
+    squeue = head.bin / "squeue"
+    squeue.write_text(f"#!/bin/sh\necho squeue \"$@\" >>'{head.log}'\necho '4711|RUNNING|node1'\n")
+    squeue.chmod(0o755)
+    assert head.submit()[0] == "4711"
+    assert "-n herd_012_ab -o %F|%T|%N" in head.ran[-1]
+
+
+def test_the_record_of_a_refused_array_is_no_job(head: Head) -> None:
+    head.program("sbatch", "sbatch-refused-never-fits", 1, stream=2)
+    squeue = head.bin / "squeue"
+    squeue.write_text("#!/bin/sh\necho '4711|FAILED|'\n")
+    squeue.chmod(0o755)
+    with pytest.raises(SchedulerError, match="Requested node configuration is not available"):
+        head.submit()
+    squeue.write_text("#!/bin/sh\necho '4711|FAILED|node1'\n")  # one that ran
+    assert head.submit()[0] == "4711"
+
+
+@fault(41, "a submission that Slurm refuses", promise="an error with its words, and whether to try again")
+@pytest.mark.parametrize(
+    ("captured", "status", "kind", "words"),
+    [
+        ("sbatch-refused-unknown-partition", 1, SchedulerError, "invalid partition specified: none"),
+        ("sbatch-refused-unknown-option", 255, SchedulerError, "unrecognized option '--nosuch'"),
+        ("sbatch-refused-never-fits", 1, SchedulerError, "Requested node configuration is not available"),
+        ("sbatch-no-controller", 1, SchedulerBusy, "Unable to contact slurm controller"),
+        ("sbatch-refused-too-many-jobs", 1, TooManyWorkers, "AssocMaxSubmitJobLimit"),
+        ("sbatch-refused-too-many-jobs-of-qos", 1, TooManyWorkers, "QOSMaxSubmitJobPerUserLimit"),
+    ],
+)
+def test_a_refusal_is_quoted_and_leaves_nothing(head: Head, captured: str, status: int, kind: type, words: str) -> None:
+    head.program("sbatch", captured, status, stream=2)
+    head.program("squeue", "squeue-empty")
+    with pytest.raises(SchedulerError, match="sbatch on this machine refused the job") as caught:
+        head.submit()
+    assert type(caught.value) is kind
+    assert words in str(caught.value)
+    assert list(head.home.glob(".sheepdog/*")) == []
+    if isinstance(caught.value, TooManyWorkers):
+        assert caught.value.limit == 2  # half of them
+
+
+def test_as_many_workers_as_the_site_takes(head: Head) -> None:
+    head.program("sbatch", "sbatch-refused-too-many-elements", 1, stream=2)
+    head.program("scontrol", "scontrol-show-config")
+    small = SlurmScheduler().refused(head.host, JOB, "Invalid job array specification", 1)
+    assert small is None  # it is not for their number
+    large = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 5000)
+    with pytest.raises(TooManyWorkers, match=r"MaxArraySize is 1001") as caught:
+        head.scheduler.submit(head.host, large, head.scheduler.files(large, Config()))
+    assert caught.value.limit == 1000
+
+
+def test_a_single_worker_that_is_too_many_may_be_taken_later(head: Head) -> None:
+    for workers, kind in ((1, SchedulerBusy), (2, TooManyWorkers)):
+        said = head.scheduler.refused(head.host, replace(JOB, workers=workers), "AssocMaxSubmitJobLimit", 1)
+        assert type(said) is kind
+
+
+def test_without_sbatch_the_user_learns_where_to_look(head: Head) -> None:
+    with pytest.raises(SchedulerError, match=r"there is no sbatch on this machine: .*`squeue`"):
+        head.submit()
+
+
+def test_one_question_tells_of_all_jobs(head: Head) -> None:
+    head.program("squeue", "squeue-array")
+    status = head.scheduler.status(head.host, ["17", "18"])
+    assert status == {"17": running(36, 1, 2, 3, 4), "18": HELD}
+    assert len(head.ran) == 1
+
+
+@fault("late accounting", "a job that is gone, without accounting", promise="the controller's word, while it has one")
+def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
+    head.program("squeue", "squeue-empty")
+    assert "Slurm's accounting does not know it" in head.scheduler.status(head.host, ["7"])["7"].reason
+    head.program("sacct", "sacct-disabled", 1, stream=2)
+    head.program("scontrol", "scontrol-show-job-unknown", 1, stream=2)
+    assert "Slurm's accounting does not know it" in head.scheduler.status(head.host, ["7"])["7"].reason
+    head.program("scontrol", "scontrol-show-job-failed")
+    for _ in range(2):
+        assert head.scheduler.status(head.host, ["7"])["7"].reason == "3 workers ended with FAILED, exit status 7"
+    assert head.ran.count("scontrol -o show job 7") == 2
+    head.program("sacct", "sacct-timeout")
+    assert head.scheduler.status(head.host, ["8"])["8"].reason == "1 workers ended with TIMEOUT"
+
+
+@fault((42, "qmaster down"), "slurmctld is down", promise="an error, never taken for the end of the jobs")
+def test_a_controller_that_does_not_answer_is_an_error_not_an_end(head: Head) -> None:
+    head.program("squeue", "squeue-no-controller", 1, stream=2)
+    with pytest.raises(HostError, match="Unable to contact slurm controller"):
+        head.scheduler.status(head.host, ["7"])
+    assert head.scheduler.explain(head.host, "7") == ""
+
+
+def test_explain(head: Head) -> None:
+    head.program("squeue", "squeue-reason-resources")
+    assert head.scheduler.explain(head.host, "17") == "Resources (no node is free)"
+    assert head.ran == ["squeue -h -a -t PD -j 17 -o %r"]
+    head.program("squeue", "squeue-reason-unknown", 1, stream=2)
+    assert head.scheduler.explain(head.host, "17") == ""
+    assert head.scheduler.explain(make_host("nobody.invalid"), "17") == ""
+
+
+def test_cancel(head: Head) -> None:
+    head.program("scancel", "scancel-done")
+    head.scheduler.cancel(head.host, ["4711", "4712"])
+    assert head.ran == ["scancel -Q 4711 4712"]
+    head.program("scancel", "scancel-no-controller", 1, stream=2)
+    with pytest.raises(SchedulerBusy, match="did not delete 4711"):
+        head.scheduler.cancel(head.host, ["4711"])
+
+
+# The options of the job file
+
+
+def options(**config: object) -> list[str]:
+    return list(directives(JOB, make_config(config, environ={}, directory="/nowhere", home="/nowhere")))
+
+
+OURS = ["--job-name=herd_012_ab", "--array=1-5"]
+
+
+def test_the_options_of_a_job() -> None:
+    assert options() == ["--output=%x.o%A.%a", "--open-mode=append", "--requeue", *OURS]
+
+
+def test_the_users_options_come_first_and_stand_in_for_ours() -> None:
+    given = ["-o out", "--open-mode=truncate", "--no-requeue", "-p long"]
+    assert options(slurm_opts=given) == [*given, *OURS]
+
+
+@pytest.mark.parametrize("option", ["--chdir=/data/a b", "--chdir '/data/a b'", "-D '/data/a b'"])
+def test_the_job_file_changes_the_directory_itself(option: str) -> None:
+    """For Slurm would run it in /tmp if there is none."""
+    config = Config(slurm_opts=(option,) if "'" in option else ("--chdir='/data/a b'",))
+    script = SlurmScheduler().files(JOB, config)[JOB.file].decode()
+    assert "\ncd '/data/a b' || {" in script
+    assert "#SBATCH --chdir" not in script
+    assert "#SBATCH -D" not in script
+    assert '\ncd "$HOME/.sheepdog" || {' in SlurmScheduler().files(JOB, Config())[JOB.file].decode()
+
+
+def test_resources_are_asked_for() -> None:
+    said = options(memory="2G", time="1:30:30", cpus=4, gpus=2, queue="long")
+    for option in (f"--mem={2048 + WORKER_MEMORY // 2**20}M", "--time=91", "--cpus-per-task=4", "--gres=gpu:2"):
+        assert option in said
+    assert "--partition=long" in said
+
+
+def test_raised_resources_are_asked_for() -> None:
+    config = Config(memory="1G", time="1h", on_oom="2x", on_walltime="1.5x").raised(2)
+    said = list(directives(JOB, config))
+    assert f"--mem={4096 + WORKER_MEMORY // 2**20}M" in said
+    assert "--time=135" in said

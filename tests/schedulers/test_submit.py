@@ -1,0 +1,262 @@
+"""Submitting an array job: with programs on the PATH in the place of Grid Engine's, and with local processes."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sheepdog.config import Config, make_config
+from sheepdog.deployment import LocalHost
+from sheepdog.deployment.job_directory import find
+from sheepdog.errors import ConnectionLost, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
+from sheepdog.schedulers import submit as submission
+from sheepdog.schedulers.gridengine import parse_qsub
+from sheepdog.schedulers.submit import TRIES, Terms
+from sheepdog.values.model import Request, RequestState
+from tests.cluster import until
+from tests.faults import fault
+from tests.schedulers.test_gridengine import CAPTURED, Head
+
+
+def terms(scheduler: str = "gridengine", **config: Any) -> Terms:
+    return Terms.of({**asdict(make_config(config, environ={}, directory="/", home="/")), "scheduler": scheduler})
+
+
+def request(**changed: Any) -> Request:
+    made = Request(12, "f", RequestState.NEW, "TOKEN", {}, {}, 100, 0.0, None, 0, False)
+    return replace(made, **changed)
+
+
+# What is decided beforehand
+
+
+def test_terms_come_from_options_of_any_age() -> None:
+    """Options of an older version lack keys; those of a newer one have more."""
+    found = Terms.of({"scheduler": "local", "host": None, "lease": 9, "of the future": 1, "directory": "/here"})
+    assert (found.config, found.scheduler, found.directory, found.here) == (Config(lease=9), "local", "/here", True)
+    assert not Terms.of({"scheduler": "local", "host": "fear"}).here
+    assert not Terms.of({"scheduler": "gridengine"}).here
+
+
+@pytest.mark.parametrize(
+    ("made", "tasks", "workers"),
+    [
+        (terms(), 5, 5),
+        (terms(), 100_000, 1000),
+        (terms(workers=7), 100_000, 7),
+        (terms(workers=7), 5, 5),
+        (terms("local"), 100_000, len(os.sched_getaffinity(0))),
+        (terms("local", workers=9), 100, 9),
+    ],
+)
+def test_how_many_workers(made: Terms, tasks: int, workers: int) -> None:
+    assert made.workers(tasks) == workers
+
+
+@pytest.mark.parametrize(
+    ("made", "url"),
+    [
+        (terms("local", localhost="me"), "https://127.0.0.1:80"),
+        (terms("local", localhost="me", host="fear"), "https://me:80"),
+        (terms(localhost="me.org"), "https://me.org:80"),
+        (terms(localhost="fe80::1"), "https://[fe80::1]:80"),
+    ],
+)
+def test_where_workers_call(made: Terms, url: str) -> None:
+    assert made.urls(80) == (url,)
+
+
+def test_each_array_job_has_a_name_and_a_directory_of_its_own() -> None:
+    first, second = (terms(name="herd", ssh_dir="/scratch/me").plan(request(), 3, 1, 80) for _ in range(2))
+    assert first.name.startswith("herd_012_")
+    assert first.directory == f"/scratch/me/{first.name}"
+    assert (first.workers, first.level, first.job) == (3, 1, "")
+    assert first.name != second.name
+
+
+def test_the_secret_tells_the_worker_its_limits() -> None:
+    made = terms(memory="1G", time="1h", on_oom="2x", on_walltime="3x", patience=5.0)
+    wave = replace(made.plan(request(), 3, 2, 80), number=4)
+    said = json.loads(made.secret(request(), wave, "CERTIFICATE"))
+    assert said == {
+        "request": 12,
+        "token": "TOKEN",
+        "urls": list(wave.urls),
+        "certificate": "CERTIFICATE",
+        "wave": 4,
+        "patience": 5.0,
+        "memory_limit": 4 << 30,
+        "time": 9 * 3600,
+        "notice": 50.0,
+    }
+
+
+# Grid Engine, by programs on the PATH
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
+    monkeypatch.setattr(submission, "PAUSE", 0.01)
+    return Head(tmp_path, monkeypatch)
+
+
+def submit(made: Terms, host: Any = None, workers: int = 3) -> Any:
+    wave = replace(made.plan(request(), workers, 0, 80), number=1)
+    return made.submit(host or LocalHost(), request(), wave, "CERTIFICATE")
+
+
+def qsub(head: Head, *answers: tuple[str, int]) -> None:
+    """Have qsub answer what was captured, the last answer for ever."""
+    cases = "".join(
+        f"{number}) cat '{CAPTURED / name}' >&{2 if status else 1}; exit {status};;\n"
+        for number, (name, status) in enumerate(answers, 1)
+    )
+    last = cases.splitlines()[-1].partition(")")[2].removesuffix(";;")
+    file = head.bin / "qsub"
+    note = f"echo qsub \"$@\" >>'{head.log}'"
+    file.write_text(f"#!/bin/sh\n{note}\ncase $(grep -c ^qsub '{head.log}') in\n{cases}*) {last};;\nesac\n")
+    file.chmod(0o755)
+
+
+def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
+    qsub(head, ("qsub-terse-array.txt", 0))
+    wave = submit(terms(time="2h"))
+    assert wave.job == "1"
+    directory = Path(wave.directory)
+    assert directory.is_absolute()
+    assert sorted(file.name for file in directory.iterdir()) == [
+        *(
+            "attempted",
+            "client.pyz",
+            "cloudpickle.zip",
+            "errors",
+            "job_id",
+            "secret.json",
+            "sheepdog_012.sh",
+            "submit.sh",
+        )
+    ]
+    text = (directory / "sheepdog_012.sh").read_text()
+    assert "#$ -t 1-3\n" in text
+    assert "#$ -l h_rt=7200\n" in text
+    assert find(LocalHost(), wave, parse_qsub) == wave
+
+
+@fault(
+    (41, "max_u_jobs"), "qsub says that it may take the job later", promise="it is tried again, with pauses, and said"
+)
+@pytest.mark.parametrize(("captured", "status"), [("qsub-refused-too-many-jobs.txt", 25), ("qsub-no-master.txt", 1)])
+def test_a_busy_scheduler_is_tried_again(
+    head: Head, captured: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    qsub(head, (captured, status), (captured, status), ("qsub-terse-array.txt", 0))
+    assert submit(terms()).job == "1"
+    assert len(head.ran) == 3
+    said = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert len(said) == 2
+    assert said[0].endswith("(it may be taken later); trying again")
+
+
+@fault((42, "qmaster down"), "the scheduler stays down", promise="map raises what it said, and nothing is left")
+def test_a_scheduler_that_stays_busy_is_given_up(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "PATIENCE", 2.0)
+    qsub(head, ("qsub-no-master.txt", 1))
+    with pytest.raises(SchedulerBusy, match="unable to send message to qmaster"):
+        submit(terms())
+    assert len(head.ran) > 1
+    assert list(head.home.glob(".sheepdog/*")) == []
+
+
+@fault((43, "max_aj_tasks"), "the site takes smaller array jobs only", promise="there are fewer workers, for all tasks")
+def test_too_many_workers_are_clipped_to_what_the_site_takes(head: Head, caplog: pytest.LogCaptureFixture) -> None:
+    qsub(head, ("qsub-refused-too-many-tasks.txt", 1), ("qsub-terse-array.txt", 0))
+    wave = submit(terms(), workers=80_000)
+    assert wave.workers == 75_000
+    assert "#$ -t 1-75000\n" in (Path(wave.directory) / "sheepdog_012.sh").read_text()
+    assert "fewer workers will do: 75000" in caplog.text
+
+
+def test_a_limit_that_is_none_is_a_refusal(head: Head) -> None:
+    qsub(head, ("qsub-refused-too-many-tasks.txt", 1))
+    with pytest.raises(TooManyWorkers):
+        submit(terms(), workers=75_000)
+    assert len(head.ran) == 1
+
+
+@fault(41, "qsub refuses the job for good", promise="map raises what it said, at once")
+@pytest.mark.parametrize(
+    "file",
+    [file for file in sorted(CAPTURED.glob("qsub-refused-*")) if "too-many" not in file.name],
+    ids=lambda file: file.stem,
+)
+def test_a_refusal_is_final(head: Head, file: Path) -> None:
+    qsub(head, (file.name, 1))
+    with pytest.raises(SchedulerError) as caught:
+        submit(terms())
+    names = ("unknown-pe", "unknown-queue", "unknown-resource")
+    unknown = any(name in file.name for name in names)
+    assert type(caught.value) is (UnknownResource if unknown else SchedulerError)
+    assert file.read_text().split("\n")[0].strip() in str(caught.value)
+    assert len(head.ran) == 1
+
+
+class Breaking:
+    """A Host whose connection breaks, before or after the command has run."""
+
+    name = "fear"
+
+    def __init__(self, breaks: Sequence[str]) -> None:
+        self.breaks = list(breaks)
+
+    def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
+        when = self.breaks.pop(0) if self.breaks else "never"
+        if when == "before":
+            raise ConnectionLost("lost")
+        answer = LocalHost().run(command, input, timeout)
+        if when == "after":
+            raise ConnectionLost("lost")
+        return answer
+
+
+@fault(40, "the connection breaks while the job is submitted", promise="one array job in the end, never two")
+@pytest.mark.parametrize("breaks", [["before"], ["after"], ["before", "after"], ["after", "after"]])
+def test_a_broken_connection_leads_to_one_job(head: Head, breaks: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    qsub(head, ("qsub-terse-array.txt", 0))
+    assert submit(terms(), Breaking(breaks)).job == "1"
+    assert head.ran == ["qsub -terse -b n sheepdog_012.sh"]
+    assert caplog.text.count("looking whether the job was submitted") == len(breaks)
+
+
+def test_a_connection_that_breaks_for_ever_is_given_up(head: Head) -> None:
+    qsub(head, ("qsub-terse-array.txt", 0))
+    host = Breaking(["before"] * 10)
+    with pytest.raises(ConnectionLost):
+        submit(terms(), host)
+    assert len(host.breaks) == 10 - TRIES
+    assert head.ran == []
+
+
+# Local processes
+
+
+def test_local_workers_are_found_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Theirs is a server that does not answer."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = replace(terms("local", patience=60.0), directory=str(tmp_path))
+    wave = submit(made, workers=2)
+    pids = [int(pid) for pid in wave.job.split()]
+    try:
+        assert len(pids) == 2
+        scheduler = made.make_scheduler()
+        assert scheduler.status(LocalHost(), [wave.job])[wave.job].running == {"1", "2"}
+        assert find(LocalHost(), wave, str.strip) == wave
+        scheduler.cancel(LocalHost(), [wave.job, str(os.getpid())])  # this process is no worker
+        until(lambda: scheduler.status(LocalHost(), [wave.job])[wave.job].gone, "they have ended")
+    finally:
+        for pid in pids:
+            subprocess.run(["kill", "-9", str(pid)], stderr=subprocess.DEVNULL)

@@ -1,0 +1,142 @@
+"""The server's decisions to try out: a service over a real store, whose clock stands until it is moved."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sheepdog.client import PROTOCOL, Message, describe_python
+from sheepdog.server.calls import Call, Reply
+from sheepdog.server.decide import arrays as waves
+from sheepdog.server.decide import clock as foreman
+from sheepdog.server.decide.exchange import Service
+from sheepdog.server.decide.live import Herd
+from sheepdog.storage import Storage
+from sheepdog.values.model import JobStatus, Kind, RequestState, Wave
+from sheepdog.values.serialisation import form
+
+LEASE = 150.0
+LONGEST_PAUSE = 60.0  # between two tries of a worker that cannot reach the server
+GONE = JobStatus(reason="2 workers ended with exit status 1")
+LARGE = 10_000_000
+NOTHING: Mapping[int, Any] = {}
+
+
+class Farm:
+    """A service with one request, and workers that call it."""
+
+    def __init__(
+        self, storage: Storage, args: list[bytes], workers: int = 2, open: bool = False, **options: Any
+    ) -> None:
+        self.storage = storage
+        self.now = 1000.0
+        options = {"lease": LEASE, **options}
+        self.request = storage.new_request(b"function", b"ns", args, form=form(), options=options, open=open)
+        self.submit(workers)
+        self.calls = 0
+        self.restart()
+
+    def submit(self, workers: int, level: int = 0) -> Wave:
+        """Submit an array job, as whoever dispatches the request does."""
+        planned = Wave(0, "name", "dir", workers, level, urls=("https://here:1",))
+        wave = self.storage.new_wave(self.request, planned)
+        wave = replace(wave, job=str(11 + wave.number))
+        assert self.storage.set_submitted(self.request, wave)
+        return wave
+
+    def restart(self) -> None:
+        self.service = Service(self.storage, lambda: self.now)
+
+    def call(self, verb: str, header: dict[str, Any], blobs: Sequence[Any] = ()) -> Reply:
+        return self.service.handle(Call(self.request, verb, header, list(blobs)))
+
+    def join(self, worker: str, **header: Any) -> Reply:
+        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "protocol": PROTOCOL}
+        return self.call("join", {**about, "python": describe_python(), **header})
+
+    def exchange(
+        self,
+        worker: str,
+        want: int,
+        outcomes: Mapping[int, Any] = NOTHING,
+        holding: Collection[int] = (),
+        kind: Kind = Kind.RESULT,
+        attempt: int = 1,
+        messages: Sequence[Message] = (),
+        **header: Any,
+    ) -> Reply:
+        """Make a call. The outcomes are of one kind and attempt; holding may tell the attempts, else they are first."""
+        self.calls += 1
+        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "call": self.calls, "want": want}
+        held = holding if isinstance(holding, Mapping) else dict.fromkeys(holding, 1)
+        entries = {
+            "outcomes": [[task, attempt, int(kind), 0.5] for task in outcomes],
+            "holding": [[task, task, its] for task, its in held.items()],
+            "messages": [[*message[:-1]] for message in messages],
+        }
+        blobs = [blob for value in outcomes.values() for blob in (value, b"")] + [each.value for each in messages]
+        return self.call("exchange", {**about, **entries, **header}, blobs)
+
+    def take(self, worker: str, want: int, holding: Sequence[int] = ()) -> list[int]:
+        return [index for index, _ in self.exchange(worker, want, holding=holding).header["tasks"]]
+
+    def heed(self, status: JobStatus, times: int = 1, wave: int = 1) -> None:
+        for _ in range(times):
+            self.now += 30
+            foreman.heed(self.service, self.request, {wave: status}, self.now)
+
+    @property
+    def reports(self) -> list[tuple[int, int, bytes]]:
+        """What the tasks have reported: task, attempt, value."""
+        return [(each.task, each.attempt, each.value) for each in self.storage.reports(self.request)]
+
+    @property
+    def state(self) -> RequestState:
+        return self.storage.get_request(self.request).state
+
+    @property
+    def herd(self) -> Herd:
+        herd = self.service.herd(self.request)
+        assert herd is not None
+        return herd
+
+    @property
+    def history(self) -> list[tuple[int, int, Kind, bool]]:
+        """The attempts that did not end their tasks: task, attempt, kind, whether the policy counts it."""
+        return [(each.task, each.attempt, each.kind, counts) for each, counts in self.storage.attempts(self.request)]
+
+    @property
+    def note(self) -> str:
+        return self.storage.progress(self.request).note
+
+    @property
+    def errors(self) -> list[str]:
+        return [outcome.value.decode() for _, outcome in self.storage.errors(self.request)]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    with Storage(tmp_path / "db") as storage:
+        yield storage
+
+
+@pytest.fixture
+def farm(storage: Storage) -> Farm:
+    return Farm(storage, [b"args %d" % index for index in range(1, 11)])
+
+
+def gone_after_work(farm: Farm, wave: int = 1) -> None:
+    """Workers have called, and the scheduler has nothing left of their array job."""
+    farm.heed(GONE, times=2, wave=wave)
+
+
+def submit_again(farm: Farm) -> bool:
+    """Submit the workers that are wanted, and let them end."""
+    wanted = foreman.wanted(farm.service)
+    for each in wanted:
+        wave = waves.plan(farm.service, farm.request, Wave(0, "n", "d", each.workers, each.level))
+        waves.submitted(farm.service, farm.request, replace(wave, job=f"job{wave.number}"))
+        gone_after_work(farm, wave.number)
+    return bool(wanted)

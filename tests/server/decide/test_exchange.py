@@ -1,0 +1,891 @@
+"""What is decided when a worker calls, over a real store and a clock that stands until it is moved."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sheepdog.client import PROTOCOL, describe_python
+from sheepdog.errors import StorageError
+from sheepdog.server.calls import MAX_HELD, Call, Reply, mismatch
+from sheepdog.server.decide import arrays as waves
+from sheepdog.server.decide import clock as foreman
+from sheepdog.server.decide.exchange import ENOUGH_REFUSED, SHORT_LEASE, heartbeat
+from sheepdog.server.decide.policy import FRESH, MAX_INTERRUPTIONS
+from sheepdog.server.writer import Clock
+from sheepdog.storage.storage import SPAN, Storage
+from sheepdog.values.model import JobStatus, Kind, Outcome, RequestState, StoredBlob, Wave
+from sheepdog.values.serialisation import form
+from tests.faults import fault
+from tests.server.decide import farm as farm_room
+from tests.server.decide.farm import GONE, LARGE, LEASE, LONGEST_PAUSE, Farm
+
+farm, storage = farm_room.farm, farm_room.storage
+
+
+# join
+
+
+def test_a_worker_that_joins_gets_the_function(farm: Farm) -> None:
+    reply = farm.join("w1")
+    assert (reply.status, reply.blobs) == (200, [b"function", b"ns"])
+    assert reply.header["heartbeat"] == heartbeat(LEASE) < LEASE / 5
+
+
+@fault(54, "a worker of another version of the library", promise="it is refused, and both versions are named")
+def test_a_worker_of_another_protocol_is_refused(farm: Farm) -> None:
+    reply = farm.join("w1", protocol=PROTOCOL + 1)
+    assert reply.status == 426
+    assert f"protocol {PROTOCOL + 1}; this server {PROTOCOL}" in reply.text
+
+
+@fault(
+    49,
+    "a worker of another Python version",
+    promise="it is refused before it loads anything, with the version that would fit",
+)
+def test_a_worker_of_another_python_is_told_what_would_fit(farm: Farm) -> None:
+    theirs = {"implementation": "pypy", "version": "3.6.1", "magic": "00", "executable": "/opt/pypy"}
+    reply = farm.join("w1", python=theirs)
+    ours = describe_python()["version"]
+    assert reply.status == 409
+    assert "runs pypy 3.6.1 (/opt/pypy)" in reply.text
+    assert ours in reply.text
+    assert f"`shell` to a Python {'.'.join(ours.split('.')[:2])}" in reply.text
+    assert farm.note == reply.text
+    assert farm.errors == []
+
+
+@pytest.mark.parametrize("python", [None, "3.11", [], 7])
+def test_a_worker_that_does_not_say_its_python_is_refused(python: Any) -> None:
+    assert mismatch(form(), python, "node") == "the worker does not say what Python it runs"
+
+
+@pytest.mark.parametrize(("workers", "enough"), [(1, 1), (3, 3), (1000, ENOUGH_REFUSED)])
+def test_when_enough_workers_do_not_fit_the_request_ends(storage: Storage, workers: int, enough: int) -> None:
+    farm = Farm(storage, [b"1", b"2"], workers)
+    for number in range(enough):
+        assert farm.errors == []
+        assert farm.join(f"w{number}", python={**describe_python(), "magic": "00"}).status == 409
+    assert len(farm.errors) == 2
+    assert "`shell`" in farm.errors[0]
+    assert farm.join("w99").status == 410
+    assert storage.requests(RequestState.NEW, RequestState.SUBMITTED) == []
+
+
+def test_while_one_worker_fits_any_number_may_be_refused(farm: Farm) -> None:
+    farm.join("w0")
+    for number in range(1, 20):
+        farm.join(f"w{number}", python={**describe_python(), "magic": "00"})
+    assert farm.errors == []
+    assert farm.take("w0", 1) == [1]
+
+
+# exchange
+
+
+def test_a_request_is_worked_off(farm: Farm) -> None:
+    farm.join("w1")
+    done: list[int] = []
+    reply = farm.exchange("w1", 3)
+    while not reply.header.get("stop"):
+        tasks = [index for index, attempt in reply.header["tasks"] if attempt == 1]
+        assert reply.blobs == [b"args %d" % index for index in tasks]
+        done += tasks
+        reply = farm.exchange("w1", 3, dict.fromkeys(tasks, b"result"))
+        assert reply.header["stored"] == len(tasks)
+    assert done == list(range(1, 11))
+    assert farm.storage.count_results(farm.request) == 10
+    assert reply.header["stop"]
+    assert (farm.state, farm.exchange("w1", 3).status) == (RequestState.ENDED, 410)
+
+
+def test_a_worker_gets_no_more_than_a_fair_share(farm: Farm) -> None:
+    assert farm.take("w1", 20) == [1, 2, 3, 4, 5]
+    assert farm.take("w2", 20) == [6, 7]
+    assert farm.take("w3", 20) == [8]
+
+
+@fault(
+    (12, 2),
+    "an outcome that is reported twice, alike or not",
+    promise="the first stays; the worker is told that the second changed nothing",
+)
+def test_an_outcome_reported_twice_is_stored_once(farm: Farm) -> None:
+    farm.exchange("w1", 1)
+    assert farm.exchange("w1", 0, {1: b"first"}).header == {"stored": 1, "tasks": []}
+    assert farm.exchange("w1", 0, {1: b"second"}).header == {"stored": 0, "tasks": [], "late": [1]}
+    assert farm.exchange("w2", 0, {1: b"third"}).header == {"stored": 0, "tasks": [], "late": [1]}
+    assert farm.storage.get_results(farm.request) == [(b"args 1", b"first")]
+
+
+def test_an_error_is_stored_with_where_and_how_long(farm: Farm) -> None:
+    farm.exchange("w1", 1)
+    farm.call(
+        "exchange",
+        {"worker": "w1", "host": "node7", "call": 99, "want": 0, "holding": [], "outcomes": [[1, 2, 1, 0.25]]},
+        [b"ZeroDivisionError", b"printed"],
+    )
+    [(args, outcome)] = farm.storage.errors(farm.request)
+    assert args == b"args 1"
+    assert outcome[1:] == (Kind.RAISED, b"ZeroDivisionError", 2, "node7", 0.25, b"printed", 2)
+
+
+@fault((12, 21), "a call that is replayed", promise="it is refused and changes nothing")
+def test_a_stale_call_is_refused_and_changes_nothing(farm: Farm) -> None:
+    farm.exchange("w1", 1, call=7)
+    for stale in (7, 6, 1):
+        reply = farm.exchange("w1", 1, {1: b"late"}, call=stale)
+        assert reply.status == 400
+        assert f"call {stale} comes after call 7" in reply.text
+    assert farm.storage.count_results(farm.request) == 0
+    assert farm.service.herds[farm.request].queue.leased == 1
+
+
+@fault(3, "a reply with tasks that never arrives", promise="the worker gets the same tasks again")
+def test_a_worker_that_does_not_name_its_tasks_lost_the_reply(farm: Farm) -> None:
+    assert farm.take("w1", 2) == [1, 2]
+    assert sorted(farm.take("w1", 2)) == [1, 2]
+
+
+def test_what_a_worker_holds_stays_its_own_when_it_wants_more(storage: Storage) -> None:
+    farm = Farm(storage, [b"small", b"x" * 5_000_000, b"x" * 5_000_000, b"small"])
+    assert farm.take("w1", 1) == [1]
+    assert farm.take("w1", 3, holding=[1]) == [2]  # the next is too large to come along
+    assert farm.take("w2", 1) != [1]
+
+
+@fault(5, "a worker that is silent", promise="its tasks go to others after the lease")
+def test_a_lost_workers_tasks_come_back_after_the_lease(farm: Farm) -> None:
+    farm.exchange("w1", 2)
+    farm.now += LEASE / 2
+    farm.exchange("w2", 1)  # 3
+    farm.now += LEASE / 2 + 1
+    foreman.tick(farm.service)
+    reply = farm.exchange("w3", 2)
+    assert sorted(reply.header["tasks"]) == [[1, 2], [2, 2]]
+
+
+def test_heartbeats_keep_the_lease(farm: Farm) -> None:
+    farm.exchange("w1", 2)
+    for _ in range(20):
+        farm.now += heartbeat(LEASE) * 1.2
+        assert farm.exchange("w1", 0, holding=[1, 2]).header == {"stored": 0, "tasks": []}
+        foreman.tick(farm.service)
+    assert farm.take("w2", 2) == [3, 4]
+
+
+@fault(
+    (4, 45),
+    "a server that is stopped for ten leases, then goes on",
+    promise="no lease ends for want of a listening server",
+)
+def test_time_in_which_the_server_did_not_listen_is_no_silence(farm: Farm) -> None:
+    clock = farm.service.clock = Clock()
+    farm.exchange("w1", 2)
+    clock.looked -= 10 * LEASE
+    foreman.tick(farm.service)
+    assert farm.take("w2", 2) == [3, 4]
+
+
+def test_surplus_workers_are_told_to_stop_but_one_stays_in_case(storage: Storage) -> None:
+    farm = Farm(storage, [b"1", b"2"], workers=4)
+    assert farm.take("w1", 1) == [1]
+    assert farm.take("w2", 1) == [2]
+    spare = farm.exchange("w3", 1)
+    assert spare.header == {"stored": 0, "tasks": [], "wait": 1.0}
+    assert farm.exchange("w4", 1).header.get("stop")
+    assert "wait" in farm.exchange("w3", 1).header
+    farm.now += LEASE + 1
+    farm.exchange("w2", 0, holding=[2])
+    farm.exchange("w3", 0)
+    foreman.tick(farm.service)
+    assert farm.take("w3", 1) == [1]
+
+
+def test_large_arguments_are_left_in_the_store(storage: Storage) -> None:
+    farm = Farm(storage, [b"x" * LARGE, b"small", b"y" * LARGE])
+    for index in (1, 2, 3):
+        reply = farm.exchange("w1", 1, {index - 1: io.BytesIO(b"z" * LARGE)} if index > 1 else {})
+        assert [task for task, _ in reply.header["tasks"]] == [index]
+        [blob] = reply.blobs
+        assert isinstance(blob, bytes if index == 2 else StoredBlob)
+    assert [len(result) for _, result in storage.get_results(farm.request)] == [LARGE, LARGE]
+
+
+@fault(52, "a worker that asks for tasks ten thousand times", promise="no task is charged, none withheld from others")
+def test_a_worker_that_only_takes(farm: Farm) -> None:
+    mine = farm.take("w1", 5)
+    for _ in range(10_000):
+        assert not {*farm.take("w2", 1 << 20)} & {*mine}
+    assert farm.history == []
+    assert "drop" not in farm.exchange("w1", 0, holding=mine).header
+    others = [index for index in range(1, 11) if index not in mine]
+    farm.exchange("w2", 0)
+    tasks = farm.exchange("w3", 10).header["tasks"]
+    assert tasks
+    assert all(index in others and attempt == 1 for index, attempt in tasks)
+    assert len(farm.herd.workers) == 3
+
+
+@fault(
+    52, "a worker that reports on other workers' tasks", promise="it ends none of them; those workers notice nothing"
+)
+@pytest.mark.parametrize("attempt", [1, 2, (1 << 31) - 1])
+def test_a_worker_that_meddles(farm: Farm, attempt: int) -> None:
+    mine = farm.take("w1", 5)
+    for kind in (Kind.RAISED, Kind.DIED, Kind.TIMEOUT, Kind.INTERRUPTED):
+        said = dict.fromkeys(mine, b"so")
+        reply = farm.exchange("w2", 0, said, holding=dict.fromkeys(mine, attempt), kind=kind, attempt=attempt)
+        assert reply.header["late"] == mine
+    farm.exchange("w2", 0, leaving={"reason": "so", "seconds": 0})
+    farm.now += LEASE - 1
+    foreman.tick(farm.service)
+    reply = farm.exchange("w1", 0, dict.fromkeys(mine, b"mine"))
+    assert (reply.header["stored"], "late" in reply.header) == (len(mine), False)
+    assert farm.errors == []
+    assert not any(counts for _, _, _, counts in farm.history)
+
+
+@fault(13, "outcomes of tasks that do not exist", promise="the call is refused and nothing of it is stored")
+def test_an_outcome_of_no_task_is_refused_and_stores_nothing(farm: Farm) -> None:
+    for outcomes in ({1: b"x", 11: b"y"}, {1: io.BytesIO(b"x"), 0: b"y"}):
+        reply = farm.exchange("w1", 1, outcomes)
+        assert reply.status == 400
+        assert "are 1 to 10" in reply.text
+        assert farm.storage.get_results(farm.request) == []
+
+
+# A server that took over from another
+
+
+def drain(farm: Farm, workers: Sequence[str]) -> list[int]:
+    """Have these workers take what there is."""
+    return sorted(index for worker in workers for index in farm.take(worker, 9))
+
+
+@fault(
+    1,
+    "a server that takes over from one that died",
+    promise="what workers still hold is not leased to others; the rest is",
+)
+def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 10, workers=9)
+    assert farm.take("w1", 2) == [1, 2]
+    assert farm.take("w2", 2) == [3, 4]
+    farm.exchange("w1", 0, {1: b"r"}, [2])
+    farm.restart()
+    assert farm.take("w3", 9) == [5, 6, 7]
+    farm.exchange("w1", 0, holding=[2])
+    farm.exchange("w2", 0, holding=[4])  # 3 was given back meanwhile
+    farm.now += LEASE / 2
+    for worker, held in (("w1", [2]), ("w2", [4]), ("w3", [5, 6, 7])):
+        farm.exchange(worker, 0, holding=held)
+    farm.now += LEASE / 2 + 1
+    foreman.tick(farm.service)
+    assert drain(farm, ["w4", "w5", "w6", "w7"]) == [3, 8, 9, 10]
+
+
+@fault(1, "a worker that finds the next server late", promise="its task is still its own")
+def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Storage) -> None:
+    """A worker that could not reach the server tries again after up to a minute (Line._wait_longer)."""
+    farm = Farm(storage, [b""] * 10, workers=9)
+    assert farm.take("w1", 1) == [1]
+    assert farm.take("w2", 1) == [2]
+    farm.restart()
+    farm.exchange("w2", 0, holding=[2])
+    farm.now += LONGEST_PAUSE - 1
+    foreman.tick(farm.service)
+    assert 1 not in drain(farm, ["w3", "w4", "w5"])
+    farm.exchange("w1", 0, holding=[1])
+    assert farm.service.herds[farm.request].queue.holders["w1"].held == {1: 1}
+
+
+def test_when_all_workers_were_heard_nothing_is_doubtful(storage: Storage) -> None:
+    farm = Farm(storage, [b"1", b"2", b"3"], workers=2)
+    assert farm.take("w1", 1) + farm.take("w2", 2) == [1, 2]
+    farm.restart()
+    farm.exchange("w1", 0, holding=[1])
+    assert farm.take("w2", 1) == [2]
+
+
+def test_workers_of_another_array_job_do_not_count_as_heard(storage: Storage) -> None:
+    """A server that dies while it submits workers again: the new ones may call the next server before the old ones."""
+    farm = Farm(storage, [b"1", b"2", b"3"], workers=2)
+    assert farm.take("w1", 1) + farm.take("w2", 2) == [1, 2]
+    storage.new_wave(farm.request, Wave(0, "other", "dir", 2))  # nobody saw its submission to its end
+    farm.restart()
+    for worker in ("x1", "x2", "x1"):
+        for _, attempt in farm.exchange(worker, 1, wave=2).header["tasks"]:
+            assert attempt == 1
+    assert farm.herd.queue.doubtful
+
+
+# An attempt that fails, and others after it
+
+
+@fault("retry", "a task fails, and retries were asked for", promise="it runs again after a pause, not before")
+def test_a_failure_is_tried_again_after_its_delay(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], retries=1, retry_delay=10.0)
+    farm.take("w1", 1)
+    assert farm.exchange("w1", 1, {1: b"E: no"}, kind=Kind.RAISED).header == {"stored": 1, "tasks": [], "wait": 1.0}
+    assert farm.history == [(1, 1, Kind.RAISED, True)]
+    assert farm.take("w1", 1) == []
+    farm.now += 10.0
+    assert farm.exchange("w1", 1).header["tasks"] == [[1, 2]]
+    assert farm.exchange("w1", 1, {1: b"result"}, attempt=2).header["stop"]
+    [(_, value)] = storage.get_results(farm.request)
+    assert value == b"result"
+    assert farm.history == [(1, 1, Kind.RAISED, True)]
+
+
+def test_the_last_failure_is_the_error_and_the_others_its_history(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], retries=1, retry_delay=0.0)
+    for attempt in (1, 2):
+        farm.take("w1", 1)
+        farm.exchange("w1", 0, {1: b"E: %d" % attempt}, kind=Kind.RAISED, attempt=attempt)
+    [(_, outcome)] = storage.errors(farm.request)
+    assert (outcome.value, outcome.attempt, outcome.attempts) == (b"E: 2", 2, 2)
+    [(before, _)] = storage.attempts(farm.request)
+    assert (before.value, before.attempt, before.host, before.seconds) == (b"E: 1", 1, "node1", 0.5)
+
+
+@pytest.mark.parametrize("kind", [Kind.RESULT, Kind.RAISED, Kind.INTERRUPTED])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_call_that_is_repeated_because_its_reply_was_lost_changes_nothing(
+    storage: Storage, kind: Kind, retries: int
+) -> None:
+    farm = Farm(storage, [b""] * 4, retries=retries, retry_delay=0.0)
+    farm.take("w1", 1)
+    assert farm.exchange("w1", 1, {1: b"value"}, kind=kind).header["stored"] == 1
+    rows, history = list(storage.tasks(farm.request)), farm.history
+    for _ in range(3):
+        reply = farm.exchange("w1", 1, {1: b"value"}, kind=kind)
+        assert (reply.header["stored"], reply.header["late"]) == (0, [1])
+    assert list(storage.tasks(farm.request)) == rows
+    assert farm.history == history
+    ended = kind == Kind.RESULT or (kind == Kind.RAISED and not retries)
+    assert farm.herd.queue.size == 4 - ended
+    assert farm.herd.queue.past.get(1, FRESH).failures == (not ended and kind == Kind.RAISED)
+
+
+def test_what_a_worker_says_late_of_a_task_that_has_ended_does_not_begin_it_again(storage: Storage) -> None:
+    farm = Farm(storage, [b"1", b"2"], retries=5)
+    farm.take("w1", 1)
+    farm.exchange("w2", 0, {1: b"result"})
+    for kind in (Kind.RAISED, Kind.INTERRUPTED, Kind.DIED):
+        assert farm.exchange("w1", 0, {1: b"why"}, kind=kind).header["late"] == [1]
+    assert farm.herd.queue.size == 1
+    assert farm.history == []
+
+
+@fault((10, 12), "a late error, of an attempt that was given up", promise="it is noted, and ends nothing")
+def test_an_error_of_an_attempt_that_was_given_up_is_noted_only(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.now += LEASE + 1
+    foreman.tick(farm.service)
+    assert farm.exchange("w2", 1).header["tasks"] == [[1, 2]]
+    reply = farm.exchange("w1", 0, {1: b"E: late"}, kind=Kind.RAISED)
+    assert (reply.header["late"], farm.errors) == ([1], [])
+    assert farm.history == [(1, 1, Kind.LOST, True), (1, 1, Kind.RAISED, False)]
+    assert farm.herd.queue.holders["w2"].held == {1: 2}
+
+
+@fault(10, "a late result, of an attempt that was given up", promise="it counts: work is never thrown away")
+def test_a_result_of_an_attempt_that_was_given_up_counts(farm: Farm) -> None:
+    """And the attempt that is under way meanwhile is counted, too."""
+    farm.take("w1", 1)
+    farm.now += LEASE + 1
+    foreman.tick(farm.service)
+    farm.take("w2", 1)
+    assert farm.exchange("w1", 0, {1: b"late"}).header["stored"] == 1
+    assert farm.exchange("w2", 0, holding={1: 2}).header["drop"] == [1]
+    assert storage_attempts(farm, 1) == (1, 2)
+
+
+def storage_attempts(farm: Farm, task: int) -> tuple[int, int]:
+    """The attempt that ended a task, and how many were begun, as far as is known."""
+    row = farm.request * SPAN + task
+    [found] = farm.storage.db.execute("SELECT attempt, attempts FROM outcome WHERE id = ?", (row,)).fetchall()
+    return tuple(found)
+
+
+def test_a_worker_that_comes_back_with_its_attempt_loses_it_once(farm: Farm) -> None:
+    farm.take("w1", 1)
+    for _ in range(5):
+        farm.now += LEASE + 1
+        foreman.tick(farm.service)
+        assert farm.errors == []
+        farm.exchange("w1", 0, holding=[1])
+    assert farm.history == [(1, 1, Kind.LOST, True)]
+    assert farm.exchange("w1", 0, {1: b"at last"}).header["stored"] == 1
+
+
+def test_what_cannot_be_stored_when_a_worker_is_lost_is_not_forgotten(farm: Farm) -> None:
+    farm.take("w1", 2)
+    farm.now += LEASE + 1
+    farm.storage.db.execute("PRAGMA query_only = ON")  # as when the disk is full
+    with pytest.raises(StorageError):
+        foreman.tick(farm.service)
+    farm.storage.db.execute("PRAGMA query_only = OFF")
+    assert farm.herd.queue.size == 10
+    farm.now += LEASE + 1
+    foreman.tick(farm.service)
+    assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
+
+
+@fault(
+    (35, "preemption"),
+    "a task is interrupted by the scheduler again and again",
+    promise="it runs again at no cost, ten times; then it ends, and says so",
+)
+def test_interruptions_are_free_but_bounded(storage: Storage) -> None:
+    farm = Farm(storage, [b"1", b"2"])
+    for attempt in range(1, MAX_INTERRUPTIONS + 2):
+        assert farm.errors == []
+        assert farm.exchange("w1", 1).header["tasks"] == [[1, attempt]]
+        farm.exchange("w1", 0, {1: b"s_rt is over"}, kind=Kind.INTERRUPTED, attempt=attempt)
+    assert farm.errors == ["s_rt is over"]
+
+
+# Workers that leave, and places
+
+
+@fault(
+    (35, "preemption"),
+    "a worker says that it must leave",
+    promise="it is given no task, and what it holds waits no longer than it may live",
+)
+def test_a_worker_that_is_leaving_is_given_nothing_and_lost_soon(farm: Farm) -> None:
+    farm.take("w1", 2)
+    reply = farm.exchange("w1", 3, holding=[1, 2], leaving={"reason": "SIGUSR1", "seconds": 20})
+    assert reply.header == {"stored": 0, "tasks": []}
+    farm.now += 20 + SHORT_LEASE
+    foreman.tick(farm.service)
+    assert farm.history == []
+    farm.now += 0.1
+    foreman.tick(farm.service)
+    assert farm.history == [(1, 1, Kind.INTERRUPTED, True), (2, 1, Kind.INTERRUPTED, True)]
+    [(first, _), _] = storage_history(farm)
+    assert first.value == b"its worker on node1 was ended: SIGUSR1"
+
+
+def storage_history(farm: Farm) -> list[tuple[Outcome, bool]]:
+    return list(farm.storage.attempts(farm.request))
+
+
+def test_a_leaving_worker_lives_no_longer_than_its_lease(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.exchange("w1", 0, holding=[1], leaving={"reason": "later", "seconds": 1e8})
+    farm.now += LEASE + 1
+    foreman.tick(farm.service)
+    assert len(farm.history) == 1
+
+
+def test_what_a_leaving_worker_still_holds_is_waited_for(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], workers=1, resubmissions=0)
+    farm.take("w1", 1)
+    farm.heed(JobStatus(running=frozenset({"1"})))
+    farm.exchange("w1", 0, holding=[1], leaving={"reason": "s_rt", "seconds": 60})
+    farm.heed(JobStatus(running=frozenset({"1"})), times=1)
+    foreman.tick(farm.service)
+    assert farm.exchange("w1", 0, {1: b"done in time"}).header["stop"]
+    assert storage.count_results(farm.request) == 1
+
+
+@fault(
+    (37, "-r y"), "a worker is started in the place of another", promise="the tasks of the first go to others at once"
+)
+def test_a_worker_started_again_in_its_place_ends_the_one_before_it_at_once(farm: Farm) -> None:
+    farm.take("w1", 1)
+    reply = farm.exchange("x1", 1)  # the same element
+    assert reply.header["tasks"] == [[1, 2]]
+    [(attempt, _)] = storage_history(farm)
+    assert attempt.value == b"its worker on node1 was lost: it was started again"
+
+
+def test_one_that_was_replaced_does_not_end_its_successor(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.take("x1", 2)
+    for _ in range(5):
+        farm.exchange("w1", 0)
+        farm.exchange("x1", 0, holding={1: 2, 2: 1})
+    assert farm.herd.queue.holders["x1"].held == {1: 2, 2: 1}
+    assert len(farm.history) == 1
+
+
+def test_a_place_is_not_dead_while_another_worker_calls_from_it(farm: Farm) -> None:
+    farm.take("w1", 1)
+    farm.take("x1", 2)
+    farm.exchange("w1", 0)
+    farm.now += LEASE / 2
+    farm.exchange("x1", 0, holding={1: 2, 2: 1})
+    farm.now += LEASE / 2 + 1
+    foreman.tick(farm.service)
+    assert list(farm.herd.workers) == ["x1"]
+    assert farm.herd.dead == set()
+
+
+def test_workers_that_do_not_name_their_element_are_not_one(farm: Farm) -> None:
+    farm.exchange("w1", 1, element=None)
+    farm.exchange("w2", 1, element=None)
+    assert farm.herd.queue.leased == 2
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_dead_place_is_alive_again_when_somebody_calls_from_it(farm: Farm, joins: bool) -> None:
+    farm.take("w1", 1)
+    farm.now += LEASE + 1
+    foreman.tick(farm.service)
+    assert farm.herd.dead == {(1, "1")}
+    farm.join("x1") if joins else farm.take("w1", 1)
+    assert farm.herd.dead == set()
+
+
+def test_a_worker_that_joined_and_was_never_heard_again_is_lost(storage: Storage) -> None:
+    """Its node died: the scheduler says for ever that it runs."""
+    farm = Farm(storage, [b"1"], workers=1)
+    farm.join("w1")
+    farm.heed(JobStatus(running=frozenset({"1"})))
+    farm.now += LEASE + 1
+    foreman.tick(farm.service)
+    assert farm.herd.workers == {}
+    farm.heed(JobStatus(running=frozenset({"1"})), times=2)
+    assert [wanted.workers for wanted in foreman.wanted(farm.service)] == [1]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@fault(
+    (7, "node down"),
+    "a node is dead, and the scheduler says for ever that its job runs",
+    promise="its tasks go to others; workers are submitted in its place",
+)
+def test_a_node_of_which_the_scheduler_says_for_ever_that_it_runs(storage: Storage, restarted: bool) -> None:
+    farm = Farm(storage, [b"1"], workers=1)
+    farm.take("w1", 1)
+    status = JobStatus(running=frozenset({"1"}))
+    farm.heed(status)
+    if restarted:  # it does not know of the worker, nor that it died
+        farm.restart()
+        foreman.tick(farm.service)
+    farm.now += LEASE + 1
+    foreman.tick(farm.service)
+    farm.heed(status, times=8)
+    [wanted] = foreman.wanted(farm.service)
+    assert (wanted.workers, wanted.level) == (1, 0)
+
+
+# The breaker
+
+
+def fail(farm: Farm, tasks: Sequence[int], line: int = 1) -> Reply:
+    error = b'ValueError: no\n  File "f.py", line %d, in f\n' % line
+    return farm.exchange("w1", 0, dict.fromkeys(tasks, error), kind=Kind.RAISED)
+
+
+@fault("alike", "the first 20 tasks fail alike", promise="the rest is not run, and says so")
+def test_when_the_first_tasks_fail_alike_the_rest_is_not_run(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    fail(farm, range(1, 20))
+    assert len(farm.errors) == 19
+    assert fail(farm, [20]).header["stop"]
+    assert farm.state == RequestState.ENDED
+    assert farm.errors[20:] == ["not run: the first 20 tasks failed alike: ValueError at line 1 of f.py, in f"] * 80
+    assert storage.retry(farm.request, {}, failed=False) == 80
+
+
+def test_reports_that_are_repeated_do_not_count_twice(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    for _ in range(3):
+        fail(farm, range(1, 12))
+    assert len(farm.errors) == 11
+
+
+@pytest.mark.parametrize("options", [{"fail_fast": 0}, {}])
+def test_a_success_or_a_user_switches_the_breaker_off(storage: Storage, options: dict[str, Any]) -> None:
+    farm = Farm(storage, [b""] * 100, **options)
+    if not options:
+        farm.exchange("w1", 0, {100: b"result"})
+    fail(farm, range(1, 50))
+    assert len(farm.errors) == 49
+
+
+def test_what_was_decided_before_a_restart_is_not_decided_again(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    farm.exchange("w1", 0, {100: b"result"})
+    farm.restart()
+    fail(farm, range(1, 50))
+    assert len(farm.errors) == 49
+
+
+@fault("alike", "a restart while the first tasks fail alike", promise="the count goes on")
+def test_the_breaker_goes_on_counting_after_a_restart(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    fail(farm, range(1, 12))
+    farm.restart()
+    fail(farm, range(12, 20))
+    assert farm.state == RequestState.SUBMITTED
+    fail(farm, [20])
+    assert farm.state == RequestState.ENDED
+
+
+def test_what_is_tried_again_may_be_stopped_again(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 100)
+    fail(farm, range(1, 21))
+    with Storage(storage.dbfile) as other:
+        other.db.execute("UPDATE outcome SET stored = stored - 10")
+        assert other.retry(farm.request, {"lease": LEASE}, failed=False) == 80
+    farm.submit(2)
+    farm.calls = 0
+    farm.restart()
+    fail(farm, range(21, 41))
+    assert farm.state == RequestState.ENDED
+
+
+# Cancelled, and tried again
+
+
+def cancel(farm: Farm) -> int:
+    """As another process does it."""
+    with Storage(farm.storage.dbfile) as other:
+        return other.end_pending(farm.request, Kind.CANCELLED, "cancelled by its user")
+
+
+@pytest.mark.parametrize("ticks", [True, False])
+@fault("cancel", "workers of a cancelled request", promise="they are sent away; what they bring changes nothing")
+def test_a_cancelled_request_sends_its_workers_away(farm: Farm, ticks: bool) -> None:
+    farm.take("w1", 2)
+    assert cancel(farm) == 10
+    if ticks:
+        foreman.tick(farm.service)
+        assert farm.service.herds == {}
+    reply = farm.exchange("w1", 1, {1: b"late"})
+    assert (reply.status, reply.text) == (410, "the request has ended")
+    assert farm.storage.progress(farm.request).cancelled == 10
+    [(_, [wave], waiting)] = waves.left_over(farm.service)
+    assert (wave.job, waiting) == ("12", True)
+
+
+@pytest.mark.parametrize("ticks", [True, False])
+def test_a_request_that_is_begun_again_is_another_one(farm: Farm, ticks: bool) -> None:
+    """Even if it was cancelled, cleared and tried again between two ticks."""
+    farm.take("w1", 2)
+    cancel(farm)
+    with Storage(farm.storage.dbfile) as other:
+        assert other.step(farm.request, "clear")
+        assert other.retry(farm.request, {"lease": 1.0}, failed=False) == 10
+    if ticks:
+        foreman.tick(farm.service)
+    farm.submit(2)
+    foreman.tick(farm.service)
+    assert farm.exchange("new", 1, wave=2).header["tasks"] == [[1, 2]]
+    assert farm.herd.queue.lease == 1.0
+    assert set(farm.herd.waves) == {2}
+
+
+def test_single_tasks_are_taken_back(farm: Farm) -> None:
+    """One that waits is leased to nobody; one that runs is late; the others go on."""
+    assert farm.take("w1", 2) == [1, 2]
+    with Storage(farm.storage.dbfile) as other:
+        counts = [other.end_pending(farm.request, Kind.CANCELLED, "taken back", [task]) for task in (2, 4, 4, 99)]
+        assert counts == [1, 1, 0, 0]
+    foreman.tick(farm.service)
+    farm.exchange("w1", 0, {1: b"one", 2: b"two"})
+    assert farm.take("w1", 20) == [3, 5, 6, 7]  # its share
+    progress = farm.storage.progress(farm.request)
+    assert (progress.done, progress.cancelled, progress.ended) == (1, 2, 3)
+
+
+def test_no_task_is_leased_of_which_the_user_said_that_it_is_cancelled(farm: Farm) -> None:
+    farm.take("w1", 1)
+    cancel(farm)
+    assert farm.exchange("w2", 1).status == 410
+
+
+# What a server knows that takes over
+
+
+def test_a_server_that_takes_over_knows_the_same_past(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 6, workers=3, retries=5, retry_delay=0.0, on_oom="2x")
+    for kind in (Kind.RAISED, Kind.INTERRUPTED, Kind.TIMEOUT, Kind.MEMORY):
+        for index, attempt in farm.exchange("w1", 2).header["tasks"]:
+            farm.exchange("w1", 0, {index: b"why"}, kind=kind, attempt=attempt)
+    farm.take("w2", 1)
+    farm.now += LEASE + 1
+    farm.exchange("w1", 0)
+    foreman.tick(farm.service)
+    known = farm.herd.queue.past
+    assert len(known) > 1
+    assert {kind for _, _, kind, _ in farm.history} > {Kind.LOST, Kind.RAISED, Kind.MEMORY}
+    farm.restart()
+    assert farm.herd.queue.past == known
+
+
+def test_doubtful_tasks_that_nobody_names_are_counted_as_attempts(farm: Farm) -> None:
+    farm.take("w1", 2)
+    farm.restart()
+    foreman.tick(farm.service)
+    farm.now += LEASE
+    farm.exchange("w2", 0)
+    foreman.tick(farm.service)
+    assert farm.history == []
+    farm.now += 1
+    foreman.tick(farm.service)
+    assert farm.history == [(1, 1, Kind.LOST, False), (2, 1, Kind.LOST, False)]
+    assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
+    assert farm.herd.queue.past[1].losses == 0  # nobody's fault
+    known = farm.herd.queue.past
+    farm.restart()
+    assert farm.herd.queue.past == known
+
+
+def test_outcomes_that_a_worker_left_behind_are_collected(farm: Farm) -> None:
+    farm.take("w1", 2)
+    header = {**EXCHANGE, "worker": "w1", "want": 0, "outcomes": [[1, 1, 0, 0.5], [99, 1, 0, 0.5]]}
+    for _ in range(2):
+        farm.service.collect(Call(farm.request, "exchange", header, [b"result", b"", b"", b""]))
+    assert farm.storage.get_results(farm.request) == [(b"args 1", b"result")]
+
+
+@fault((13, 46), "outcomes that were left in files come after the request has ended", promise="they change nothing")
+def test_what_is_collected_of_a_request_that_has_ended_changes_nothing(farm: Farm) -> None:
+    cancel(farm)
+    header = {**EXCHANGE, "outcomes": [[1, 1, 0, 0.5]]}
+    farm.service.collect(Call(farm.request, "exchange", header, [b"result", b""]))
+    assert farm.storage.count_results(farm.request) == 0
+
+
+# Whatever a worker says
+
+
+@fault(13, "outcomes for a request that was removed", promise="the worker is sent away; nothing is stored")
+def test_the_workers_of_a_request_that_was_removed_are_sent_away(farm: Farm) -> None:
+    """As after Ctrl-C in a submission: the array job may have been submitted all the same."""
+    farm.exchange("w1", 1)
+    farm.storage.remove_request(farm.request)
+    for reply in (farm.exchange("w1", 1, {1: b"x"}), farm.exchange("w2", 1), farm.join("w3")):
+        assert reply.status != 200 or reply.header["stop"]
+    farm.heed(GONE, times=3)
+    foreman.tick(farm.service)
+    assert waves.left_over(farm.service) == []
+
+
+def test_the_token_of_no_request(farm: Farm) -> None:
+    assert farm.service.token(farm.request) == farm.storage.get_request(farm.request).token
+    for unknown in (0, 4711, 2**40, 2**63, 10**30):
+        assert farm.service.token(unknown) is None
+
+
+EXCHANGE = {
+    "worker": "w",
+    "host": "h",
+    "pid": 7,
+    "element": "1",
+    "wave": 1,
+    "call": 1,
+    "want": 1,
+    "holding": [],
+    "outcomes": [],
+    "leaving": None,
+}
+JOIN = {"worker": "w", "host": "h", "element": "1", "wave": 1, "protocol": PROTOCOL, "python": describe_python()}
+NUMBERS = st.integers() | st.floats() | st.booleans() | st.sampled_from([1, 2, 10, 11, 0, -1, 2**31, 2**63, 10**400])
+SCALARS = st.none() | NUMBERS | st.text(st.characters(exclude_categories=()), max_size=9)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+)
+INDEXES = st.sampled_from([1, 2, 3, 10, 10, 11, 0, -1, True, 2.0, 2**63])
+ATTEMPTS = st.sampled_from([1, 1, 1, 2, 0, 2**31, True, 1.0])
+KINDS = st.sampled_from([0, 0, 1, 2, 3, 4, 5, 6, -1, True, 1.0, "0"])
+ENTRIES = st.lists(st.tuples(INDEXES, ATTEMPTS, KINDS, NUMBERS), max_size=2)
+BLOBS = st.binary(max_size=5) | st.builds(io.BytesIO, st.binary(max_size=5))
+
+
+@fault(23, "headers of any JSON", promise="400 or an answer, never an exception")
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(verb=st.sampled_from(["join", "exchange"]), data=st.data())
+def test_no_header_is_an_exception(storage: Storage, verb: str, data: st.DataObject) -> None:
+    farm = Farm(storage, [b""] * 10, **data.draw(st.sampled_from([{}, {"retries": 1}, {"on_oom": "2x"}])))
+    header: dict[str, Any] = dict(EXCHANGE if verb == "exchange" else JOIN)
+    blobs: list[Any] = []
+    if verb == "exchange" and data.draw(st.booleans()):
+        header["outcomes"] = [list(entry) for entry in data.draw(ENTRIES)]
+        blobs = [data.draw(BLOBS) for _ in range(2 * len(header["outcomes"]))]
+    for key in data.draw(st.sets(st.sampled_from([*header]), max_size=2)):
+        header[key] = data.draw(SCALARS | JSON)
+    if isinstance(header.get("python"), dict) and data.draw(st.booleans()):
+        header["python"] = {**header["python"], data.draw(st.sampled_from([*describe_python()])): data.draw(SCALARS)}
+    answer(farm, verb, header, blobs)
+
+
+def answer(farm: Farm, verb: str, header: dict[str, Any], blobs: list[Any]) -> None:
+    """Make a call; it must be answered, and the store must stay sound."""
+    reply = farm.call(verb, header, blobs)
+    assert reply.status in (200, 400, 409, 410, 426)
+    assert reply.text or reply.status == 200
+    progress = farm.storage.progress(farm.request)
+    results, errors = farm.storage.get_results(farm.request), farm.storage.get_errors(farm.request)
+    assert (progress.done, progress.failed) == (len(results), len(errors))
+    left = sum(last - first + 1 for first, last in farm.storage.pending(farm.request))
+    herd = farm.service.herds.get(farm.request)
+    assert left == (herd.queue.size if herd else left and 10)
+
+
+MALFORMED: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
+    "a time that is no number": ("exchange", {"outcomes": [[1, 1, 0, float("nan")]]}, [b"r", b""]),
+    "an infinite time": ("exchange", {"outcomes": [[1, 1, 0, float("inf")]]}, [b"r", b""]),
+    "half a character in the host": ("exchange", {"host": "\ud800", "outcomes": [[1, 1, 0, 0.1]]}, [b"r", b""]),
+    "half a character in the version": ("join", {"python": {"version": "\ud800"}}, []),
+    "a large output": ("exchange", {"outcomes": [[1, 1, 0, 0.1]]}, [b"r", io.BytesIO(b"o")]),
+    "a large value and no task": (
+        "exchange",
+        {"outcomes": [[1, 1, 0, 0.1], [11, 1, 0, 0.1]]},
+        [io.BytesIO(b"r"), b""] * 2,
+    ),
+    "too few blobs": ("exchange", {"outcomes": [[1, 1, 0, 0.1]]}, [b"r"]),
+    "an unknown kind": ("exchange", {"outcomes": [[1, 1, 6, 0.1]]}, [b"r", b""]),
+    "a kind below all": ("exchange", {"outcomes": [[1, 1, -1, 0.1]]}, [b"r", b""]),
+    "a list for a kind": ("exchange", {"outcomes": [[1, 1, [], 0.1]]}, [b"r", b""]),
+    "outcomes that are no list": ("exchange", {"outcomes": 7}, []),
+    "outcomes of text": ("exchange", {"outcomes": ["abcd"]}, [b"r", b""]),
+    "a text for want": ("exchange", {"want": "1"}, []),
+    "less than no tasks": ("exchange", {"want": -1}, []),
+    "true for want": ("exchange", {"want": True}, []),
+    "the call before the first": ("exchange", {"call": 0}, []),
+    "holding one number": ("exchange", {"holding": [1]}, []),
+    "holding no run": ("exchange", {"holding": [[1, 1]]}, []),
+    "holding a run that goes down": ("exchange", {"holding": [[2, 1, 1]]}, []),
+    "holding more than a worker can": ("exchange", {"holding": [[1, MAX_HELD + 1, 1]]}, []),
+    "an attempt beyond all": ("exchange", {"holding": [[1, 1, 2**31]]}, []),
+    "leaving without a time": ("exchange", {"leaving": {"reason": "qdel"}}, []),
+    "leaving without a reason": ("exchange", {"leaving": {"seconds": 1}}, []),
+    "leaving in no time": ("exchange", {"leaving": {"reason": "qdel", "seconds": float("nan")}}, []),
+    "leaving before": ("exchange", {"leaving": {"reason": "qdel", "seconds": -1}}, []),
+    "leaving as a number": ("exchange", {"leaving": 7}, []),
+    "a wave that is a text": ("exchange", {"wave": "1"}, []),
+    "a wave that is true": ("exchange", {"wave": True}, []),
+    "a wave beyond all": ("exchange", {"wave": 10**30}, []),
+    "no worker": ("exchange", {"worker": ""}, []),
+    "a worker that is a number": ("join", {"worker": 7}, []),
+    "a worker of many letters": ("join", {"worker": "w" * 65}, []),
+}
+
+
+@fault(23, "calls with wrong types, ranges or lengths", promise="400 with what was wrong; nothing is stored")
+@pytest.mark.parametrize("case", MALFORMED)
+def test_what_is_malformed_is_refused(farm: Farm, case: str) -> None:
+    verb, change, blobs = MALFORMED[case]
+    answer(farm, verb, {**(EXCHANGE if verb == "exchange" else JOIN), **change}, blobs)
+    reply = farm.exchange("other", 1, call=1)
+    assert reply.status == 200
+    assert reply.header["tasks"]
+
+
+@pytest.mark.parametrize("missing", ["outcomes", "want", "call", "holding", "worker"])
+def test_what_is_missing_is_named(farm: Farm, missing: str) -> None:
+    reply = farm.call("exchange", {key: value for key, value in EXCHANGE.items() if key != missing})
+    assert reply.status == 400
+    assert missing in reply.text

@@ -1,0 +1,280 @@
+"""Open requests: their tasks come and go while workers wait for them. The store and the server's decisions."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sheepdog.errors import RequestNotFound
+from sheepdog.server.decide import clock as foreman
+from sheepdog.server.decide.exchange import Service
+from sheepdog.server.decide.queue import Queue
+from sheepdog.storage import Storage
+from sheepdog.values.model import Kind, Outcome, RequestState, Wave
+from sheepdog.values.serialisation import form
+from tests.server.decide import farm as farms
+from tests.server.decide.farm import LEASE, Farm, gone_after_work, submit_again
+
+storage = farms.storage
+
+
+class OpenFarm(Farm):
+    """A farm whose request is open; its maker has a connection of its own."""
+
+    def __init__(self, storage: Storage, **options: Any) -> None:
+        super().__init__(storage, [], open=True, **options)
+        self.maker = Storage(storage.dbfile)
+
+    def add(self, count: int) -> int:
+        return self.maker.add_tasks(self.request, [b"args"] * count)
+
+    def take_back(self, *tasks: int) -> None:
+        self.maker.store_outcomes(self.request, [Outcome(task, Kind.CANCELLED, b"") for task in tasks])
+
+    def close(self) -> None:
+        self.maker.close_request(self.request)
+
+
+@pytest.fixture
+def farm(storage: Storage) -> Iterator[OpenFarm]:
+    """An open request without tasks, and two workers that have joined."""
+    farm = OpenFarm(storage, idle_time=100.0)
+    for worker in ("w1", "w2"):
+        farm.join(worker)
+    yield farm
+    farm.maker.close()
+
+
+# --- the store
+
+
+def test_tasks_are_added_until_it_is_closed(storage: Storage) -> None:
+    request = storage.new_request(b"f", b"", [b"1"], open=True)
+    assert storage.get_request(request).open
+    assert storage.add_tasks(request, [b"2", b"3"]) == 2
+    assert storage.add_tasks(request, [b"4"]) == 4
+    assert storage.count_tasks(request) == 4
+    assert [blob for _, blob in storage.read_tasks(request, [1, 2, 3, 4], 100)] == [b"1", b"2", b"3", b"4"]
+    storage.close_request(request)
+    with pytest.raises(RequestNotFound, match="takes no more tasks: it has been closed"):
+        storage.add_tasks(request, [b"5"])
+    assert storage.count_tasks(request) == 4
+
+
+def test_tasks_of_one_commit_are_added_all_or_none(storage: Storage) -> None:
+    request = storage.new_request(b"f", b"", [], open=True)
+    with pytest.raises(Exception, match="binding"):
+        storage.add_tasks(request, [b"1", object()])  # type: ignore[list-item]
+    assert storage.count_tasks(request) == 0
+
+
+def test_it_ends_when_it_is_closed_and_all_tasks_have_ended(storage: Storage) -> None:
+    request = storage.new_request(b"f", b"", [b"1"], open=True)
+    storage.store_outcomes(request, [Outcome(1, Kind.RESULT, b"")])
+    assert not storage.progress(request).finished
+    storage.add_tasks(request, [b"2"])
+    storage.close_request(request)
+    assert not storage.progress(request).finished
+    storage.store_outcomes(request, [Outcome(2, Kind.RESULT, b"")])
+    assert storage.progress(request).finished
+    assert storage.get_request(request).state == RequestState.ENDED
+
+
+def test_closed_without_tasks(storage: Storage) -> None:
+    request = storage.new_request(b"f", b"", [], open=True)
+    assert storage.get_request(request).state == RequestState.NEW
+    storage.close_request(request)
+    storage.close_request(request)
+    assert storage.progress(request).finished
+
+
+def test_outcomes_of_ranges(storage: Storage) -> None:
+    request = storage.new_request(b"f", b"", [b""] * 9, open=True)
+    storage.store_outcomes(request, [Outcome(task, Kind.RESULT, b"%d" % task) for task in (2, 3, 5, 8)])
+    found = storage.outcomes(request, [(1, 3), (5, 7)])
+    assert [(outcome.task, outcome.value) for outcome in found] == [(2, b"2"), (3, b"3"), (5, b"5")]
+    assert storage.ended_among(request, [(1, 2), (8, 9)]) == [2, 8]
+
+
+# --- the queue
+
+
+def test_added_tasks_are_taken_after_the_others() -> None:
+    queue = Queue([(1, 2)], LEASE)
+    queue.extend(3, 4)
+    assert queue.ranges == [(1, 4)]
+    assert [index for index, _ in queue.take("w", 3, 0.0)] == [1, 2, 3]
+    queue.extend(5, 5)
+    assert sorted(queue.ranges) == [(1, 1), (2, 2), (3, 3), (4, 5)]
+    assert queue.size == 5
+
+
+# --- calls
+
+
+def test_a_call_without_a_task_is_held(farm: OpenFarm) -> None:
+    """The worker hears of a task as soon as there is one; nothing else goes to and fro."""
+    reply = farm.exchange("w1", 5)
+    assert reply.hold > 0
+    assert reply.header["tasks"] == []
+    assert farm.service.ask_again(farm.request, "w1", 5).header["tasks"] == []
+    farm.add(3)
+    later = farm.service.ask_again(farm.request, "w1", 5)
+    assert later.header["tasks"] == [[1, 1], [2, 1]]  # a share: there is another worker
+    assert later.blobs == [b"args"] * 2
+
+
+def test_a_worker_that_holds_tasks_is_not_kept(farm: OpenFarm) -> None:
+    farm.add(1)
+    assert farm.take("w1", 1) == [1]
+    reply = farm.exchange("w1", 1, holding=[1])
+    assert not reply.hold
+    assert reply.header["wait"] == 1.0
+
+
+def test_what_was_taken_back_is_not_leased(farm: OpenFarm) -> None:
+    farm.add(4)
+    farm.take_back(1, 3)
+    assert farm.take("w1", 4) == [2]
+    assert farm.take("w2", 4) == [4]
+
+
+def test_a_worker_is_told_to_drop_what_was_taken_back(farm: OpenFarm) -> None:
+    farm.add(1)
+    assert farm.take("w1", 1) == [1]
+    farm.take_back(1)
+    assert farm.exchange("w1", 0, holding=[1]).header["drop"] == [1]
+
+
+def test_ready(farm: OpenFarm) -> None:
+    """How many calls that wait may be answered."""
+    assert farm.service.ready() == {farm.request: 0}
+    farm.add(3)
+    farm.service.look_again()
+    assert farm.service.ready() == {farm.request: 3}
+    farm.close()
+    farm.service.look_again()
+    assert farm.service.ready() == {}
+
+
+def test_workers_stay_until_they_have_been_idle_for_long(farm: OpenFarm) -> None:
+    farm.add(1)
+    assert farm.take("w1", 1) == [1]
+    farm.now += 99
+    assert "stop" not in farm.exchange("w1", 1, {1: b"result"}).header
+    farm.now += 2
+    assert farm.exchange("w1", 1).header.get("stop")
+
+
+def test_workers_end_with_the_last_task_of_a_closed_request(farm: OpenFarm) -> None:
+    farm.add(1)
+    assert farm.take("w1", 1) == [1]
+    farm.close()
+    assert farm.exchange("w1", 1, {1: b"result"}).header.get("stop")
+    assert farm.exchange("w2", 1).status == 410
+    assert farm.state == RequestState.ENDED
+
+
+def test_after_a_restart_of_the_server(farm: OpenFarm) -> None:
+    """What was leased waits for the workers to name it, what came later does not."""
+    farm.add(2)
+    assert farm.take("w1", 1) == [1]
+    farm.restart()
+    farm.add(1)
+    assert farm.take("w2", 5) == [2]
+    assert farm.take("w2", 5, holding=[2]) == [3]
+
+
+# --- its array job
+
+
+def test_it_is_submitted_while_the_server_looks_for_tasks(storage: Storage) -> None:
+    """Whoever rings for the first tasks may come between the submission and the server's next look at it."""
+    request = storage.new_request(b"f", b"", [], form=form(), open=True)
+    service = Service(storage, lambda: 1000.0)
+    herd = service.herd(request)
+    assert herd is not None
+    with Storage(storage.dbfile) as maker:
+        wave = maker.new_wave(request, Wave(0, "name", "dir", 2, 0))
+        assert maker.set_submitted(request, replace(wave, job="12"))
+        maker.add_tasks(request, [b"args"])
+    service.look_again()
+    assert [wave.job for wave in herd.waves.values()] == ["12"]
+    foreman.tick(service)
+    assert storage.progress(request).ended == 0
+
+
+# --- workers that have ended
+
+
+def end_by_idling(farm: OpenFarm) -> None:
+    farm.now += 101
+    for worker in ("w1", "w2"):
+        assert farm.exchange(worker, 1).header.get("stop")
+    gone_after_work(farm)
+
+
+def test_no_workers_are_wanted_without_tasks(farm: OpenFarm) -> None:
+    end_by_idling(farm)
+    foreman.tick(farm.service)
+    assert foreman.wanted(farm.service) == []
+    assert farm.state == RequestState.SUBMITTED
+
+
+def test_as_many_workers_as_at_first_for_the_next_task(farm: OpenFarm) -> None:
+    end_by_idling(farm)
+    farm.add(1)
+    foreman.tick(farm.service)
+    [wanted] = foreman.wanted(farm.service)
+    assert wanted.workers == 2
+
+
+def test_to_end_idle_is_no_failure(farm: OpenFarm) -> None:
+    """However often: the count begins anew with tasks that come to an empty queue."""
+    for _ in range(6):
+        if farm.herd.workers:
+            end_by_idling(farm)
+        farm.add(1)
+        foreman.tick(farm.service)
+        assert submit_again(farm)
+        farm.take_back(farm.storage.count_tasks(farm.request))
+        foreman.tick(farm.service)
+
+
+def test_when_it_is_given_up_it_takes_no_more_tasks(farm: OpenFarm) -> None:
+    farm.add(1)
+    assert farm.take("w1", 1) == [1]
+    farm.service.give_up(farm.herd, "not run: there are no workers")
+    assert farm.errors == ["not run: there are no workers"]
+    with pytest.raises(RequestNotFound, match="takes no more tasks: not run: there are no workers"):
+        farm.add(1)
+    assert farm.state == RequestState.ENDED
+
+
+def test_fail_fast_is_for_requests_whose_tasks_are_known(storage: Storage) -> None:
+    farm = Farm(storage, [b"args"] * 100, open=True, fail_fast=20)
+    farm.join("w1")
+    for _ in range(40):
+        tasks = farm.take("w1", 1)
+        farm.exchange("w1", 0, dict.fromkeys(tasks, b"ValueError: no"), kind=Kind.RAISED)
+    assert farm.storage.progress(farm.request).failed == 40
+
+
+# --- makers that have died
+
+
+def test_a_request_that_nobody_adds_to_is_closed(farm: OpenFarm) -> None:
+    farm.add(1)
+    assert farm.take("w1", 1) == [1]
+    assert [request.id for request in foreman.unattended(farm.service)] == [farm.request]
+    foreman.close(farm.service, farm.request)
+    assert foreman.unattended(farm.service) == []
+    assert farm.exchange("w1", 1, {1: b"result"}).header.get("stop")
+    assert farm.state == RequestState.ENDED
+
+
+def test_a_request_without_tasks_that_nobody_adds_to_ends(farm: OpenFarm) -> None:
+    foreman.close(farm.service, farm.request)
+    assert farm.state == RequestState.ENDED
+    assert farm.exchange("w1", 1).status == 410
