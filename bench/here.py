@@ -110,7 +110,7 @@ def database() -> Iterator[dict[str, Any]]:
             with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):  # no such request
                 for request_id in itertools.count(1):  # a worker that was not told of the end waits for a server
                     storage.get_request(request_id)
-                    make_scheduler("local").cancel(LocalHost(), [wave.job for wave in storage.waves(request_id)])
+                    make_scheduler("local").cancel(LocalHost(), [array.job for array in storage.arrays(request_id)])
 
 
 @contextlib.contextmanager
@@ -262,7 +262,7 @@ def parts_of(config: dict[str, Any]) -> Callable[[], dict[str, list[int]]]:
     def others() -> dict[str, list[int]]:
         server = sheepdog.Server(dbfile=config["dbfile"]).pid
         with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):
-            workers = [int(pid) for wave in storage.waves(1) for pid in wave.job.split()]
+            workers = [int(pid) for array in storage.arrays(1) for pid in array.job.split()]
             return {"server": [server or 0], "worker": workers, "worker's child": children_of(workers)}
         return {}
 

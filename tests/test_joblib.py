@@ -72,7 +72,7 @@ def test_the_older_context() -> None:
 def test_by_name_alone() -> None:
     assert calls(abs, [-1, -2], n_jobs=2, backend="sheepdog") == [1, 2]
     with Storage(DB) as storage:
-        assert storage.waves(1)[0].workers == 2
+        assert storage.arrays(1)[0].workers == 2
 
 
 def test_one_worker_is_not_this_process() -> None:

@@ -51,7 +51,7 @@ class JobDispatcher:
             return None
         request_id, database = self.request
         with Storage(database) as storage:
-            return next((url for wave in storage.waves(request_id) for url in wave.urls), None)
+            return next((url for array in storage.arrays(request_id) for url in array.urls), None)
 
     @property
     def start_time(self) -> float | None:

@@ -152,7 +152,7 @@ def worker_with(limits: dict[str, float]) -> bytes:
     """Return the worker's archive, with some limits changed."""
     with zipfile.ZipFile(io.BytesIO(worker_archive())) as made:
         files = {name: made.read(name) for name in made.namelist()}
-    file = f"{WORKER}/limits.py"
+    file = f"{WORKER}/wire/limits.py"
     for name, value in limits.items():
         files[file], count = re.subn(rb"(?m)^%s = [^#\n]+" % name.encode(), f"{name} = {value}  ".encode(), files[file])
         assert count == 1, name
@@ -176,7 +176,7 @@ class Shepherd:
     def tell(self, server: FakeServer, **secret: Any) -> None:
         """Write secret.json."""
         secret = {"request": 1, "token": "t", "urls": [server.url], "certificate": server.certificate, **secret}
-        (self.directory / "secret.json").write_text(json.dumps({"patience": 100.0, "wave": 3, **secret}))
+        (self.directory / "secret.json").write_text(json.dumps({"patience": 100.0, "array": 3, **secret}))
 
     def work(
         self,
@@ -213,7 +213,7 @@ class Shepherd:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             with path.open("rb") as file:
                 header = client.unpack(file)
-                assert (header["want"], header["holding"], header["wave"], header["element"]) == (0, [], 3, "7")
+                assert (header["want"], header["holding"], header["array"], header["element"]) == (0, [], 3, "7")
                 assert path.name.startswith(header["worker"] + "-")
                 assert header["call"] > 1
                 for task, attempt, kind, seconds in header["outcomes"]:

@@ -13,7 +13,7 @@ from sheepdog.deployment import LocalHost, job_directory
 from sheepdog.errors import CommandFailed, HostError
 from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.schedulers.slurm import parse_sbatch
-from sheepdog.values.model import Wave
+from sheepdog.values.model import ArrayJob
 from tests.faults import fault
 
 NAMES = ["a b", "it's", "$HOME", 'a"b', "-rf"]
@@ -53,8 +53,8 @@ def host(request: pytest.FixtureRequest) -> LocalHost | Shell:
 PARSE = {"12.1-4:1\n": parse_qsub, "Welcome\n12\n": parse_sbatch, "12;test\n": parse_sbatch}
 
 
-def wave(directory: str | Path) -> Wave:
-    return Wave(1, "herd", str(directory), 2)
+def array(directory: str | Path) -> ArrayJob:
+    return ArrayJob(1, "herd", str(directory), 2)
 
 
 @pytest.mark.parametrize("directory", [".sheepdog/herd", "absolute"])
@@ -67,18 +67,18 @@ def test_a_job_whose_submission_nobody_saw_to_its_end(
 ) -> None:
     (there / "job_id").write_text(printed)
     found = job_directory.find(
-        host, wave(there if directory == "absolute" else directory), PARSE.get(printed, str.strip)
+        host, array(there if directory == "absolute" else directory), PARSE.get(printed, str.strip)
     )
-    assert found == Wave(1, "herd", str(there), 2, job=job)
+    assert found == ArrayJob(1, "herd", str(there), 2, job=job)
 
 
 def test_a_job_that_was_not_submitted(there: Path, host: LocalHost | Shell) -> None:
-    assert job_directory.find(host, wave(there), str.strip) is None
+    assert job_directory.find(host, array(there), str.strip) is None
     (there / "job_id.new").write_text("12\n")
-    assert job_directory.find(host, wave(there), str.strip) is None
+    assert job_directory.find(host, array(there), str.strip) is None
     (there / "job_id").touch()
-    assert job_directory.find(host, wave(there), str.strip) is None
-    assert job_directory.find(host, wave("nowhere"), str.strip) is None
+    assert job_directory.find(host, array(there), str.strip) is None
+    assert job_directory.find(host, array("nowhere"), str.strip) is None
 
 
 def test_a_host_that_does_not_answer_is_no_answer() -> None:
@@ -89,7 +89,7 @@ def test_a_host_that_does_not_answer_is_no_answer() -> None:
             raise HostError("does not answer")
 
     with pytest.raises(HostError):
-        job_directory.find(Silent(), wave("herd"), str.strip)
+        job_directory.find(Silent(), array("herd"), str.strip)
 
 
 def test_a_file_is_replaced_and_is_its_owners_alone(there: Path, host: LocalHost | Shell) -> None:

@@ -260,7 +260,7 @@ def test_retry_with_other_options(place: Path) -> None:
     assert len(list(place.glob("worker *"))) == 4
     with Storage(DB) as storage:
         options = storage.get_request(1).options
-        assert [wave.workers for wave in storage.waves(1)] == [1, 3]
+        assert [array.workers for array in storage.arrays(1)] == [1, 3]
     assert (options["timeout"], options["workers"], options["name"]) == (30, 3, "herd")
 
 

@@ -104,10 +104,10 @@ def work(executor: Executor) -> Any:
         return storage.get_request(executor.request_id)
 
 
-def waves(executor: Executor) -> int:
+def arrays(executor: Executor) -> int:
     assert executor.request_id is not None
     with Storage(DB) as storage:
-        return len(storage.waves(executor.request_id))
+        return len(storage.arrays(executor.request_id))
 
 
 # --- CPython's own tests
@@ -152,7 +152,7 @@ def test_many_threads(executor: Executor) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda i: executor.submit(str, i).result(), range(200)))
     assert found == [str(i) for i in range(200)]
-    assert waves(executor) == 1
+    assert arrays(executor) == 1
 
 
 def test_many_calls(executor: Executor) -> None:
@@ -352,7 +352,7 @@ def test_one_array_job(place: Path) -> None:
             seen |= set(executor.map(wait_for, [place] * 6))
             until(lambda: not any(executor._link.futures), "nothing is to be done")  # type: ignore[union-attr]
         assert len(seen) <= 2
-        assert waves(executor) == 1
+        assert arrays(executor) == 1
         assert len(workers_of(place)) >= 2
     until(lambda: not workers_of(place), "the workers have ended")
     assert work(executor).state >= RequestState.ENDED
@@ -367,7 +367,7 @@ def test_idle_time(place: Path) -> None:
         until(lambda: all((place / str(i)).exists() for i in range(2)), "two workers run")
         (place / "go").touch()
         assert len({future.result() for future in futures}) == 2
-        assert waves(executor) == 2
+        assert arrays(executor) == 2
 
 
 def test_idle_workers_are_quiet(place: Path) -> None:

@@ -694,7 +694,7 @@ def test_kill_every_worker(place: Path) -> None:
     for pid in parents_of(place):
         os.kill(pid, signal.SIGKILL)
     with Storage(DB) as storage:
-        until(lambda: len(storage.waves(request_id)) == 2, "workers have been submitted again")
+        until(lambda: len(storage.arrays(request_id)) == 2, "workers have been submitted again")
         sheepdog.get_results(request_id, DB)
         again = list(storage.attempts(request_id))
     assert again

@@ -426,7 +426,7 @@ def test_arguments_that_cannot_be_serialised() -> None:
     job.start()
     assert job.request_id is not None
     with Storage(DB) as storage:
-        assert len(storage.waves(job.request_id)) == 1
+        assert len(storage.arrays(job.request_id)) == 1
 
 
 def test_out_of_turn() -> None:
@@ -554,7 +554,7 @@ def test_a_database_that_is_gone_is_not_made_again(place: Path) -> None:
     ],
 )
 def test_exit_codes(kind: Kind, words: str, code: int) -> None:
-    assert exit_code(Outcome(1, kind, words.encode())) == code
+    assert exit_code(Outcome(task=1, kind=kind, value=words.encode())) == code
 
 
 def test_the_example_of_the_docs(place: Path) -> None:

@@ -141,7 +141,7 @@ def test_master_that_hangs(request_: Request) -> None:
 def test_element_that_is_suspended(request_: Request) -> None:
     user = request_.user
     request_.started(2, tasks=16)
-    job = user.run("show(Storage(DB).waves(1)[0].job)")
+    job = user.run("show(Storage(DB).arrays(1)[0].job)")
     user.sh("head", f"qmod -sj {job}.2")
     until(lambda: " s " in user.sh("head", "qstat -g d"), "it is suspended")
     try:

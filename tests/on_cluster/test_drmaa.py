@@ -73,7 +73,7 @@ def test_ten_thousand_tasks(user: DRMAAUser) -> None:
     code = """
         host = lambda i: (i, __import__("socket").gethostname())
         results = sheepdog.map(host, ((i,) for i in range(10000)), C)
-        show([[i for i, _ in results] == list(range(10000)), sorted({name for _, name in results}), waves()])
+        show([[i for i, _ in results] == list(range(10000)), sorted({name for _, name in results}), arrays()])
     """
     assert run(user, code) == [True, ["node1", "node2"], 1]
     until(lambda: not user.queue(), "the elements that are not needed are deleted", timeout=60)
@@ -244,7 +244,7 @@ def test_all_is_deleted(user: DRMAAUser) -> None:
         sheepdog.map_async(go, [(i,) for i in range(3)], C)
         until(lambda: len(begun()) == 3)
         head("qdel", job().split(".")[0])
-        until(lambda: waves() == 2)
+        until(lambda: arrays() == 2)
         with Storage(DB) as storage: note = storage.progress(1).note
         head("touch", "go")
         show([results(), note])
@@ -267,9 +267,9 @@ def test_the_server_is_killed(user: DRMAAUser) -> None:
         os.kill(int(open(DB + "-server.log").read().split("as process ")[-1].split()[0]), 9)
         sheepdog.Server(dbfile=DB).start()
         head("touch", "go")
-        show([results(), waves(), begun()])
+        show([results(), arrays(), begun()])
     """
     )
-    results, waves, begun = run(user, code)
-    assert (results, waves) == ([0, 1, 4, 9], 1)
+    results, arrays, begun = run(user, code)
+    assert (results, arrays) == ([0, 1, 4, 9], 1)
     assert sorted(begun) == ["0", "1", "2", "3"]

@@ -30,7 +30,7 @@ with sheepdog.Executor(C, workers=4) as executor:
     seen = [list(executor.map(who, range(8))) for _ in range(3)]
     number = executor.request_id
 with Storage(DB) as storage:
-    jobs = [wave.workers for wave in storage.waves(number)]
+    jobs = [array.workers for array in storage.arrays(number)]
 show([type(first).__name__, str(first.__cause__).splitlines()[1], sum(seen, []), jobs])
 """
 

@@ -24,10 +24,10 @@ RUN = """
     def attempts(request_id=1):
         with Storage(DB) as storage:
             return [[a.task, a.attempt, a.kind.name, a.value.decode()] for a, _ in storage.attempts(request_id)]
-    def waves(request_id=1):
-        with Storage(DB) as storage: return len(storage.waves(request_id))
+    def arrays(request_id=1):
+        with Storage(DB) as storage: return len(storage.arrays(request_id))
     def job(request_id=1):
-        with Storage(DB) as storage: return storage.waves(request_id)[-1].job
+        with Storage(DB) as storage: return storage.arrays(request_id)[-1].job
     def qstat(): return subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout
     def head(*command): return subprocess.run(["ssh", "head", *command], capture_output=True, text=True).stdout
     def states(): return head("squeue", "-h", "-r", "-o", "%T").split()  # of Slurm
@@ -81,12 +81,12 @@ def test_a_request_outlives_the_walltime(user: User) -> None:
     code = """
         C.update(time=20, workers=2, resubmissions=20)
         request_id = sheepdog.map_async(note, [(i, 3) for i in range(20)], C)
-        show([results(), errors(), waves(), attempts()])
+        show([results(), errors(), arrays(), attempts()])
     """
-    results, errors, waves, attempts = run(user, code)
+    results, errors, arrays, attempts = run(user, code)
     assert results == [i * i for i in range(20)]
     assert errors == []
-    assert waves > 1
+    assert arrays > 1
     runs = ran_so_far(user)
     assert len(runs) <= 20 + len(attempts)
 
@@ -98,10 +98,10 @@ def test_more_time_for_the_next_attempt(user: User) -> None:
     code = """
         C.update(time=10, workers=1, on_walltime="8x")
         sheepdog.map_async(note, [(3, 40)], C)
-        show([results(), errors(), waves(), attempts()])
+        show([results(), errors(), arrays(), attempts()])
     """
-    results, errors, waves, attempts = run(user, code)
-    assert (results, errors, waves) == ([9], [], 2)
+    results, errors, arrays, attempts = run(user, code)
+    assert (results, errors, arrays) == ([9], [], 2)
     [[task, attempt, kind, text]] = attempts
     assert (task, attempt, kind) == (1, 1, "INTERRUPTED")
     assert "ended" in text
@@ -112,12 +112,12 @@ def test_the_soft_limit(user: User) -> None:
     code = """
         C.update(ge_opts=["-l s_rt=8,h_rt=60"], workers=2, resubmissions=20)
         sheepdog.map_async(note, [(i, 2) for i in range(12)], C)
-        show([results(), errors(), waves()])
+        show([results(), errors(), arrays()])
     """
-    results, errors, waves = run(user, code)
+    results, errors, arrays = run(user, code)
     assert results == [i * i for i in range(12)]
     assert errors == []
-    assert waves > 1
+    assert arrays > 1
 
 
 # --- what people and the scheduler do to the array job
@@ -150,7 +150,7 @@ def test_all_is_deleted(user: User) -> None:
         request_id = sheepdog.map_async(go, [(i,) for i in range(3)], C)
         until(lambda: qstat().count(" r ") == 3)
         head("qdel", job())
-        until(lambda: waves() == 2)
+        until(lambda: arrays() == 2)
         with Storage(DB) as storage: note = storage.progress(request_id).note
         head("touch", "go")
         show([results(), errors(), note])
@@ -278,7 +278,7 @@ def test_max_aj_tasks(user: User, site: dict[str, str]) -> None:
     code = """
         C.update(workers=5)
         request_id = sheepdog.map_async(note, [(i, 0) for i in range(20)], C)
-        with Storage(DB) as storage: workers = storage.waves(request_id)[0].workers
+        with Storage(DB) as storage: workers = storage.arrays(request_id)[0].workers
         show([results(), errors(), workers])
     """
     assert run(user, code) == [[i * i for i in range(20)], [], 2]
@@ -375,7 +375,7 @@ def test_a_node_s_daemon_is_killed(user: User) -> None:
     code = """
         C.update(workers=8)
         sheepdog.map_async(note, [(i, 1) for i in range(40)], C)
-        show([results(), errors(), attempts(), waves()])
+        show([results(), errors(), attempts(), arrays()])
     """
     client = start(user, code)
     until(lambda: len(ran_so_far(user)) >= 8, "tasks run", timeout=60)
@@ -398,7 +398,7 @@ def test_the_master_is_down(user: User) -> None:
     code = """
         C.update(workers=4)
         sheepdog.map_async(note, [(i, 1) for i in range(40)], C)
-        show([results(), errors(), attempts(), waves()])
+        show([results(), errors(), attempts(), arrays()])
     """
     client = start(user, code)
     until(lambda: len(ran_so_far(user)) >= 4, "tasks run", timeout=60)

@@ -49,7 +49,7 @@ def test_the_partition_s_time_limit(user: User) -> None:
         + """
         C.update(workers=2, slurm_opts=["--partition=short"])
         sheepdog.map_async(go, [(i,) for i in range(4)], C)
-        until(lambda: waves() == 2, 120)
+        until(lambda: arrays() == 2, 120)
         head("touch", "go")
         show([results(), errors(), attempts()])
     """
@@ -175,7 +175,7 @@ def test_max_array_size(user: User) -> None:
     code = """
         C.update(workers=5000)
         request_id = sheepdog.map_async(f, [(i, i) for i in range(5000)], C)
-        with Storage(DB) as storage: workers = storage.waves(request_id)[0].workers
+        with Storage(DB) as storage: workers = storage.arrays(request_id)[0].workers
         show([results() == [2 * i for i in range(5000)], workers])
     """
     assert run(user, code) == [True, 1000]
@@ -199,7 +199,7 @@ def test_max_submit_jobs(user: User) -> None:
     code = """
         C.update(workers=10)
         first = sheepdog.map_async(note, [(i, 1) for i in range(10)], C)
-        with Storage(DB) as storage: workers = storage.waves(first)[0].workers
+        with Storage(DB) as storage: workers = storage.arrays(first)[0].workers
         C.update(workers=1)
         second = sheepdog.map_async(f, [(1, 2)], C)
         show([results(first), workers, results(second)])
@@ -236,7 +236,7 @@ def test_the_controller_is_down(user: User) -> None:
     code = """
         C.update(workers=4)
         sheepdog.map_async(note, [(i, 1) for i in range(60)], C)
-        show([results(), errors(), attempts(), waves()])
+        show([results(), errors(), attempts(), arrays()])
     """
     client = start(user, code)
     until(lambda: len(ran_so_far(user)) >= 4, "tasks run", timeout=60)

@@ -71,12 +71,12 @@ def test_the_best_available(user: User) -> None:
         dispatcher = gridengine.JobDispatcher(scheduler)
         dispatcher.dispatch(gridengine.Job(target=divmod, args=(i, 3)) for i in range(20))
         results = dispatcher.join(timeout=100)
-        with Storage(DB) as storage: waves = len(storage.waves(1))
-        show([type(scheduler).__name__, results == [divmod(i, 3) for i in range(20)], waves, dispatcher.address])
+        with Storage(DB) as storage: arrays = len(storage.arrays(1))
+        show([type(scheduler).__name__, results == [divmod(i, 3) for i in range(20)], arrays, dispatcher.address])
     """
-    kind, right, waves, address = user.run(code)
+    kind, right, arrays, address = user.run(code)
     expected = {"gridengine": "GridEngineScheduler", "slurm": "SlurmScheduler"}
-    assert (kind, right, waves) == (expected[user.cluster.scheduler], True, 1)
+    assert (kind, right, arrays) == (expected[user.cluster.scheduler], True, 1)
     assert address.startswith("https://outside")
     assert f"scheduler: {user.cluster.scheduler} (head has" in user.said
 

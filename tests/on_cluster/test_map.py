@@ -288,7 +288,7 @@ def test_deleted_by_hand(user: User) -> None:
         C["resubmissions"] = 0
         request_id = sheepdog.map_async(nap, [(i, 300, "/dev/null") for i in range(12)], C)
         while "node2" not in subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout: pass
-        subprocess.run(["ssh", "head", "qdel", Storage(DB).waves(request_id)[0].job], capture_output=True)
+        subprocess.run(["ssh", "head", "qdel", Storage(DB).arrays(request_id)[0].job], capture_output=True)
         show([sheepdog.get_results(request_id, DB), errors()])
     """
     results, texts = user.run(code)
@@ -402,7 +402,7 @@ def test_a_stranger_is_refused(user: User) -> None:
     """Calls without the token, with another request's, or with one of the wrong length."""
     nap = "sheepdog.map_async(nap, [(i, 60, '/dev/null') for i in range(2)], C)"
     user.run(f"{nap}; {nap}")
-    with_tokens = "show([[Storage(DB).get_request(i).token, *Storage(DB).waves(i)[0].urls] for i in (1, 2)])"
+    with_tokens = "show([[Storage(DB).get_request(i).token, *Storage(DB).arrays(i)[0].urls] for i in (1, 2)])"
     [token, url], [other_token, _] = user.run(with_tokens)
     host, port = url.removeprefix("https://").split(":")
     code = """

@@ -104,7 +104,7 @@ def test_variables_of_slurm(user: User, bashrc: Path) -> None:
             time.sleep(4)
             return [*map(os.environ.get, names), look().stdout]
         sheepdog.map_async(task, [(i,) for i in range(2)], C)
-        with Storage(DB) as storage: job, waited = storage.waves(1)[0].job, storage.progress(1).finished
+        with Storage(DB) as storage: job, waited = storage.arrays(1)[0].job, storage.progress(1).finished
         status = SlurmScheduler().status(make_host("head"), [job])[job]
         tried = [value for _, value in sheepdog.get_results(1, DB)]
         show([tried, status.pending + len(status.running), waited])

@@ -81,14 +81,14 @@ def test_each_array_job_has_a_name_and_a_directory_of_its_own() -> None:
 
 def test_the_secret_tells_the_worker_its_limits() -> None:
     made = terms(memory="1G", time="1h", on_oom="2x", on_walltime="3x", patience=5.0)
-    wave = replace(made.plan(request(), 3, 2, 80), number=4)
-    said = json.loads(made.secret(request(), wave, "CERTIFICATE"))
+    array = replace(made.plan(request(), 3, 2, 80), number=4)
+    said = json.loads(made.secret(request(), array, "CERTIFICATE"))
     assert said == {
         "request": 12,
         "token": "TOKEN",
-        "urls": list(wave.urls),
+        "urls": list(array.urls),
         "certificate": "CERTIFICATE",
-        "wave": 4,
+        "array": 4,
         "patience": 5.0,
         "memory_limit": 4 << 30,
         "time": 9 * 3600,
@@ -106,8 +106,8 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
 
 
 def submit(made: Terms, host: Any = None, workers: int = 3) -> Any:
-    wave = replace(made.plan(request(), workers, 0, 80), number=1)
-    return made.submit(host or LocalHost(), request(), wave, "CERTIFICATE")
+    array = replace(made.plan(request(), workers, 0, 80), number=1)
+    return made.submit(host or LocalHost(), request(), array, "CERTIFICATE")
 
 
 def qsub(head: Head, *answers: tuple[str, int]) -> None:
@@ -125,9 +125,9 @@ def qsub(head: Head, *answers: tuple[str, int]) -> None:
 
 def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
     qsub(head, ("qsub-terse-array.txt", 0))
-    wave = submit(terms(time="2h"))
-    assert wave.job == "1"
-    directory = Path(wave.directory)
+    array = submit(terms(time="2h"))
+    assert array.job == "1"
+    directory = Path(array.directory)
     assert directory.is_absolute()
     assert sorted(file.name for file in directory.iterdir()) == [
         *(
@@ -144,7 +144,7 @@ def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
     text = (directory / "sheepdog_012.sh").read_text()
     assert "#$ -t 1-3\n" in text
     assert "#$ -l h_rt=7200\n" in text
-    assert find(LocalHost(), wave, parse_qsub) == wave
+    assert find(LocalHost(), array, parse_qsub) == array
 
 
 @fault(
@@ -175,9 +175,9 @@ def test_a_scheduler_that_stays_busy_is_given_up(head: Head, monkeypatch: pytest
 @fault((43, "max_aj_tasks"), "the site takes smaller array jobs only", promise="there are fewer workers, for all tasks")
 def test_too_many_workers_are_clipped_to_what_the_site_takes(head: Head, caplog: pytest.LogCaptureFixture) -> None:
     qsub(head, ("qsub-refused-too-many-tasks.txt", 1), ("qsub-terse-array.txt", 0))
-    wave = submit(terms(), workers=80_000)
-    assert wave.workers == 75_000
-    assert "#$ -t 1-75000\n" in (Path(wave.directory) / "sheepdog_012.sh").read_text()
+    array = submit(terms(), workers=80_000)
+    assert array.workers == 75_000
+    assert "#$ -t 1-75000\n" in (Path(array.directory) / "sheepdog_012.sh").read_text()
     assert "fewer workers will do: 75000" in caplog.text
 
 
@@ -248,15 +248,15 @@ def test_local_workers_are_found_and_ended(tmp_path: Path, monkeypatch: pytest.M
     """Theirs is a server that does not answer."""
     monkeypatch.setenv("HOME", str(tmp_path))
     made = replace(terms("local", patience=60.0), directory=str(tmp_path))
-    wave = submit(made, workers=2)
-    pids = [int(pid) for pid in wave.job.split()]
+    array = submit(made, workers=2)
+    pids = [int(pid) for pid in array.job.split()]
     try:
         assert len(pids) == 2
         scheduler = made.make_scheduler()
-        assert scheduler.status(LocalHost(), [wave.job])[wave.job].running == {"1", "2"}
-        assert find(LocalHost(), wave, str.strip) == wave
-        scheduler.cancel(LocalHost(), [wave.job, str(os.getpid())])  # this process is no worker
-        until(lambda: scheduler.status(LocalHost(), [wave.job])[wave.job].gone, "they have ended")
+        assert scheduler.status(LocalHost(), [array.job])[array.job].running == {"1", "2"}
+        assert find(LocalHost(), array, str.strip) == array
+        scheduler.cancel(LocalHost(), [array.job, str(os.getpid())])  # this process is no worker
+        until(lambda: scheduler.status(LocalHost(), [array.job])[array.job].gone, "they have ended")
     finally:
         for pid in pids:
             subprocess.run(["kill", "-9", str(pid)], stderr=subprocess.DEVNULL)

@@ -123,7 +123,7 @@ class Talker(threading.Thread):
         self.name = uuid.uuid4().hex
         with Storage(dbfile) as storage:
             self.token = storage.get_request(request_id).token
-            storage.db.execute("UPDATE wave SET workers = workers + 1")  # after a restart the server waits for so many
+            storage.db.execute("UPDATE array SET workers = workers + 1")  # after a restart the server waits for so many
             self.port = storage.get_setting("port")
             self.context = ssl.create_default_context(cadata=storage.get_setting("certificate"))
         self.context.check_hostname = False
@@ -159,7 +159,7 @@ class Talker(threading.Thread):
                 outcomes.append(client.Outcome(index, attempt, client.RESULT, 0.001, value, b""))
 
     def exchange(self, number: int, outcomes: list[client.Outcome]) -> tuple[dict[str, Any], list[bytes]]:
-        header = {"worker": self.name, "host": "here", "pid": os.getpid(), "element": "talker", "wave": 1}
+        header = {"worker": self.name, "host": "here", "pid": os.getpid(), "element": "talker", "array": 1}
         header |= {"call": number, "want": 5, "holding": [], "leaving": None}
         header["outcomes"] = [[o.task, o.attempt, o.kind, o.seconds] for o in outcomes]
         blobs = [blob for outcome in outcomes for blob in (outcome.value, outcome.output)]

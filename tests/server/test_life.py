@@ -25,7 +25,7 @@ from sheepdog.server.certificate import make_certificate
 from sheepdog.server.life import Server, get_server, log_file, take_lock
 from sheepdog.server.main import LINGER
 from sheepdog.storage import Storage
-from sheepdog.values.model import Wave
+from sheepdog.values.model import ArrayJob
 from sheepdog.values.serialisation import form
 from tests.cluster import until
 from tests.faults import fault
@@ -60,8 +60,8 @@ def new_request(dbfile: Path, count: int = 1) -> int:
 
 def submit(storage: Storage, request: int, port: int = 1) -> None:
     """Note an array job whose workers call this port."""
-    wave = storage.new_wave(request, Wave(0, "herd", "directory", 1, urls=(f"https://head:{port}",)))
-    storage.set_submitted(request, replace(wave, job="1"))
+    array = storage.new_array(request, ArrayJob(0, "herd", "directory", 1, urls=(f"https://head:{port}",)))
+    storage.set_submitted(request, replace(array, job="1"))
 
 
 def processes_of(dbfile: Path) -> list[int]:

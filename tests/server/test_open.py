@@ -11,7 +11,7 @@ from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import Service
 from sheepdog.server.decide.queue import Queue
 from sheepdog.storage import Storage
-from sheepdog.values.model import Kind, Outcome, RequestState, Wave
+from sheepdog.values.model import ArrayJob, Kind, Outcome, RequestState
 from sheepdog.values.serialisation import form
 from tests.server.decide import farm as farms
 from tests.server.decide.farm import LEASE, Farm, gone_after_work, submit_again
@@ -30,7 +30,7 @@ class OpenFarm(Farm):
         return self.maker.add_tasks(self.request, [b"args"] * count)
 
     def take_back(self, *tasks: int) -> None:
-        self.maker.store_outcomes(self.request, [Outcome(task, Kind.CANCELLED, b"") for task in tasks])
+        self.maker.store_outcomes(self.request, [Outcome(task=task, kind=Kind.CANCELLED, value=b"") for task in tasks])
 
     def close(self) -> None:
         self.maker.close_request(self.request)
@@ -71,12 +71,12 @@ def test_tasks_of_one_commit_are_added_all_or_none(storage: Storage) -> None:
 
 def test_it_ends_when_it_is_closed_and_all_tasks_have_ended(storage: Storage) -> None:
     request = storage.new_request(b"f", b"", [b"1"], open=True)
-    storage.store_outcomes(request, [Outcome(1, Kind.RESULT, b"")])
+    storage.store_outcomes(request, [Outcome(task=1, kind=Kind.RESULT, value=b"")])
     assert not storage.progress(request).finished
     storage.add_tasks(request, [b"2"])
     storage.close_request(request)
     assert not storage.progress(request).finished
-    storage.store_outcomes(request, [Outcome(2, Kind.RESULT, b"")])
+    storage.store_outcomes(request, [Outcome(task=2, kind=Kind.RESULT, value=b"")])
     assert storage.progress(request).finished
     assert storage.get_request(request).state == RequestState.ENDED
 
@@ -91,7 +91,7 @@ def test_closed_without_tasks(storage: Storage) -> None:
 
 def test_outcomes_of_ranges(storage: Storage) -> None:
     request = storage.new_request(b"f", b"", [b""] * 9, open=True)
-    storage.store_outcomes(request, [Outcome(task, Kind.RESULT, b"%d" % task) for task in (2, 3, 5, 8)])
+    storage.store_outcomes(request, [Outcome(task=task, kind=Kind.RESULT, value=b"%d" % task) for task in (2, 3, 5, 8)])
     found = storage.outcomes(request, [(1, 3), (5, 7)])
     assert [(outcome.task, outcome.value) for outcome in found] == [(2, b"2"), (3, b"3"), (5, b"5")]
     assert storage.ended_among(request, [(1, 2), (8, 9)]) == [2, 8]
@@ -196,11 +196,11 @@ def test_it_is_submitted_while_the_server_looks_for_tasks(storage: Storage) -> N
     herd = service.herd(request)
     assert herd is not None
     with Storage(storage.dbfile) as maker:
-        wave = maker.new_wave(request, Wave(0, "name", "dir", 2, 0))
-        assert maker.set_submitted(request, replace(wave, job="12"))
+        array = maker.new_array(request, ArrayJob(0, "name", "dir", 2, 0))
+        assert maker.set_submitted(request, replace(array, job="12"))
         maker.add_tasks(request, [b"args"])
     service.look_again()
-    assert [wave.job for wave in herd.waves.values()] == ["12"]
+    assert [array.job for array in herd.arrays.values()] == ["12"]
     foreman.tick(service)
     assert storage.progress(request).ended == 0
 

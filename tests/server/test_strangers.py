@@ -63,7 +63,7 @@ def frame(header, *blobs):
     text = json.dumps(dict(header, blobs=[len(blob) for blob in blobs])).encode()
     return struct.pack("!I", len(text)) + text + b"".join(blobs)
 
-ABOUT = {"worker": "wolf", "host": "x", "pid": 1, "element": "1", "wave": 1, "call": 1}
+ABOUT = {"worker": "wolf", "host": "x", "pid": 1, "element": "1", "array": 1, "call": 1}
 JOIN = frame({**ABOUT, "protocol": 1, "python": {"implementation": "cpython", "version": "3.11.2", "magic": "a70d0d0a",
                                                 "executable": "/usr/bin/python3"}})
 ASK = frame({**ABOUT, "want": 0, "holding": [], "outcomes": []})

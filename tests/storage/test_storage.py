@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sheepdog.errors import RequestNotFound, StorageError
 from sheepdog.storage import Storage
 from sheepdog.storage import storage as storage_module
-from sheepdog.values.model import Kind, Outcome, Progress, RequestState, State, StoredBlob, Wave
+from sheepdog.values.model import ArrayJob, Kind, Outcome, Progress, RequestState, State, StoredBlob
 from tests.faults import fault
 
 LARGE = 20_000_000
@@ -63,7 +63,10 @@ def test_any_bytes_come_back_as_they_were(
     ]
     values = data.draw(st.lists(st.binary(), min_size=len(args), max_size=len(args)))
     kinds = data.draw(st.lists(st.sampled_from(Kind), min_size=len(args), max_size=len(args)))
-    outcomes = [Outcome(index, kind, value) for index, (kind, value) in enumerate(zip(kinds, values, strict=True), 1)]
+    outcomes = [
+        Outcome(task=index, kind=kind, value=value)
+        for index, (kind, value) in enumerate(zip(kinds, values, strict=True), 1)
+    ]
     assert storage.store_outcomes(request, outcomes) == []
     ended = list(zip(args, values, kinds, strict=True))
     assert storage.get_results(request) == [(a, v) for a, v, kind in ended if kind == Kind.RESULT]
@@ -110,7 +113,11 @@ def test_a_second_outcome_of_a_task_changes_nothing(storage: Storage) -> None:
     storage.store_result(request, 1, b"first")
     storage.store_result(request, 1, b"second")
     storage.store_error(request, 1, b"third")
-    both = [Outcome(2, Kind.RAISED, b"e"), Outcome(2, Kind.RESULT, b"r"), Outcome(2, Kind.DIED, io.BytesIO(b"x"))]
+    both = [
+        Outcome(task=2, kind=Kind.RAISED, value=b"e"),
+        Outcome(task=2, kind=Kind.RESULT, value=b"r"),
+        Outcome(task=2, kind=Kind.DIED, value=io.BytesIO(b"x")),
+    ]
     assert storage.store_outcomes(request, both) == [2, 2]
     assert storage.store_outcomes(request, both) == [2, 2, 2]
     assert storage.get_results(request) == [(b"args 1", b"first")]
@@ -179,7 +186,11 @@ def test_outcomes_are_stored_all_or_none(storage: Storage, value: bytes) -> None
     request = request_of(storage, 2)
     with storage.transaction(), pytest.raises(RequestNotFound):  # as when the server goes on with others' calls
         storage.store_outcomes(
-            request, [Outcome(1, Kind.RESULT, io.BytesIO(value)), Outcome(3, Kind.RESULT, b"of no task")]
+            request,
+            [
+                Outcome(task=1, kind=Kind.RESULT, value=io.BytesIO(value)),
+                Outcome(task=3, kind=Kind.RESULT, value=b"of no task"),
+            ],
         )
     assert storage.count_results(request) == len(storage.get_results(request)) == 0
     assert storage.pending(request) == [(1, 2)]
@@ -187,7 +198,7 @@ def test_outcomes_are_stored_all_or_none(storage: Storage, value: bytes) -> None
 
 def test_a_run_time_that_is_no_number_loses_no_outcome(storage: Storage) -> None:
     request = request_of(storage, 1)
-    storage.store_outcomes(request, [Outcome(1, Kind.RESULT, b"x", seconds=float("nan"))])
+    storage.store_outcomes(request, [Outcome(task=1, kind=Kind.RESULT, value=b"x", seconds=float("nan"))])
     assert storage.get_results(request) == [(b"args 1", b"x")]
 
 
@@ -206,7 +217,7 @@ def test_large_values_go_through_files(storage: Storage) -> None:
     assert b"".join(storage.chunks(blob)) == value
     with tempfile.TemporaryFile() as file:
         file.write(value)
-        assert storage.store_outcomes(request, [Outcome(1, Kind.RESULT, file)]) == []
+        assert storage.store_outcomes(request, [Outcome(task=1, kind=Kind.RESULT, value=file)]) == []
     assert storage.get_results(request) == [(value, value)]
 
 
@@ -291,7 +302,9 @@ def test_pending_tasks_are_ranges_and_can_be_ended_together(storage: Storage) ->
 
 def test_an_error_keeps_what_is_known_of_it(storage: Storage) -> None:
     request = request_of(storage, 1)
-    outcome = Outcome(1, Kind.RAISED, b"why", attempt=3, host="node", seconds=2.5, output=b"said", attempts=4)
+    outcome = Outcome(
+        task=1, kind=Kind.RAISED, value=b"why", attempt=3, host="node", seconds=2.5, output=b"said", attempts=4
+    )
     storage.store_outcomes(request, [outcome])
     assert list(storage.errors(request)) == [(b"args 1", outcome)]
 
@@ -527,15 +540,15 @@ with storage.transaction():
         assert storage.count_results(1) == 1
 
 
-# Waves
+# Arrays
 
 
-def test_waves_are_numbered_and_kept(storage: Storage) -> None:
+def test_array_jobs_are_numbered_and_kept(storage: Storage) -> None:
     request, other = request_of(storage, 2), request_of(storage, 1)
-    first = storage.new_wave(request, Wave(0, "n", "d", 7, urls=("https://a:1",)))
-    second = storage.new_wave(request, Wave(0, "m", "e", 3, level=2))
-    assert (first.number, second.number, storage.new_wave(other, first).number) == (1, 2, 1)
-    assert storage.waves(request) == [first, second]
+    first = storage.new_array(request, ArrayJob(0, "n", "d", 7, urls=("https://a:1",)))
+    second = storage.new_array(request, ArrayJob(0, "m", "e", 3, level=2))
+    assert (first.number, second.number, storage.new_array(other, first).number) == (1, 2, 1)
+    assert storage.arrays(request) == [first, second]
     submitted = replace(first, job="12", directory="/home/x", workers=6)
     assert storage.set_submitted(request, submitted)
     assert storage.get_request(request).state == RequestState.SUBMITTED
@@ -543,8 +556,8 @@ def test_waves_are_numbered_and_kept(storage: Storage) -> None:
     assert storage.set_submitted(request, replace(second, job="13"))
     assert storage.get_request(request).submitted == when
     storage.set_urls(request, 1, ["https://b:2"])
-    storage.end_wave(request, 2)
-    first, second = storage.waves(request)
+    storage.end_array(request, 2)
+    first, second = storage.arrays(request)
     assert first == replace(submitted, urls=("https://b:2",))
     assert second.job == "13"
     assert second.ended is not None
@@ -552,9 +565,9 @@ def test_waves_are_numbered_and_kept(storage: Storage) -> None:
 
 def test_the_array_job_of_a_request_that_has_ended_is_not_waited_for(storage: Storage) -> None:
     request = request_of(storage, 1)
-    wave = storage.new_wave(request, Wave(0, "n", "d", 1))
+    array = storage.new_array(request, ArrayJob(0, "n", "d", 1))
     storage.end_pending(request, Kind.CANCELLED, "cancelled")
-    assert not storage.set_submitted(request, replace(wave, job="12"))
+    assert not storage.set_submitted(request, replace(array, job="12"))
     assert storage.get_request(request).state == RequestState.ENDED
 
 
@@ -563,10 +576,10 @@ def test_the_array_job_of_a_request_that_has_ended_is_not_waited_for(storage: St
 
 def test_an_attempt_is_kept_once(storage: Storage) -> None:
     request = request_of(storage, 3)
-    attempt = Outcome(2, Kind.RAISED, b"why", 1, "node", 2.5, b"said")
+    attempt = Outcome(task=2, kind=Kind.RAISED, value=b"why", attempt=1, host="node", seconds=2.5, output=b"said")
     assert storage.store_attempts(request, [attempt, attempt]) == [True, False]
     assert storage.store_attempts(request, [attempt._replace(value=b"again")]) == [False]
-    noted = Outcome(1, Kind.LOST, b"lost", 3)
+    noted = Outcome(task=1, kind=Kind.LOST, value=b"lost", attempt=3)
     assert storage.store_attempts(request, [noted], counts=False) == [True]
     assert list(storage.attempts(request)) == [(noted, False), (attempt, True)]
     storage.store_result(request, 2, b"r")
@@ -577,7 +590,10 @@ def test_an_attempt_is_kept_once(storage: Storage) -> None:
 def test_tasks_that_are_ended_together_tell_how_often_they_may_have_been_begun(storage: Storage) -> None:
     request = request_of(storage, 4)
     storage.set_leased(request, 2)
-    storage.store_attempts(request, [Outcome(2, Kind.LOST, b"", 3), Outcome(3, Kind.LOST, b"", 1)])
+    storage.store_attempts(
+        request,
+        [Outcome(task=2, kind=Kind.LOST, value=b"", attempt=3), Outcome(task=3, kind=Kind.LOST, value=b"", attempt=1)],
+    )
     storage.end_pending(request, Kind.CANCELLED, "cancelled")
     assert [outcome.attempts for _, outcome in storage.errors(request)] == [1, 4, 1, 0]
 
@@ -586,9 +602,11 @@ def ended_request(storage: Storage) -> int:
     """Its tasks: a result, an error, never run, cancelled."""
     request = request_of(storage, 4)
     storage.set_leased(request, 4)
-    storage.store_attempts(request, [Outcome(2, Kind.LOST, b"lost", 1)])
+    storage.store_attempts(request, [Outcome(task=2, kind=Kind.LOST, value=b"lost", attempt=1)])
     kinds = [Kind.RESULT, Kind.RAISED, Kind.NOT_RUN, Kind.CANCELLED]
-    values = [Outcome(index, kind, kind.name.encode(), attempt=2) for index, kind in enumerate(kinds, 1)]
+    values = [
+        Outcome(task=index, kind=kind, value=kind.name.encode(), attempt=2) for index, kind in enumerate(kinds, 1)
+    ]
     storage.store_outcomes(request, values)
     return request
 
@@ -644,7 +662,10 @@ def test_what_was_never_begun_keeps_its_error_when_a_retry_is_undone(storage: St
 
 def test_the_first_outcomes_since_the_submission(storage: Storage) -> None:
     request = request_of(storage, 5)
-    storage.store_outcomes(request, [Outcome(1, Kind.RAISED, b"long ago"), Outcome(5, Kind.RESULT, b"long ago")])
+    storage.store_outcomes(
+        request,
+        [Outcome(task=1, kind=Kind.RAISED, value=b"long ago"), Outcome(task=5, kind=Kind.RESULT, value=b"long ago")],
+    )
     storage.db.execute("UPDATE outcome SET stored = stored - 100")
     storage.store_error(request, 3, b"a")
     storage.store_error(request, 2, b"b")
@@ -657,10 +678,10 @@ def test_the_first_outcomes_since_the_submission(storage: Storage) -> None:
 
 def test_a_retried_request_ends_again_and_its_array_jobs_are_over(storage: Storage) -> None:
     request = ended_request(storage)
-    storage.new_wave(request, Wave(0, "n", "d", 1))
+    storage.new_array(request, ArrayJob(0, "n", "d", 1))
     storage.retry(request, {}, failed=True)
-    assert storage.waves(request)[0].ended is not None
-    storage.store_outcomes(request, [Outcome(index, Kind.RESULT, b"now") for index in (2, 3, 4)])
+    assert storage.arrays(request)[0].ended is not None
+    storage.store_outcomes(request, [Outcome(task=index, kind=Kind.RESULT, value=b"now") for index in (2, 3, 4)])
     assert storage.get_request(request).state == RequestState.ENDED
     assert storage.progress(request) == Progress(4, 4, 0)
 

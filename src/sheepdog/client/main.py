@@ -24,7 +24,7 @@ def work(directory: str, element: str, start: float) -> int:
         secret = dict(json.load(file), directory=directory, umask=umask)
     host = socket.gethostname()
     about = {"worker": uuid.uuid4().hex, "host": host, "pid": os.getpid(), "element": element}
-    line = Line(secret, dict(about, wave=secret.get("wave", 1)), signals)
+    line = Line(secret, dict(about, array=secret.get("array", 1)), signals)
     line.log("on %s, Python %s, request %d" % (host, sys.version.split()[0], secret["request"]))
     try:
         settings, function = line.join()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ..errors import CommandFailed, HostError
-from ..values.model import Wave
+from ..values.model import ArrayJob
 from .hosts import Host
 
 
@@ -19,17 +19,17 @@ def run(host: Host, directory: str, script: str, *arguments: str, input: bytes =
     return host.run(["sh", "-c", f'cd && cd "$1" && {script}', "sh", directory, *arguments], input, timeout)
 
 
-def find(host: Host, wave: Wave, job_id: Callable[[str], str]) -> Wave | None:
+def find(host: Host, array: ArrayJob, job_id: Callable[[str], str]) -> ArrayJob | None:
     """Return an array job whose submission nobody saw to its end; None if there was none.
 
     job_id is the scheduler's parser of what submitting printed.
     """
     try:
-        found = run(host, wave.directory, "[ -s job_id ] && tail -n 1 job_id && pwd").decode(errors="replace")
+        found = run(host, array.directory, "[ -s job_id ] && tail -n 1 job_id && pwd").decode(errors="replace")
     except CommandFailed:
         return None
     job, directory = found.strip().splitlines()[-2:]
-    return replace(wave, job=job_id(job), directory=directory)
+    return replace(array, job=job_id(job), directory=directory)
 
 
 def rewrite(host: Host, directory: str, name: str, content: bytes) -> None:

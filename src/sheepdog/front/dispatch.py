@@ -25,7 +25,7 @@ from ..server.certificate import ensure_certificate
 from ..server.life import Server, log_file
 from ..storage import Storage
 from ..values import identity as process
-from ..values.model import Kind, Progress, Report, Request, RequestState, Wave
+from ..values.model import ArrayJob, Kind, Progress, Report, Request, RequestState
 from ..values.serialisation import form, name_of, serialise_arguments, serialise_function
 
 log = logging.getLogger("sheepdog")
@@ -117,24 +117,24 @@ def launch(storage: Storage, request_id: int) -> None:
     ensure_certificate(storage)  # another program's server may be about to come up still
     host = terms.make_host(interactive=True)
     workers = terms.workers(None if pending.open else pending.tasks - pending.ended)
-    wave = storage.new_wave(request_id, terms.plan(request, workers, 0, storage.get_setting("port")))
+    array = storage.new_array(request_id, terms.plan(request, workers, 0, storage.get_setting("port")))
     try:
-        wave = terms.submit(host, request, wave, storage.get_setting("certificate"))
+        array = terms.submit(host, request, array, storage.get_setting("certificate"))
     except BaseException:
-        withdraw(terms, host, wave)
+        withdraw(terms, host, array)
         raise
-    if not storage.set_submitted(request_id, wave):  # it was cancelled meanwhile
-        terms.make_scheduler().cancel(host, [wave.job])
+    if not storage.set_submitted(request_id, array):  # it was cancelled meanwhile
+        terms.make_scheduler().cancel(host, [array.job])
 
 
-def withdraw(terms: Terms, host: Host, wave: Wave) -> None:
+def withdraw(terms: Terms, host: Host, array: ArrayJob) -> None:
     """Take away an array job that may have been submitted: the answer never came."""
     with suppress(SheepdogError):
         scheduler = terms.make_scheduler()
-        found = job_directory.find(host, wave, scheduler.job_id)
+        found = job_directory.find(host, array, scheduler.job_id)
         if found is not None:
             scheduler.cancel(host, [found.job])
-        host.run(["rm", "-rf", wave.directory])  # without its files, no worker starts
+        host.run(["rm", "-rf", array.directory])  # without its files, no worker starts
 
 
 def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = None) -> int:

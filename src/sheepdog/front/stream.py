@@ -117,7 +117,7 @@ class Stream:
 
     def workers(self) -> int:
         """Return how many workers have been submitted so far."""
-        return sum(wave.workers for wave in self.storage.waves(self.request))
+        return sum(array.workers for array in self.storage.arrays(self.request))
 
     def progress(self) -> Progress:
         """Return how far the request is."""

@@ -1,7 +1,7 @@
 """Submits the array job of a request: the first one for whoever dispatches it, others for the server.
 
-What is to be submitted is decided beforehand and noted in the store, as a wave; so a job can be found again, whatever
-happens while it is submitted.
+What is to be submitted is decided beforehand and noted in the store; so a job can be found again, whatever happens
+while it is submitted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from ..config import Config
 from ..deployment import Host, make_host
 from ..errors import ConnectionLost, SchedulerBusy, TooManyWorkers
-from ..values.model import Request, Wave
+from ..values.model import ArrayJob, Request
 from . import Scheduler, make_scheduler
 from .job_file import Job, secret, worker_files
 
@@ -74,32 +74,32 @@ class Terms:
         address = "127.0.0.1" if self.here else self.config.localhost or socket.getfqdn()
         return (f"https://{f'[{address}]' if ':' in address else address}:{port}",)
 
-    def plan(self, request: Request, workers: int, level: int, port: int) -> Wave:
+    def plan(self, request: Request, workers: int, level: int, port: int) -> ArrayJob:
         """Return the next array job of a request, to be noted before it is submitted."""
         name = f"{self.config.name or 'sheepdog'}_{request.id:03d}_{secrets.token_hex(4)}"
-        return Wave(0, name, f"{self.config.ssh_dir}/{name}", workers, level, urls=self.urls(port))
+        return ArrayJob(0, name, f"{self.config.ssh_dir}/{name}", workers, level, urls=self.urls(port))
 
-    def secret(self, request: Request, wave: Wave, certificate: str) -> bytes:
+    def secret(self, request: Request, array: ArrayJob, certificate: str) -> bytes:
         """Return what the workers of an array job must know."""
-        config = self.config.raised(wave.level)
+        config = self.config.raised(array.level)
         return secret(
             request.id,
             request.token,
-            wave.urls,
+            array.urls,
             certificate,
-            wave=wave.number,
+            array=array.number,
             patience=config.patience,
             memory_limit=config.memory_limit,
             time=config.walltime,
             notice=self.make_scheduler().notice,
         )
 
-    def submit(self, host: Host, request: Request, wave: Wave, certificate: str) -> Wave:
+    def submit(self, host: Host, request: Request, array: ArrayJob, certificate: str) -> ArrayJob:
         """Submit an array job; return it as it is now. A broken connection and a busy scheduler are tried again."""
         scheduler = self.make_scheduler()
-        config = self.config.raised(wave.level)
+        config = self.config.raised(array.level)
         python = config.python(self.scheduler)
-        job = Job(request.id, wave.name, wave.directory, python, wave.workers)
+        job = Job(request.id, array.name, array.directory, python, array.workers)
         remaining = TRIES
         until = time.monotonic() + PATIENCE
         site = None
@@ -107,7 +107,7 @@ class Terms:
             try:
                 site = site or scheduler.site(host, config)
                 files = {**worker_files(), **scheduler.files(job, config, site)}
-                files["secret.json"] = self.secret(request, wave, certificate)
+                files["secret.json"] = self.secret(request, array, certificate)
                 job_id, where = scheduler.submit(host, job, files)
             except ConnectionLost:
                 remaining -= 1
@@ -128,4 +128,4 @@ class Terms:
                 break
             time.sleep(PAUSE)
         log.info("request %d: array job %s, %d workers, %d tasks", request.id, job_id, job.workers, request.tasks)
-        return replace(wave, job=job_id, directory=where, workers=job.workers)
+        return replace(array, job=job_id, directory=where, workers=job.workers)

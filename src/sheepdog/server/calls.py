@@ -82,7 +82,17 @@ def read_exchange(call: Call) -> Said:
             raise ValueError("an outcome needs the numbers of its task and attempt")
         if type(kind) is not int or not math.isfinite(seconds) or not isinstance(output, bytes):
             raise ValueError("an outcome needs its kind, its run time, and an output that is not large")
-        outcomes.append(Outcome(index, WORKER_KINDS[kind], value, attempt, host, float(seconds), output))
+        outcomes.append(
+            Outcome(
+                task=index,
+                kind=WORKER_KINDS[kind],
+                value=value,
+                attempt=attempt,
+                host=host,
+                seconds=float(seconds),
+                output=output,
+            )
+        )
     messages = []
     for (index, attempt, kind, which), value in zip(said, values, strict=True):
         numbers = type(index) is type(attempt) is type(which) is int

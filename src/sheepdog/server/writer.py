@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import DamagedError, RequestNotFound, StorageError
 from ..storage import Storage
-from ..values.model import Request, RequestState, Wave
+from ..values.model import ArrayJob, Request, RequestState
 from .decide import clock as foreman
 from .decide.exchange import Service
 from .life import file_number
@@ -57,7 +57,7 @@ class Writer(threading.Thread):
         self.trouble = ""
         self.jobs: queue.SimpleQueue[tuple[Callable[[Service], Any], Future[Any]] | None] = queue.SimpleQueue()
         self.idle = 0.0  # seconds without an unfinished request, as of the last look
-        self.removed: list[tuple[Request, tuple[Wave, ...]]] = []  # the requests that went with the database
+        self.removed: list[tuple[Request, tuple[ArrayJob, ...]]] = []  # the requests that went with the database
         self.done: Callable[[bool, dict[int, int]], None] | None = None
         self.over = threading.Event()
         self.damage: DamagedError | None = None
@@ -123,7 +123,7 @@ class Writer(threading.Thread):
         if file_number(self.dbfile) == served:
             return False
         log.warning("%s has been removed", self.dbfile)
-        self.removed = [(herd.request, tuple(herd.waves.values())) for herd in service.herds.values()]
+        self.removed = [(herd.request, tuple(herd.arrays.values())) for herd in service.herds.values()]
         return True
 
     def _say(self, trouble: str) -> None:

@@ -28,6 +28,7 @@ from ..values.model import (
     ENDS,
     REQUEST_STATES,
     TASK_STATES,
+    ArrayJob,
     Kind,
     Outcome,
     Progress,
@@ -36,7 +37,6 @@ from ..values.model import (
     RequestState,
     State,
     StoredBlob,
-    Wave,
     after,
     before,
 )
@@ -136,6 +136,9 @@ MIGRATIONS = (
         stored REAL NOT NULL,
         value BLOB NOT NULL
     );
+    """,
+    """
+    ALTER TABLE wave RENAME TO array_job;
     """,
 )
 """One script a version of the schema, each taking the database from the version before."""
@@ -412,7 +415,7 @@ class Storage:
             for table in ("task", "outcome", "attempt", "checkpoint"):
                 self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
             self.db.execute("DELETE FROM report WHERE task BETWEEN ? AND ?", self._rows(request_id))
-            self.db.execute("DELETE FROM wave WHERE request = ?", (request_id,))
+            self.db.execute("DELETE FROM array_job WHERE request = ?", (request_id,))
             self.db.execute("DELETE FROM request WHERE id = ?", (request_id,))
 
     def get_request(self, request_id: int) -> Request:
@@ -448,26 +451,27 @@ class Storage:
         with self.transaction():
             self.db.execute("UPDATE request SET fruitless = ? WHERE id = ?", (count, request_id))
 
-    # --- waves: the array jobs of a request
+    # --- the array jobs of a request
 
-    def new_wave(self, request_id: int, wave: Wave) -> Wave:
+    def new_array(self, request_id: int, array: ArrayJob) -> ArrayJob:
         """Note an array job that is about to be submitted, and give it a number: it can be found, whatever happens."""
         with self.transaction():
-            [(number,)] = self._query("SELECT 1 + ifnull(max(number), 0) FROM wave WHERE request = ?", request_id)
-            values = (wave.name, wave.directory, wave.workers, wave.level, json.dumps(wave.urls), time.time())
+            [(number,)] = self._query("SELECT 1 + ifnull(max(number), 0) FROM array_job WHERE request = ?", request_id)
+            values = (array.name, array.directory, array.workers, array.level, json.dumps(array.urls), time.time())
             self.db.execute(
-                "INSERT INTO wave (request, number, name, directory, workers, level, urls, created)"
+                "INSERT INTO array_job (request, number, name, directory, workers, level, urls, created)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (request_id, number, *values),
             )
-        return replace(wave, number=int(number))
+        return replace(array, number=int(number))
 
-    def set_submitted(self, request_id: int, wave: Wave) -> bool:
+    def set_submitted(self, request_id: int, array: ArrayJob) -> bool:
         """Note that an array job is in the scheduler's hands. Return whether its request still waits for workers."""
         with self.transaction():
             self.db.execute(
-                "UPDATE wave SET job = ?, directory = ?, workers = ?, ended = NULL WHERE request = ? AND number = ?",
-                (wave.job, wave.directory, wave.workers, request_id, wave.number),
+                "UPDATE array_job SET job = ?, directory = ?, workers = ?, ended = NULL"
+                " WHERE request = ? AND number = ?",
+                (array.job, array.directory, array.workers, request_id, array.number),
             )
             self.db.execute(
                 "UPDATE request SET submitted = ifnull(submitted, ?) WHERE id = ?", (time.time(), request_id)
@@ -478,23 +482,23 @@ class Storage:
         """Note the addresses that the workers of an array job have been told."""
         with self.transaction():
             self.db.execute(
-                "UPDATE wave SET urls = ? WHERE request = ? AND number = ?",
+                "UPDATE array_job SET urls = ? WHERE request = ? AND number = ?",
                 (json.dumps(list(urls)), request_id, number),
             )
 
-    def end_wave(self, request_id: int, number: int) -> None:
+    def end_array(self, request_id: int, number: int) -> None:
         """Note that the scheduler has nothing left of an array job."""
         with self.transaction():
             self.db.execute(
-                "UPDATE wave SET ended = ? WHERE request = ? AND number = ?", (time.time(), request_id, number)
+                "UPDATE array_job SET ended = ? WHERE request = ? AND number = ?", (time.time(), request_id, number)
             )
 
-    def waves(self, request_id: int) -> list[Wave]:
+    def arrays(self, request_id: int) -> list[ArrayJob]:
         """Return the array jobs of a request."""
-        names = [field.name for field in fields(Wave)]
-        rows = self._query(f"SELECT {', '.join(names)} FROM wave WHERE request = ? ORDER BY number", request_id)  # noqa: S608
+        names = [field.name for field in fields(ArrayJob)]
+        rows = self._query(f"SELECT {', '.join(names)} FROM array_job WHERE request = ? ORDER BY number", request_id)  # noqa: S608
         found = (dict(zip(names, row, strict=True)) for row in rows)
-        return [Wave(**{**row, "urls": tuple(json.loads(row["urls"]))}) for row in found]
+        return [ArrayJob(**{**row, "urls": tuple(json.loads(row["urls"]))}) for row in found]
 
     def leased(self, request_id: int) -> int:
         """Return the highest index that was ever leased; 0 if none was."""
@@ -626,7 +630,13 @@ class Storage:
                 begun = dict(self._query(history, base + first, base + last))
                 for start in range(first, last + 1, SOME):
                     outcomes = [
-                        Outcome(index, kind, value, 0, attempts=begun.get(base + index, 0) + (index <= leased))
+                        Outcome(
+                            task=index,
+                            kind=kind,
+                            value=value,
+                            attempt=0,
+                            attempts=begun.get(base + index, 0) + (index <= leased),
+                        )
                         for index in range(start, min(start + SOME, last + 1))
                     ]
                     self.store_outcomes(request_id, outcomes)
@@ -649,7 +659,16 @@ class Storage:
                 request_id * SPAN + last,
             )
             for row, kind, value, attempt, host, seconds, output, attempts in rows:
-                yield Outcome(row % SPAN, Kind(kind), value, attempt, host, seconds, output or b"", attempts)
+                yield Outcome(
+                    task=row % SPAN,
+                    kind=Kind(kind),
+                    value=value,
+                    attempt=attempt,
+                    host=host,
+                    seconds=seconds,
+                    output=output or b"",
+                    attempts=attempts,
+                )
 
     def ended_among(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> list[int]:
         """Return the tasks in these ranges (first, last) that have ended."""
@@ -765,7 +784,18 @@ class Storage:
             pending,
         )
         for row, kind, value, attempt, host, seconds, output, counts in rows:
-            yield Outcome(row % SPAN, Kind(kind), value, attempt, host, seconds, output or b""), bool(counts)
+            yield (
+                Outcome(
+                    task=row % SPAN,
+                    kind=Kind(kind),
+                    value=value,
+                    attempt=attempt,
+                    host=host,
+                    seconds=seconds,
+                    output=output or b"",
+                ),
+                bool(counts),
+            )
 
     def count_retried(self, request_id: int, failed: bool) -> int:
         """Return how many tasks a retry would make pending."""
@@ -791,7 +821,9 @@ class Storage:
                 rows,
             )
             self.db.execute(f"DELETE FROM outcome WHERE {where}", rows)  # noqa: S608
-            self.db.execute("UPDATE wave SET ended = ifnull(ended, ?) WHERE request = ?", (time.time(), request_id))
+            self.db.execute(
+                "UPDATE array_job SET ended = ifnull(ended, ?) WHERE request = ?", (time.time(), request_id)
+            )
             self.db.execute(
                 "UPDATE request SET failed = failed - ?, cancelled = cancelled - ?, token = ?, options = ?,"
                 " submitted = NULL, ended = NULL, gave_up = 0, fruitless = 0, leased = 0, note = '' WHERE id = ?",
@@ -848,14 +880,14 @@ class Storage:
             *self._rows(request_id),
             since,
         ):
-            return [Outcome(row % SPAN, Kind.RESULT, b"")]
+            return [Outcome(task=row % SPAN, kind=Kind.RESULT, value=b"")]
         rows = self._query(
             f"SELECT id, kind, value FROM outcome WHERE {where} ORDER BY stored LIMIT ?",  # noqa: S608
             *self._rows(request_id),
             since,
             limit,
         )
-        return [Outcome(row % SPAN, Kind(kind), value) for row, kind, value in rows]
+        return [Outcome(task=row % SPAN, kind=Kind(kind), value=value) for row, kind, value in rows]
 
     # --- what came of it
 
@@ -886,7 +918,19 @@ class Storage:
             *self._rows(request_id),
         )
         for args, row, kind, value, attempt, host, seconds, output, attempts in rows:
-            yield args, Outcome(row % SPAN, Kind(kind), value, attempt, host, seconds, output or b"", attempts)
+            yield (
+                args,
+                Outcome(
+                    task=row % SPAN,
+                    kind=Kind(kind),
+                    value=value,
+                    attempt=attempt,
+                    host=host,
+                    seconds=seconds,
+                    output=output or b"",
+                    attempts=attempts,
+                ),
+            )
 
     def chunks(self, blob: StoredBlob) -> Iterator[bytes]:
         """Yield a large blob in pieces."""
@@ -910,12 +954,12 @@ class Storage:
     def store_result(self, request_id: int, job_index: int, result: bytes) -> None:
         """Store the result of a task, unless it has ended already."""
         self._row_id(request_id, job_index)
-        self.store_outcomes(request_id, [Outcome(job_index, Kind.RESULT, result)])
+        self.store_outcomes(request_id, [Outcome(task=job_index, kind=Kind.RESULT, value=result)])
 
     def store_error(self, request_id: int, job_index: int, error: bytes | str) -> None:
         """Store the error of a task, unless it has ended already."""
         self._row_id(request_id, job_index)
-        self.store_outcomes(request_id, [Outcome(job_index, Kind.RAISED, error)])
+        self.store_outcomes(request_id, [Outcome(task=job_index, kind=Kind.RAISED, value=error)])
 
     def count_results(self, request_id: int) -> int:
         """Return how many tasks have a result."""

@@ -119,19 +119,19 @@ class StoredBlob:
 
 
 class Outcome(NamedTuple):
-    """How a task, or one attempt of it, ended.
+    """How a task, or one attempt of it, ended. It is made by name; the first fields are those of the worker's.
 
     task is its index; value the serialised result, or the error as text in UTF-8, after which may come a NUL and the
     pickle of the exception; seconds its run time; attempts how many were begun until then, as far as is known.
     """
 
     task: int
-    kind: Kind
-    value: Any  # bytes, or a binary file if it is large
     attempt: int = 1
-    host: str = ""
+    kind: Kind = Kind.RESULT
     seconds: float = 0.0
+    value: Any = b""  # bytes, or a binary file if it is large
     output: bytes = b""
+    host: str = ""
     attempts: int = 0
 
     @property
@@ -215,7 +215,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Wave:
+class ArrayJob:
     """An array job of a request. There are several if workers are submitted again; number counts from 1."""
 
     number: int

@@ -170,7 +170,7 @@ def test_large_values_there_and_back(start: Start) -> None:
 def test_a_child_ends_with_its_parent(tmp_path: Path, when: str) -> None:
     script = """
 import os, pickle, sys, time
-from sheepdog.client.child import Child
+from sheepdog.client.parent.child import Child
 from sheepdog.serialisation import serialise_function
 def f(file):
     open(file, "w").close()

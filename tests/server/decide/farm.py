@@ -9,12 +9,12 @@ import pytest
 
 from sheepdog.client import PROTOCOL, Message, describe_python
 from sheepdog.server.calls import Call, Reply
-from sheepdog.server.decide import arrays as waves
+from sheepdog.server.decide import arrays
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import Service
 from sheepdog.server.decide.live import Herd
 from sheepdog.storage import Storage
-from sheepdog.values.model import JobStatus, Kind, RequestState, Wave
+from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
 
 LEASE = 150.0
@@ -38,13 +38,13 @@ class Farm:
         self.calls = 0
         self.restart()
 
-    def submit(self, workers: int, level: int = 0) -> Wave:
+    def submit(self, workers: int, level: int = 0) -> ArrayJob:
         """Submit an array job, as whoever dispatches the request does."""
-        planned = Wave(0, "name", "dir", workers, level, urls=("https://here:1",))
-        wave = self.storage.new_wave(self.request, planned)
-        wave = replace(wave, job=str(11 + wave.number))
-        assert self.storage.set_submitted(self.request, wave)
-        return wave
+        planned = ArrayJob(0, "name", "dir", workers, level, urls=("https://here:1",))
+        array = self.storage.new_array(self.request, planned)
+        array = replace(array, job=str(11 + array.number))
+        assert self.storage.set_submitted(self.request, array)
+        return array
 
     def restart(self) -> None:
         self.service = Service(self.storage, lambda: self.now)
@@ -53,7 +53,7 @@ class Farm:
         return self.service.handle(Call(self.request, verb, header, list(blobs)))
 
     def join(self, worker: str, **header: Any) -> Reply:
-        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "protocol": PROTOCOL}
+        about = {"worker": worker, "host": "node1", "element": worker[1:], "array": 1, "protocol": PROTOCOL}
         return self.call("join", {**about, "python": describe_python(), **header})
 
     def exchange(
@@ -69,7 +69,7 @@ class Farm:
     ) -> Reply:
         """Make a call. The outcomes are of one kind and attempt; holding may tell the attempts, else they are first."""
         self.calls += 1
-        about = {"worker": worker, "host": "node1", "element": worker[1:], "wave": 1, "call": self.calls, "want": want}
+        about = {"worker": worker, "host": "node1", "element": worker[1:], "array": 1, "call": self.calls, "want": want}
         held = holding if isinstance(holding, Mapping) else dict.fromkeys(holding, 1)
         entries = {
             "outcomes": [[task, attempt, int(kind), 0.5] for task in outcomes],
@@ -82,10 +82,10 @@ class Farm:
     def take(self, worker: str, want: int, holding: Sequence[int] = ()) -> list[int]:
         return [index for index, _ in self.exchange(worker, want, holding=holding).header["tasks"]]
 
-    def heed(self, status: JobStatus, times: int = 1, wave: int = 1) -> None:
+    def heed(self, status: JobStatus, times: int = 1, array: int = 1) -> None:
         for _ in range(times):
             self.now += 30
-            foreman.heed(self.service, self.request, {wave: status}, self.now)
+            foreman.heed(self.service, self.request, {array: status}, self.now)
 
     @property
     def reports(self) -> list[tuple[int, int, bytes]]:
@@ -127,16 +127,16 @@ def farm(storage: Storage) -> Farm:
     return Farm(storage, [b"args %d" % index for index in range(1, 11)])
 
 
-def gone_after_work(farm: Farm, wave: int = 1) -> None:
+def gone_after_work(farm: Farm, array: int = 1) -> None:
     """Workers have called, and the scheduler has nothing left of their array job."""
-    farm.heed(GONE, times=2, wave=wave)
+    farm.heed(GONE, times=2, array=array)
 
 
 def submit_again(farm: Farm) -> bool:
     """Submit the workers that are wanted, and let them end."""
     wanted = foreman.wanted(farm.service)
     for each in wanted:
-        wave = waves.plan(farm.service, farm.request, Wave(0, "n", "d", each.workers, each.level))
-        waves.submitted(farm.service, farm.request, replace(wave, job=f"job{wave.number}"))
-        gone_after_work(farm, wave.number)
+        array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", each.workers, each.level))
+        arrays.submitted(farm.service, farm.request, replace(array, job=f"job{array.number}"))
+        gone_after_work(farm, array.number)
     return bool(wanted)

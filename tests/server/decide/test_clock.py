@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from sheepdog.server.decide import arrays as waves
+from sheepdog.server.decide import arrays
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.arrays import FIRST_PAUSE
 from sheepdog.server.decide.clock import UNREACHABLE, UNREACHED
 from sheepdog.server.decide.exchange import LASTING, Service
 from sheepdog.storage import Storage
-from sheepdog.values.model import JobStatus, Kind, RequestState, Wave
+from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
 from tests.faults import fault
 from tests.server.decide import farm as farm_room
@@ -146,10 +146,10 @@ def test_what_is_left_of_a_request_is_told_until_it_is_cleared(farm: Farm) -> No
     farm.heed(JobStatus(pending=1, broken=True, reason="Eqw"))
     farm.heed(JobStatus(broken=True, reason="Eqw"))
     for _ in range(2):
-        [(request, [wave], waiting)] = waves.left_over(farm.service)
-        assert (request.id, request.gave_up, wave.number, waiting) == (farm.request, True, 1, True)
-    waves.clear(farm.service, farm.request)
-    assert waves.left_over(farm.service) == []
+        [(request, [array], waiting)] = arrays.left_over(farm.service)
+        assert (request.id, request.gave_up, array.number, waiting) == (farm.request, True, 1, True)
+    arrays.clear(farm.service, farm.request)
+    assert arrays.left_over(farm.service) == []
     assert farm.state == RequestState.CLOSED
 
 
@@ -164,11 +164,11 @@ def test_workers_are_submitted_again_while_tasks_remain(farm: Farm) -> None:
     assert "the array job 12 has ended before its tasks: 2 workers ended with exit status 1" in wanted.why
     assert "2 workers are submitted again (1 of 3 times in a row)" in farm.note
     assert foreman.wanted(farm.service) == []  # they are being submitted
-    wave = waves.plan(farm.service, farm.request, Wave(0, "n", "d2", 2))
-    assert (wave.number, foreman.watched(farm.service)) == (2, [])
-    assert waves.submitted(farm.service, farm.request, replace(wave, job="13"))
+    array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d2", 2))
+    assert (array.number, foreman.watched(farm.service)) == (2, [])
+    assert arrays.submitted(farm.service, farm.request, replace(array, job="13"))
     [watched] = foreman.watched(farm.service)
-    assert [each.job for each in watched.waves] == ["13"]
+    assert [each.job for each in watched.arrays] == ["13"]
     assert farm.take("w1", 1) == [1]
     assert farm.note == ""
     assert foreman.wanted(farm.service) == []
@@ -205,8 +205,8 @@ def test_a_refused_submission_costs_a_try_and_a_broken_line_none(farm: Farm) -> 
     gone_after_work(farm)
     for refused, left in ((False, 0), (True, 1), (False, 1), (True, 2)):
         [_] = foreman.wanted(farm.service)
-        wave = waves.plan(farm.service, farm.request, Wave(0, "n", "d", 2))
-        waves.not_submitted(farm.service, farm.request, wave.number, "no route", refused)
+        array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
+        arrays.not_submitted(farm.service, farm.request, array.number, "no route", refused)
         assert farm.note == "workers cannot be submitted again: no route; trying on"
         assert farm.herd.fruitless == left
         assert foreman.wanted(farm.service) == []  # not at once
@@ -219,8 +219,8 @@ def test_the_pauses_grow_until_one_succeeds(farm: Farm) -> None:
     gone_after_work(farm)
     for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
         [_] = foreman.wanted(farm.service)
-        wave = waves.plan(farm.service, farm.request, Wave(0, "n", "d", 2))
-        waves.not_submitted(farm.service, farm.request, wave.number, "no route", False)
+        array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
+        arrays.not_submitted(farm.service, farm.request, array.number, "no route", False)
         assert farm.herd.not_before == farm.now + pause
         farm.now += pause
     assert submit_again(farm)
@@ -231,7 +231,7 @@ def test_a_server_that_died_while_it_submitted_submits_again(farm: Farm) -> None
     farm.take("w1", 1)
     gone_after_work(farm)
     [_] = foreman.wanted(farm.service)
-    waves.plan(farm.service, farm.request, Wave(0, "n", "d", 2))
+    arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
     farm.restart()
     foreman.tick(farm.service)
     assert [wanted.workers for wanted in foreman.wanted(farm.service)] == [2]
@@ -247,11 +247,11 @@ def test_a_request_that_ended_while_its_workers_were_submitted(farm: Farm) -> No
     farm.take("w1", 1)
     gone_after_work(farm)
     [_] = foreman.wanted(farm.service)
-    wave = waves.plan(farm.service, farm.request, Wave(0, "n", "d", 2))
+    array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
     farm.storage.end_pending(farm.request, Kind.CANCELLED, "cancelled")
     foreman.tick(farm.service)
-    assert not waves.submitted(farm.service, farm.request, replace(wave, job="13"))
-    waves.not_submitted(farm.service, farm.request, wave.number, "no", True)
+    assert not arrays.submitted(farm.service, farm.request, replace(array, job="13"))
+    arrays.not_submitted(farm.service, farm.request, array.number, "no", True)
 
 
 # Workers with more
@@ -263,11 +263,11 @@ def test_a_task_that_needs_more_waits_for_workers_that_have_it(storage: Storage)
     assert farm.exchange("w1", 1, {1: b"out of memory"}, kind=Kind.MEMORY).header["tasks"] == [[2, 1]]
     [wanted] = foreman.wanted(farm.service)
     assert (wanted.workers, wanted.level) == (1, 1)
-    wave = waves.plan(farm.service, farm.request, Wave(0, "n", "d", 1, 1))
+    array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 1, 1))
     assert farm.exchange("w1", 3, holding=[2]).header["tasks"] == [[3, 1]]
-    reply = farm.exchange("raised", 1, wave=wave.number)  # it calls before its submission has returned
+    reply = farm.exchange("raised", 1, array=array.number)  # it calls before its submission has returned
     assert reply.header["tasks"] == [[1, 2]]
-    waves.submitted(farm.service, farm.request, replace(wave, job="13"))
+    arrays.submitted(farm.service, farm.request, replace(array, job="13"))
     assert foreman.wanted(farm.service) == []
 
 
@@ -283,7 +283,7 @@ def test_what_a_task_needs_is_known_after_a_restart(storage: Storage) -> None:
     foreman.tick(farm.service)
     assert farm.take("w1", 1) == [2]
     assert farm.take("w1", 1, [2]) == [3]
-    assert farm.exchange("raised", 1, wave=2).header["tasks"] == [[1, 3]]
+    assert farm.exchange("raised", 1, array=2).header["tasks"] == [[1, 3]]
 
 
 def test_a_request_whose_last_tasks_nobody_can_run_ends(storage: Storage) -> None:
@@ -347,20 +347,20 @@ def test_workers_that_run_and_reach_nothing_for_long_end_the_request(farm: Farm)
 def test_a_request_whose_maker_ended_before_it_was_submitted(storage: Storage) -> None:
     options = {"lease": LEASE, "maker": {"pid": 7}}
     request = storage.new_request(b"", b"", [b""], form=form(), options=options)
-    planned = storage.new_wave(request, Wave(0, "n", "d", 1))
+    planned = storage.new_array(request, ArrayJob(0, "n", "d", 1))
     service = Service(storage, lambda: 0.0)
-    assert waves.unsubmitted(service) == [(storage.get_request(request), (planned,))]
-    waves.abandon(service, request)
+    assert arrays.unsubmitted(service) == [(storage.get_request(request), (planned,))]
+    arrays.abandon(service, request)
     assert storage.get_request(request).state == RequestState.ENDED
-    assert waves.unsubmitted(service) == []
-    waves.abandon(service, request)
-    waves.abandon(service, 4711)
+    assert arrays.unsubmitted(service) == []
+    arrays.abandon(service, request)
+    arrays.abandon(service, 4711)
 
 
 def test_an_array_job_that_was_told_another_address(farm: Farm) -> None:
     foreman.tick(farm.service)
     [watched] = foreman.watched(farm.service)
-    waves.moved(farm.service, farm.request, replace(watched.waves[0], urls=("https://here:2",)))
+    arrays.moved(farm.service, farm.request, replace(watched.arrays[0], urls=("https://here:2",)))
     [watched] = foreman.watched(farm.service)
-    assert [wave.urls for wave in watched.waves] == [("https://here:2",)]
-    assert farm.storage.waves(farm.request)[0].urls == ("https://here:2",)
+    assert [array.urls for array in watched.arrays] == [("https://here:2",)]
+    assert farm.storage.arrays(farm.request)[0].urls == ("https://here:2",)

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sheepdog.client import PROTOCOL, describe_python
 from sheepdog.errors import StorageError
 from sheepdog.server.calls import MAX_HELD, Call, Reply, mismatch
-from sheepdog.server.decide import arrays as waves
+from sheepdog.server.decide import arrays
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import ENOUGH_REFUSED, SHORT_LEASE, heartbeat
 from sheepdog.server.decide.policy import FRESH, MAX_INTERRUPTIONS
 from sheepdog.server.writer import Clock
 from sheepdog.storage.storage import SPAN, Storage
-from sheepdog.values.model import JobStatus, Kind, Outcome, RequestState, StoredBlob, Wave
+from sheepdog.values.model import ArrayJob, JobStatus, Kind, Outcome, RequestState, StoredBlob
 from sheepdog.values.serialisation import form
 from tests.faults import fault
 from tests.server.decide import farm as farm_room
@@ -131,7 +131,16 @@ def test_an_error_is_stored_with_where_and_how_long(farm: Farm) -> None:
     )
     [(args, outcome)] = farm.storage.errors(farm.request)
     assert args == b"args 1"
-    assert outcome[1:] == (Kind.RAISED, b"ZeroDivisionError", 2, "node7", 0.25, b"printed", 2)
+    assert outcome == Outcome(
+        task=1,
+        attempt=2,
+        kind=Kind.RAISED,
+        seconds=0.25,
+        value=b"ZeroDivisionError",
+        output=b"printed",
+        host="node7",
+        attempts=2,
+    )
 
 
 @fault((12, 21), "a call that is replayed", promise="it is refused and changes nothing")
@@ -316,10 +325,10 @@ def test_workers_of_another_array_job_do_not_count_as_heard(storage: Storage) ->
     """A server that dies while it submits workers again: the new ones may call the next server before the old ones."""
     farm = Farm(storage, [b"1", b"2", b"3"], workers=2)
     assert farm.take("w1", 1) + farm.take("w2", 2) == [1, 2]
-    storage.new_wave(farm.request, Wave(0, "other", "dir", 2))  # nobody saw its submission to its end
+    storage.new_array(farm.request, ArrayJob(0, "other", "dir", 2))  # nobody saw its submission to its end
     farm.restart()
     for worker in ("x1", "x2", "x1"):
-        for _, attempt in farm.exchange(worker, 1, wave=2).header["tasks"]:
+        for _, attempt in farm.exchange(worker, 1, array=2).header["tasks"]:
             assert attempt == 1
     assert farm.herd.queue.doubtful
 
@@ -665,8 +674,8 @@ def test_a_cancelled_request_sends_its_workers_away(farm: Farm, ticks: bool) -> 
     reply = farm.exchange("w1", 1, {1: b"late"})
     assert (reply.status, reply.text) == (410, "the request has ended")
     assert farm.storage.progress(farm.request).cancelled == 10
-    [(_, [wave], waiting)] = waves.left_over(farm.service)
-    assert (wave.job, waiting) == ("12", True)
+    [(_, [array], waiting)] = arrays.left_over(farm.service)
+    assert (array.job, waiting) == ("12", True)
 
 
 @pytest.mark.parametrize("ticks", [True, False])
@@ -681,9 +690,9 @@ def test_a_request_that_is_begun_again_is_another_one(farm: Farm, ticks: bool) -
         foreman.tick(farm.service)
     farm.submit(2)
     foreman.tick(farm.service)
-    assert farm.exchange("new", 1, wave=2).header["tasks"] == [[1, 2]]
+    assert farm.exchange("new", 1, array=2).header["tasks"] == [[1, 2]]
     assert farm.herd.queue.lease == 1.0
-    assert set(farm.herd.waves) == {2}
+    assert set(farm.herd.arrays) == {2}
 
 
 def test_single_tasks_are_taken_back(farm: Farm) -> None:
@@ -770,7 +779,7 @@ def test_the_workers_of_a_request_that_was_removed_are_sent_away(farm: Farm) -> 
         assert reply.status != 200 or reply.header["stop"]
     farm.heed(GONE, times=3)
     foreman.tick(farm.service)
-    assert waves.left_over(farm.service) == []
+    assert arrays.left_over(farm.service) == []
 
 
 def test_the_token_of_no_request(farm: Farm) -> None:
@@ -784,14 +793,14 @@ EXCHANGE = {
     "host": "h",
     "pid": 7,
     "element": "1",
-    "wave": 1,
+    "array": 1,
     "call": 1,
     "want": 1,
     "holding": [],
     "outcomes": [],
     "leaving": None,
 }
-JOIN = {"worker": "w", "host": "h", "element": "1", "wave": 1, "protocol": PROTOCOL, "python": describe_python()}
+JOIN = {"worker": "w", "host": "h", "element": "1", "array": 1, "protocol": PROTOCOL, "python": describe_python()}
 NUMBERS = st.integers() | st.floats() | st.booleans() | st.sampled_from([1, 2, 10, 11, 0, -1, 2**31, 2**63, 10**400])
 SCALARS = st.none() | NUMBERS | st.text(st.characters(exclude_categories=()), max_size=9)
 JSON = st.recursive(
@@ -865,9 +874,9 @@ MALFORMED: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "leaving in no time": ("exchange", {"leaving": {"reason": "qdel", "seconds": float("nan")}}, []),
     "leaving before": ("exchange", {"leaving": {"reason": "qdel", "seconds": -1}}, []),
     "leaving as a number": ("exchange", {"leaving": 7}, []),
-    "a wave that is a text": ("exchange", {"wave": "1"}, []),
-    "a wave that is true": ("exchange", {"wave": True}, []),
-    "a wave beyond all": ("exchange", {"wave": 10**30}, []),
+    "an array job that is a text": ("exchange", {"array": "1"}, []),
+    "an array job that is true": ("exchange", {"array": True}, []),
+    "an array job beyond all": ("exchange", {"array": 10**30}, []),
     "no worker": ("exchange", {"worker": ""}, []),
     "a worker that is a number": ("join", {"worker": 7}, []),
     "a worker of many letters": ("join", {"worker": "w" * 65}, []),

@@ -144,7 +144,7 @@ def error(text: str = "ValueError: no", line: int = 7, kind: Kind = Kind.RAISED,
     trace = (
         f'{text}\nTraceback (most recent call last):\n  File "/home/me/study.py", line {line}, in simulate\n    x()\n'
     )
-    return Outcome(task, kind, trace.encode())
+    return Outcome(task=task, kind=kind, value=trace.encode())
 
 
 def told(breaker: Breaker, outcomes: list[Outcome]) -> list[str]:
@@ -160,11 +160,11 @@ def test_when_the_first_tasks_fail_alike_the_rest_is_not_run() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Outcome(2, Kind.RESULT, b""),
+        Outcome(task=2, kind=Kind.RESULT, value=b""),
         error(line=8),
         error("TypeError: no"),
         error(kind=Kind.DIED, text="killed"),
-        Outcome(1, Kind.MEMORY, b"out of memory: 5 GB"),
+        Outcome(task=1, kind=Kind.MEMORY, value=b"out of memory: 5 GB"),
     ],
     ids=["a result", "another line", "another type", "another cause", "memory"],
 )
@@ -185,12 +185,14 @@ def test_the_limit_is_the_users() -> None:
 
 
 def test_tasks_out_of_memory_are_alike_however_much_they_had() -> None:
-    assert likeness(Outcome(1, Kind.MEMORY, b"out of memory: 4.1 GB")) == "out of memory"
+    assert likeness(Outcome(task=1, kind=Kind.MEMORY, value=b"out of memory: 4.1 GB")) == "out of memory"
 
 
 def test_deaths_are_alike_by_their_sentence() -> None:
     text = b"the task's process was killed by signal 11 (SIGSEGV)\nwhat it said: x"
-    assert likeness(Outcome(1, Kind.DIED, text)) == "the task's process was killed by signal 11 (SIGSEGV)"
+    assert (
+        likeness(Outcome(task=1, kind=Kind.DIED, value=text)) == "the task's process was killed by signal 11 (SIGSEGV)"
+    )
 
 
 def fail_here(text: str) -> bytes:
@@ -201,6 +203,8 @@ def fail_here(text: str) -> bytes:
 
 
 def test_what_the_worker_makes_of_an_exception_has_a_type_and_a_line() -> None:
-    first, second = (likeness(Outcome(1, Kind.RAISED, fail_here(text))) for text in ("one", "two\nlines"))
+    first, second = (
+        likeness(Outcome(task=1, kind=Kind.RAISED, value=fail_here(text))) for text in ("one", "two\nlines")
+    )
     line = fail_here.__code__.co_firstlineno + 2
     assert first == second == f"ValueError at line {line} of test_policy.py, in fail_here"

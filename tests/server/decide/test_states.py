@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sheepdog.client import CHECKPOINT, PROTOCOL, REPORT, Message, describe_python
 from sheepdog.errors import StorageError
 from sheepdog.server.calls import Call, Reply
-from sheepdog.server.decide import arrays as waves
+from sheepdog.server.decide import arrays
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import Service
 from sheepdog.server.writer import Writer
@@ -30,12 +30,12 @@ from sheepdog.storage.storage import SPAN, Storage
 from sheepdog.values.model import (
     REQUEST_STATES,
     TASK_STATES,
+    ArrayJob,
     JobStatus,
     Kind,
     Outcome,
     RequestState,
     State,
-    Wave,
     after,
     before,
 )
@@ -91,7 +91,7 @@ def test_the_store_lets_happen_what_the_table_has(tmp_path: Path, event: str, st
 def test_the_store_retries_what_the_table_has(tmp_path: Path, kind: Kind) -> None:
     with Storage(tmp_path / "db") as storage:
         request = storage.new_request(b"", b"", [b""])
-        storage.store_outcomes(request, [Outcome(1, kind, b"")])
+        storage.store_outcomes(request, [Outcome(task=1, kind=kind, value=b"")])
         again = kind.state in before(TASK_STATES, "retry")
         assert storage.retry(request, {}, failed=True) == again
         assert storage.pending(request) == [(1, 1)] * again
@@ -115,7 +115,7 @@ class Worker:
     """A worker that keeps to the protocol. held: what it has been given and not reported; begun: of that."""
 
     name: str
-    wave: int
+    array: int
     element: str
     calls: int = 0
     held: dict[int, int] = field(default_factory=dict)
@@ -168,8 +168,8 @@ class Requests(RuleBasedStateMachine):
         if running:
             self.submit()
             self.time_passes(1.0)
-            for wave, element in self.waiting():
-                self.start(int(element) - 1, wave)
+            for array, element in self.waiting():
+                self.start(int(element) - 1, array)
             for worker in list(self.workers.values()):
                 self.talk(worker, 3)
 
@@ -211,7 +211,7 @@ class Requests(RuleBasedStateMachine):
         return reply
 
     def about(self, worker: Worker) -> dict[str, Any]:
-        return {"worker": worker.name, "host": "node", "pid": 1, "element": worker.element, "wave": worker.wave}
+        return {"worker": worker.name, "host": "node", "pid": 1, "element": worker.element, "array": worker.array}
 
     def pick(self, number: int) -> Worker:
         return list(self.workers.values())[number % len(self.workers)]
@@ -227,52 +227,52 @@ class Requests(RuleBasedStateMachine):
     def submit(self) -> None:
         """Whoever dispatched the request submits its workers, from another process."""
         with Storage(self.storage.dbfile) as other:
-            wave = other.new_wave(self.request, Wave(0, "n", "d", self.size))
-            assert other.set_submitted(self.request, replace(wave, job=f"job{wave.number}"))
-        self.cluster[wave.number] = dict.fromkeys(map(str, range(1, self.size + 1)), PENDING)
+            array = other.new_array(self.request, ArrayJob(0, "n", "d", self.size))
+            assert other.set_submitted(self.request, replace(array, job=f"job{array.number}"))
+        self.cluster[array.number] = dict.fromkeys(map(str, range(1, self.size + 1)), PENDING)
 
     @rule(outcome=st.sampled_from(["submitted", "submitted", "refused", "unreachable", "the server dies", "late"]))
     def resubmit(self, outcome: str) -> None:
         for wanted in self.decide(foreman.wanted):
-            planned = Wave(0, "n", "d", wanted.workers, wanted.level)
-            wave = self.decide(lambda service, wave=planned: waves.plan(service, self.request, wave))
-            elements = dict.fromkeys(map(str, range(1, wave.workers + 1)), PENDING)
+            planned = ArrayJob(0, "n", "d", wanted.workers, wanted.level)
+            array = self.decide(lambda service, array=planned: arrays.plan(service, self.request, array))
+            elements = dict.fromkeys(map(str, range(1, array.workers + 1)), PENDING)
             if outcome in ("refused", "unreachable"):
                 self.decide(
-                    lambda service, number=wave.number: waves.not_submitted(
+                    lambda service, number=array.number: arrays.not_submitted(
                         service, self.request, number, "no", outcome == "refused"
                     )
                 )
                 continue
-            self.cluster[wave.number] = elements
+            self.cluster[array.number] = elements
             if outcome == "the server dies":  # ... before it has heard of the job
                 self.restart()
                 return
             if outcome == "late":  # a worker calls before the submission has returned
-                self.start(0, wave.number)
-            wave = replace(wave, job=f"job{wave.number}")
-            if not self.decide(lambda service, wave=wave: waves.submitted(service, self.request, wave)):
-                del self.cluster[wave.number]
+                self.start(0, array.number)
+            array = replace(array, job=f"job{array.number}")
+            if not self.decide(lambda service, array=array: arrays.submitted(service, self.request, array)):
+                del self.cluster[array.number]
 
     @precondition(lambda self: self.waiting())
     @rule(number=PICK)
     def start_worker(self, number: int) -> None:
-        wave, element = self.waiting()[number % len(self.waiting())]
-        self.start(int(element) - 1, wave)
+        array, element = self.waiting()[number % len(self.waiting())]
+        self.start(int(element) - 1, array)
 
     def waiting(self) -> list[tuple[int, str]]:
         return [
-            (wave, one)
-            for wave, elements in self.cluster.items()
+            (array, one)
+            for array, elements in self.cluster.items()
             for one in elements
             if elements[one] in (PENDING, AGAIN)
         ]
 
-    def start(self, position: int, wave: int) -> None:
+    def start(self, position: int, array: int) -> None:
         self.number += 1
         element = str(position + 1)
-        self.cluster[wave][element] = RUNNING
-        worker = self.workers[f"w{self.number}"] = Worker(f"w{self.number}", wave, element)
+        self.cluster[array][element] = RUNNING
+        worker = self.workers[f"w{self.number}"] = Worker(f"w{self.number}", array, element)
         about = {**self.about(worker), "protocol": PROTOCOL, "python": describe_python()}
         reply = self.call(Call(self.request, "join", about))
         if reply is None or reply.status == 410:
@@ -281,11 +281,13 @@ class Requests(RuleBasedStateMachine):
     def end_worker(self, worker: Worker, place: str | None = None) -> None:
         """It is no more. The scheduler may believe that it runs, for ever."""
         del self.workers[worker.name]
-        others = [each for each in self.workers.values() if (each.wave, each.element) == (worker.wave, worker.element)]
-        if worker.wave in self.cluster and not others:
-            self.cluster[worker.wave].pop(worker.element, None)
+        others = [
+            each for each in self.workers.values() if (each.array, each.element) == (worker.array, worker.element)
+        ]
+        if worker.array in self.cluster and not others:
+            self.cluster[worker.array].pop(worker.element, None)
             if place:
-                self.cluster[worker.wave][worker.element] = place
+                self.cluster[worker.array][worker.element] = place
 
     @precondition(lambda self: self.workers)
     @rule(number=PICK, place=st.sampled_from([None, None, AGAIN, STUCK]))
@@ -298,13 +300,13 @@ class Requests(RuleBasedStateMachine):
     def start_another_in_its_place(self, number: int) -> None:
         """Its node is cut off, so the scheduler runs the element elsewhere; it lives on."""
         worker = self.pick(number)
-        if worker.wave in self.cluster:
-            self.start(int(worker.element) - 1, worker.wave)
+        if worker.array in self.cluster:
+            self.start(int(worker.element) - 1, worker.array)
 
     @rule()
     def ask_the_scheduler(self) -> None:
         for watched in self.decide(foreman.watched):
-            numbers = [wave.number for wave in watched.waves]
+            numbers = [array.number for array in watched.arrays]
             said = {number: self.status(self.cluster.get(number, {})) for number in numbers}
             self.decide(lambda service, said=said: foreman.heed(service, self.request, said, self.now))
 
@@ -459,13 +461,13 @@ class Requests(RuleBasedStateMachine):
     @precondition(lambda self: self.state == RequestState.ENDED)
     @rule()
     def clear(self) -> None:
-        for request, left, waiting in self.decide(waves.left_over):
-            for wave in left:
-                elements = self.cluster.get(wave.number, {})
-                if wave.job:
-                    assert waiting or wave.ended or PENDING not in elements.values()
-                self.cluster.pop(wave.number, None)
-            self.decide(lambda service, request=request: waves.clear(service, request.id))
+        for request, left, waiting in self.decide(arrays.left_over):
+            for array in left:
+                elements = self.cluster.get(array.number, {})
+                if array.job:
+                    assert waiting or array.ended or PENDING not in elements.values()
+                self.cluster.pop(array.number, None)
+            self.decide(lambda service, request=request: arrays.clear(service, request.id))
 
     # --- what must be true
 
@@ -473,7 +475,7 @@ class Requests(RuleBasedStateMachine):
         found = self.storage.db.execute("SELECT id, kind, value, attempt, attempts FROM outcome ORDER BY id").fetchall()
         assert len({row for row, *_ in found}) == len(found)
         return {
-            row % SPAN: Outcome(row % SPAN, Kind(kind), value, attempt, attempts=attempts)
+            row % SPAN: Outcome(task=row % SPAN, kind=Kind(kind), value=value, attempt=attempt, attempts=attempts)
             for row, kind, value, attempt, attempts in found
         }
 
@@ -558,8 +560,8 @@ class Requests(RuleBasedStateMachine):
                 break
             if self.state == RequestState.NEW:
                 self.submit()
-            for wave, element in self.waiting():
-                self.start(int(element) - 1, wave)
+            for array, element in self.waiting():
+                self.start(int(element) - 1, array)
             for worker in list(self.workers.values()):
                 for task in list(worker.held):
                     if task not in worker.begun:

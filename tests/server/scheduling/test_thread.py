@@ -43,7 +43,7 @@ from sheepdog.server.scheduling.thread import (
 from sheepdog.server.writer import Writer
 from sheepdog.storage import Storage
 from sheepdog.values import identity as process
-from sheepdog.values.model import JobStatus, Kind, RequestState, Wave
+from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
 from tests.cluster import until
 from tests.faults import fault
@@ -130,20 +130,20 @@ class Farm:
         options = {"scheduler": "gridengine", "host": host, "poll_interval": INTERVAL, "lease": 150.0, **options}
         request = self.storage.new_request(b"f", b"", [b"1"] * tasks, form=form(), options=options)
         if job:
-            self.storage.set_submitted(request, replace(self.wave(request), job=job))
+            self.storage.set_submitted(request, replace(self.array(request), job=job))
         return request
 
-    def wave(self, request: int, workers: int = 2) -> Wave:
+    def array(self, request: int, workers: int = 2) -> ArrayJob:
         """Note an array job that is about to be submitted, and make its directory."""
-        number = len(self.storage.waves(request)) + 1
+        number = len(self.storage.arrays(request)) + 1
         directory = self.home / f"herd_{request}_{number}"
         directory.mkdir()
         (directory / "secret.json").write_text("{}")
         urls = ("https://me:4000",)
-        return self.storage.new_wave(request, Wave(0, directory.name, str(directory), workers, urls=urls))
+        return self.storage.new_array(request, ArrayJob(0, directory.name, str(directory), workers, urls=urls))
 
     def directory(self, request: int) -> Path:
-        return Path(self.storage.waves(request)[0].directory)
+        return Path(self.storage.arrays(request)[0].directory)
 
     def paddock(self, request: int, paddock: Paddock) -> Paddock:
         """Put what is asked in the place of the real one, as if it had been asked long ago."""
@@ -161,16 +161,22 @@ class Farm:
         self.now = max(self.now, time.monotonic()) + later
         self.watcher.look(self.now)
 
-    def join(self, request: int, worker: str = "w", element: str = "1", wave: int = 1) -> None:
+    def join(self, request: int, worker: str = "w", element: str = "1", array: int = 1) -> None:
         """Have a worker come."""
-        header = {"worker": worker, "element": element, "wave": wave, "protocol": PROTOCOL, "python": describe_python()}
+        header = {
+            "worker": worker,
+            "element": element,
+            "array": array,
+            "protocol": PROTOCOL,
+            "python": describe_python(),
+        }
         assert self.writer.service.handle(Call(request, "join", header)).status == 200
 
-    def call(self, request: int, worker: str = "w", element: str = "1", wave: int = 1, **said: Any) -> dict[str, Any]:
+    def call(self, request: int, worker: str = "w", element: str = "1", array: int = 1, **said: Any) -> dict[str, Any]:
         """Have a worker call; return the header of the reply."""
         known = self.writer.service.herds.get(request)
         seen = known and known.workers.get(worker)
-        header = {"worker": worker, "element": element, "wave": wave, "call": seen.call + 1 if seen else 1, "want": 0}
+        header = {"worker": worker, "element": element, "array": array, "call": seen.call + 1 if seen else 1, "want": 0}
         header.update(holding=[], outcomes=[], **said)
         reply = self.writer.service.handle(Call(request, "exchange", header))
         assert reply.status == 200, reply.text
@@ -179,7 +185,7 @@ class Farm:
     def finish(self, request: int, elements: Sequence[str] = "11") -> None:
         """Have the two tasks of a request ended by workers of these elements."""
         for task, element in zip((1, 2), elements, strict=True):
-            header = {"worker": f"w{task}", "element": element, "wave": 1, "call": task, "want": 0, "holding": []}
+            header = {"worker": f"w{task}", "element": element, "array": 1, "call": task, "want": 0, "holding": []}
             call = Call(request, "exchange", {**header, "outcomes": [[task, 1, RESULT, 0.0]]}, [b"r", b""])
             assert self.writer.service.handle(call).status == 200
 
@@ -233,14 +239,14 @@ def test_a_request_whose_maker_has_ended_is_ended(farm: Farm, ended: dict[str, A
 @fault(40, "the client is killed after qsub took the job", promise="the job is found, and its results come")
 def test_an_array_job_whose_maker_has_ended_is_found(farm: Farm, ended: dict[str, Any]) -> None:
     request = farm.request("", maker=ended)
-    wave = farm.wave(request)
+    array = farm.array(request)
     farm.paddock(request, Paddock())
-    (Path(wave.directory) / "job_id").write_text("4711.1-2:1\n")
+    (Path(array.directory) / "job_id").write_text("4711.1-2:1\n")
     farm.look()
     assert farm.state(request) == RequestState.NEW  # the answer may still come
     farm.look(LATE_ANSWER)
     assert farm.state(request) == RequestState.SUBMITTED
-    assert farm.storage.waves(request) == [replace(wave, job="4711")]
+    assert farm.storage.arrays(request) == [replace(array, job="4711")]
     farm.finish(request)
     assert farm.storage.progress(request).done == 2
 
@@ -248,7 +254,7 @@ def test_an_array_job_whose_maker_has_ended_is_found(farm: Farm, ended: dict[str
 @fault(40, "the client is killed before qsub took the job", promise="the request ends, and says so")
 def test_an_array_job_that_was_never_submitted(farm: Farm, ended: dict[str, Any]) -> None:
     request = farm.request("", maker=ended)
-    farm.wave(request)
+    farm.array(request)
     paddock = farm.paddock(request, Paddock())
     farm.look()
     paddock.error = HostError("does not answer")
@@ -362,10 +368,10 @@ def test_the_first_question_waits_for_the_job_to_show(farm: Farm, poll_interval:
 def test_a_request_that_was_not_submitted_yet_is_not_asked_about(farm: Farm) -> None:
     request = farm.request("")
     paddock = farm.paddock(request, Paddock())
-    wave = farm.wave(request)
+    array = farm.array(request)
     farm.look()
     assert paddock.asked == []
-    farm.storage.set_submitted(request, replace(wave, job="12"))
+    farm.storage.set_submitted(request, replace(array, job="12"))
     farm.look()
     assert paddock.asked == [["12"]]
 
@@ -493,7 +499,7 @@ def test_a_job_on_hold(farm: Farm) -> None:
 def left(farm: Farm, request: int, name: str, outcomes: Sequence[tuple[int, bytes]]) -> None:
     """Write the file of a worker that had to end before it could deliver its outcomes."""
     values = [part for _, value in outcomes for part in (value, b"")]
-    header = {"worker": name.partition("-")[0], "host": "node", "pid": 1, "element": "1", "wave": 1, "call": 7}
+    header = {"worker": name.partition("-")[0], "host": "node", "pid": 1, "element": "1", "array": 1, "call": 7}
     header.update(want=0, holding=[], outcomes=[[task, 1, RESULT, 0.5] for task, _ in outcomes])
     spool = farm.directory(request) / "spool"
     spool.mkdir(exist_ok=True)
@@ -602,11 +608,11 @@ def test_workers_are_submitted_again(farm: Farm, gridengine: GridEngine) -> None
     for _ in range(3):
         farm.look(INTERVAL)
     assert gridengine.ran("qsub") == 1
-    first, second = farm.storage.waves(request)
+    first, second = farm.storage.arrays(request)
     assert first.ended is not None
     assert (second.job, second.number, second.workers, second.ended) == ("101", 2, 2, None)
     secret = json.loads((Path(second.directory) / "secret.json").read_text())
-    assert (secret["wave"], secret["token"]) == (2, farm.storage.get_request(request).token)
+    assert (secret["array"], secret["token"]) == (2, farm.storage.get_request(request).token)
     assert secret["urls"] == list(second.urls)
     assert all(url.endswith(":4000") for url in second.urls)
     assert "2 workers are submitted again (1 of 3 times in a row)" in farm.note(request)
@@ -628,7 +634,7 @@ def test_workers_are_submitted_again_so_often_and_no_oftener(
     assert gridengine.ran("qsub") == resubmissions
     times = f" {resubmissions + 1} times in a row" if resubmissions else ""
     assert farm.errors(request)[0].startswith(f"not run: its workers have ended{times}; the last time the array job")
-    assert str(farm.storage.waves(request)[-1].directory) in farm.errors(request)[0]
+    assert str(farm.storage.arrays(request)[-1].directory) in farm.errors(request)[0]
 
 
 def test_workers_that_were_of_use_for_long_start_the_count_anew(farm: Farm, gridengine: GridEngine) -> None:
@@ -637,7 +643,7 @@ def test_workers_that_were_of_use_for_long_start_the_count_anew(farm: Farm, grid
     while gridengine.ran("qsub") < 1:
         farm.look(INTERVAL)
     later(farm, minutes=LASTING / 60 + 1)
-    header = {"worker": "w2", "element": "1", "wave": 2, "call": 1, "want": 0, "holding": []}
+    header = {"worker": "w2", "element": "1", "array": 2, "call": 1, "want": 0, "holding": []}
     call = Call(request, "exchange", {**header, "outcomes": [[1, 1, RESULT, 0.0]]}, [b"r", b""])
     assert farm.writer.service.handle(call).status == 200
     while not farm.errors(request):
@@ -666,7 +672,7 @@ def test_a_scheduler_that_is_down_costs_no_submission(farm: Farm, gridengine: Gr
     GridEngine(gridengine.head)
     later(farm, 60)
     farm.look(INTERVAL)
-    assert farm.storage.waves(request)[-1].job == "101"
+    assert farm.storage.arrays(request)[-1].job == "101"
 
 
 @fault(41, "the scheduler refuses workers that are to be submitted again", promise="it is not asked for ever")
@@ -719,11 +725,11 @@ def test_workers_are_told_of_another_port(farm: Farm) -> None:
         os.umask(old)
     said = json.loads(secret.read_text())
     assert said["urls"] == ["https://me:5000"]
-    assert (said["wave"], said["certificate"]) == (1, "CERTIFICATE")
+    assert (said["array"], said["certificate"]) == (1, "CERTIFICATE")
     assert said["token"] == farm.storage.get_request(request).token
     assert secret.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in secret.parent.iterdir()] == ["secret.json"]
-    assert farm.storage.waves(request)[0].urls == ("https://me:5000",)
+    assert farm.storage.arrays(request)[0].urls == ("https://me:5000",)
     secret.write_text("{}")
     farm.look()
     assert secret.read_text() == "{}"  # once is enough

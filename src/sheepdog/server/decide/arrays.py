@@ -5,36 +5,36 @@ Plain functions over the service, as in foreman.py. What they note lets another 
 
 from __future__ import annotations
 
-from ...values.model import Request, RequestState, Wave
+from ...values.model import ArrayJob, Request, RequestState
 from .exchange import Service
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0  # seconds before workers are submitted again after that has failed
 
 
-def plan(service: Service, request_id: int, wave: Wave) -> Wave:
+def plan(service: Service, request_id: int, array: ArrayJob) -> ArrayJob:
     """Note an array job that is about to be submitted, and give it a number."""
-    wave = service.storage.new_wave(request_id, wave)
+    array = service.storage.new_array(request_id, array)
     herd = service.herds.get(request_id)
     if herd is not None:
-        herd.levels[wave.number] = wave.level  # its workers may call before its submission has returned
-    return wave
+        herd.levels[array.number] = array.level  # its workers may call before its submission has returned
+    return array
 
 
-def submitted(service: Service, request_id: int, wave: Wave) -> bool:
+def submitted(service: Service, request_id: int, array: ArrayJob) -> bool:
     """Note that an array job is in the scheduler's hands. Return whether its request still waits for workers."""
-    waits = service.storage.set_submitted(request_id, wave)
+    waits = service.storage.set_submitted(request_id, array)
     herd = service.herds.get(request_id)
     if herd is not None:
         herd.submitting = False
         herd.failures = 0
         herd.submitted = service.clock()
-        herd.add_wave(wave)
+        herd.add_array(array)
     return waits and herd is not None
 
 
 def not_submitted(service: Service, request_id: int, number: int, error: str, refused: bool) -> None:
     """Note that workers could not be submitted again. Unless the scheduler refused, that counts as no try."""
-    service.storage.end_wave(request_id, number)
+    service.storage.end_array(request_id, number)
     herd = service.herds.get(request_id)
     if herd is None:
         return
@@ -48,39 +48,39 @@ def not_submitted(service: Service, request_id: int, number: int, error: str, re
     service.storage.set_note(request_id, f"workers cannot be submitted again: {error}; trying on")
 
 
-def unsubmitted(service: Service) -> list[tuple[Request, tuple[Wave, ...]]]:
+def unsubmitted(service: Service) -> list[tuple[Request, tuple[ArrayJob, ...]]]:
     """Return the requests that are being submitted, and what has been noted of it so far."""
     found = []
     for request_id in service.storage.requests(RequestState.NEW):
         request = service.storage.get_request(request_id)
         if request.options.get("maker"):
-            noted = (wave for wave in service.storage.waves(request_id) if wave.ended is None)
+            noted = (array for array in service.storage.arrays(request_id) if array.ended is None)
             found.append((request, tuple(noted)))  # the others are of an earlier attempt
     return found
 
 
-def unseen(service: Service) -> list[tuple[Request, Wave]]:
+def unseen(service: Service) -> list[tuple[Request, ArrayJob]]:
     """Return array jobs of submitted requests whose submission nobody saw to its end: a server died meanwhile."""
     return [
-        (herd.request, wave)
+        (herd.request, array)
         for herd in service.herds.values()
         if not herd.submitting and herd.request.state == RequestState.SUBMITTED
-        for wave in service.storage.waves(herd.request.id)
-        if not wave.job and wave.ended is None
+        for array in service.storage.arrays(herd.request.id)
+        if not array.job and array.ended is None
     ]
 
 
 def forget(service: Service, request_id: int, number: int) -> None:
     """Note that an array job was not submitted."""
-    service.storage.end_wave(request_id, number)
+    service.storage.end_array(request_id, number)
 
 
-def moved(service: Service, request_id: int, wave: Wave) -> None:
+def moved(service: Service, request_id: int, array: ArrayJob) -> None:
     """Note the addresses that the workers of an array job have been told."""
-    service.storage.set_urls(request_id, wave.number, wave.urls)
+    service.storage.set_urls(request_id, array.number, array.urls)
     herd = service.herds.get(request_id)
     if herd is not None:
-        herd.add_wave(wave)
+        herd.add_array(array)
 
 
 def abandon(service: Service, request_id: int) -> None:
@@ -91,12 +91,12 @@ def abandon(service: Service, request_id: int) -> None:
         service.give_up(herd, reason, kept=False)
 
 
-def left_over(service: Service) -> list[tuple[Request, tuple[Wave, ...], bool]]:
+def left_over(service: Service) -> list[tuple[Request, tuple[ArrayJob, ...], bool]]:
     """Return the ended requests of which something is left on a host, and whether workers may still wait there."""
     return [
         (
             service.storage.get_request(request_id),
-            tuple(service.storage.waves(request_id)),
+            tuple(service.storage.arrays(request_id)),
             request_id not in service.complete,
         )
         for request_id in service.storage.requests(RequestState.ENDED)

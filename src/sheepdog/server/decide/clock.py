@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...errors import RequestNotFound, StorageError
-from ...values.model import JobStatus, Request, RequestState, Wave
+from ...values.model import ArrayJob, JobStatus, Request, RequestState
 from .exchange import Service
 from .live import Herd
 
@@ -26,7 +26,7 @@ class Watched:
     """A request with array jobs, for whoever asks the schedulers. calm: its workers say enough themselves."""
 
     request: Request
-    waves: tuple[Wave, ...]
+    arrays: tuple[ArrayJob, ...]
     calm: bool
 
 
@@ -97,9 +97,9 @@ def watched(service: Service) -> list[Watched]:
     """Return the unfinished requests of which a scheduler knows."""
     now = service.clock()
     return [
-        Watched(herd.request, tuple(wave for wave in herd.waves.values() if wave.job), herd.is_calm(now))
+        Watched(herd.request, tuple(array for array in herd.arrays.values() if array.job), herd.is_calm(now))
         for herd in service.herds.values()
-        if any(wave.job for wave in herd.waves.values())
+        if any(array.job for array in herd.arrays.values())
     ]
 
 
@@ -114,7 +114,7 @@ def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], a
     try:
         herd.unanswered = ""
         for number, status in statuses.items():
-            if number in herd.waves:
+            if number in herd.arrays:
                 compare(service, herd, number, status, asked)
         if request_id in service.herds:
             conclude(service, herd)
@@ -143,7 +143,7 @@ def compare(service: Service, herd: Herd, number: int, status: JobStatus, asked:
         herd.listen(number, status, asked, max(herd.queue.lease, UNREACHED))
     herd.missed[number] = herd.missed.get(number, 0) + 1 if herd.is_over(number, status) else 0
     for worker, seen in list(herd.workers.items()):
-        if seen.wave != number:
+        if seen.array != number:
             continue
         if seen.element in status.running:
             seen.missed = None
@@ -158,11 +158,13 @@ def conclude(service: Service, herd: Herd) -> None:
     request_id, now = herd.request.id, service.clock()
     if herd.queue.doubtful and herd.all_heard():
         service.release_doubtful(herd)
-    alive = {seen.wave for seen in herd.workers.values()}
+    alive = {seen.array for seen in herd.workers.values()}
     for number in [number for number, missed in herd.missed.items() if missed >= 2 and number not in alive]:
-        herd.gone = f"the array job {herd.waves[number].job} has ended before its tasks: {herd.statuses[number].reason}"
-        service.storage.end_wave(request_id, number)
-        herd.end_wave(number)
+        herd.gone = (
+            f"the array job {herd.arrays[number].job} has ended before its tasks: {herd.statuses[number].reason}"
+        )
+        service.storage.end_array(request_id, number)
+        herd.end_array(number)
     broken = "; ".join(status.reason for status in herd.statuses.values() if status.broken)
     pending = any(status.pending for status in herd.statuses.values())
     if broken and not (herd.running or pending or herd.workers):
@@ -173,7 +175,7 @@ def conclude(service: Service, herd: Herd) -> None:
         status.held or (status.pending and status.reason) for status in herd.statuses.values()
     ):
         service.storage.set_note(request_id, herd.situation())
-    elif not herd.waves and not herd.workers and not herd.joined:
+    elif not herd.arrays and not herd.workers and not herd.joined:
         service.give_up(herd, never_joined(herd))
     elif herd.queue.leased:
         return  # also those that are leaving may still bring outcomes
@@ -202,7 +204,7 @@ def words_of_workers(herd: Herd) -> str:
 
 
 def wanted(service: Service) -> list[Wanted]:
-    """Return the workers to submit again; waves.submitted or waves.not_submitted tells what came of it."""
+    """Return the workers to submit again; arrays.submitted or arrays.not_submitted tells what came of it."""
     found = []
     for herd in service.herds.values():
         shortage = herd.shortage(service.clock())

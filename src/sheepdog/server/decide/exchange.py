@@ -109,7 +109,7 @@ class Service:
         herd.refused[seen.element or worker] = problem
         herd.workers.pop(worker, None)
         self.storage.set_note(herd.request.id, problem)
-        enough = min(ENOUGH_REFUSED, sum(wave.workers for wave in herd.waves.values()) or ENOUGH_REFUSED)
+        enough = min(ENOUGH_REFUSED, sum(array.workers for array in herd.arrays.values()) or ENOUGH_REFUSED)
         if not herd.joined and len(herd.refused) >= enough:
             self.give_up(herd, problem)
 
@@ -258,7 +258,7 @@ class Service:
         """
         queue = herd.queue
         queue.wake(now)
-        if queue.doubtful and herd.waves and herd.all_called():
+        if queue.doubtful and herd.arrays and herd.all_called():
             self.release_doubtful(herd)
         ready = queue.ready_for(level)
         share = -(-ready // (2 * max(1, len(queue.holders))))
@@ -329,8 +329,8 @@ class Service:
         lease = float(request.options.get("lease", 150.0))
         queue = Queue(self.storage.pending(request.id), lease, request.leased, past)
         herd = Herd(request, queue, policy, self.clock())
-        for wave in self.storage.waves(request.id):
-            herd.add_wave(wave)
+        for array in self.storage.arrays(request.id):
+            herd.add_array(array)
         herd.fruitless = request.fruitless
         herd.cancelled = self.storage.progress(request.id).cancelled
         if herd.breaker.limit:
@@ -342,10 +342,10 @@ class Service:
         """Return what is known of a worker. One that is new in its place tells that the one before it has ended."""
         seen = herd.workers.get(worker)
         if seen is None:
-            wave = header.get("wave")
-            wave = wave if type(wave) is int else 0
+            array = header.get("array", header.get("wave"))  # wave: the word of an older worker
+            array = array if type(array) is int else 0
             host, element = clean(header.get("host")), clean(header.get("element"))
-            seen = WorkerSeen(host, element, self.clock(), wave, herd.levels.get(wave, 0))
+            seen = WorkerSeen(host, element, self.clock(), array, herd.levels.get(array, 0))
             for other, before in list(herd.workers.items()):
                 if element and before.place == seen.place and worker not in herd.replaced:
                     herd.replaced.add(other)
@@ -391,7 +391,9 @@ class Service:
                 text = f"{times}, the last one on {host} ({why}): the task may be the cause"
             elif delay is None:
                 text = f"it was interrupted {past.interruptions} times; the last time {text}"
-            outcome = Outcome(index, kind, text.encode(), attempt, host, attempts=past.attempts)
+            outcome = Outcome(
+                task=index, kind=kind, value=text.encode(), attempt=attempt, host=host, attempts=past.attempts
+            )
             if delay is None:
                 ends.append(outcome)
             else:
@@ -403,7 +405,10 @@ class Service:
     def release_doubtful(self, herd: Herd) -> None:
         """Let tasks be taken that a worker may have begun of which nobody has heard since the server's restart."""
         text = b"it may have been begun: the server was restarted, and no worker has named the task since"
-        found = [Outcome(index, Kind.LOST, text, attempt) for index, attempt in herd.queue.release_doubtful()]
+        found = [
+            Outcome(task=index, kind=Kind.LOST, value=text, attempt=attempt)
+            for index, attempt in herd.queue.release_doubtful()
+        ]
         if found:
             self.storage.store_attempts(herd.request.id, found, counts=False)
 
@@ -450,8 +455,8 @@ class Service:
             herd.queue.extend(herd.request.tasks + 1, latest.tasks)
         was_new, herd.request = herd.request.state == RequestState.NEW, latest
         if was_new:
-            for wave in self.storage.waves(latest.id):
-                herd.add_wave(wave)
+            for array in self.storage.arrays(latest.id):
+                herd.add_array(array)
 
     def withdraw(self, herd: Herd) -> None:
         """Take tasks out of the queue that their maker has taken back."""

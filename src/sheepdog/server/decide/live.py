@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ...values.model import JobStatus, Request, RequestState, Wave
+from ...values.model import ArrayJob, JobStatus, Request, RequestState
 from .policy import Breaker, Policy
 from .queue import Queue
 
@@ -20,7 +20,7 @@ class WorkerSeen:
     host: str
     element: str
     heard: float
-    wave: int = 0
+    array: int = 0
     level: int = 0
     call: int = 0
     missed: float | None = None
@@ -31,7 +31,7 @@ class WorkerSeen:
     @property
     def place(self) -> tuple[int, str]:
         """Its array job and its element of that. Only one worker at a time has this place."""
-        return self.wave, self.element
+        return self.array, self.element
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Herd:
         self.joined = request.leased > 0
         self.refused: dict[str, str] = {}  # element -> why
         self.replaced: set[str] = set()  # workers that another one followed in their place
-        self.waves: dict[int, Wave] = {}  # the array jobs of which the scheduler may know
+        self.arrays: dict[int, ArrayJob] = {}  # the array jobs of which the scheduler may know
         self.levels: dict[int, int] = {}  # of all array jobs, however they are
         self.statuses: dict[int, JobStatus] = {}  # what it said of them
         self.missed: dict[int, int] = {}  # how often in a row it has not listed them
@@ -84,20 +84,20 @@ class Herd:
         self.gone = ""  # how the last array job ended
         self.place = ""  # the directory of the latest one's files
 
-    def add_wave(self, wave: Wave) -> None:
+    def add_array(self, array: ArrayJob) -> None:
         """Take note of an array job, and of what it calls now.
 
         Of one without an id nobody saw the submission, unless its request is being submitted: no worker may come of it.
         """
-        self.size = max(self.size, wave.workers)
-        self.levels[wave.number] = wave.level
-        self.place = wave.directory
-        if wave.ended is None and (wave.job or self.request.state == RequestState.NEW):
-            self.waves[wave.number] = wave
+        self.size = max(self.size, array.workers)
+        self.levels[array.number] = array.level
+        self.place = array.directory
+        if array.ended is None and (array.job or self.request.state == RequestState.NEW):
+            self.arrays[array.number] = array
 
-    def end_wave(self, number: int) -> None:
+    def end_array(self, number: int) -> None:
         """Forget an array job of which the scheduler has nothing left."""
-        for memory in (self.waves, self.statuses, self.missed):
+        for memory in (self.arrays, self.statuses, self.missed):
             memory.pop(number, None)
 
     def affords(self, shortage: Shortage) -> bool:
@@ -140,12 +140,12 @@ class Herd:
     def all_heard(self) -> bool:
         """Tell whether every worker that runs has called."""
         heard = {seen.place for seen in self.workers.values()}
-        return self.statuses.keys() >= self.waves.keys() and self.running <= heard
+        return self.statuses.keys() >= self.arrays.keys() and self.running <= heard
 
     def all_called(self) -> bool:
         """Tell whether a worker has called from every element, so that none is waiting in the scheduler's queue."""
         called = Counter(number for number, _ in self.elements - self.dead)  # a lost one may be started again
-        return all(called[number] >= wave.workers for number, wave in self.waves.items())
+        return all(called[number] >= array.workers for number, array in self.arrays.items())
 
     def silent(self, now: float) -> list[str]:
         """Return the workers of which nothing was heard for the time of a lease, whether they have leases or not."""
@@ -183,12 +183,12 @@ class Herd:
         """Return how many workers of at least this level there are, or will be."""
         staying = {seen.place for seen in self.workers.values() if seen.leaving is None and seen.level >= level}
         count = len(staying)
-        for number, wave in self.waves.items():
-            if wave.level >= level:
+        for number, array in self.arrays.items():
+            if array.level >= level:
                 status = self.statuses.get(number)
                 called = {place for place in self.elements if place[0] == number}
                 if status is None:
-                    count += max(0, wave.workers - len(called))
+                    count += max(0, array.workers - len(called))
                 else:
                     silent = {(number, element) for element in status.running} - self.dead - called
                     count += status.pending + len(silent)
@@ -206,7 +206,7 @@ class Herd:
         if any(status.broken for status in self.statuses.values()):
             return f"workers cannot start{because}"
         if self.running:
-            urls = " or ".join(url for wave in self.waves.values() for url in wave.urls)
+            urls = " or ".join(url for array in self.arrays.values() for url in array.urls)
             none = "no longer any" if self.joined else "none"
             return (
                 f"{len(self.running)} workers run, but {none} has reached {urls}: is that name known there, and the "
@@ -214,6 +214,6 @@ class Herd:
             )
         if pending:
             held = ", on hold" if any(status.held for status in self.statuses.values()) else ""
-            jobs = ", ".join(wave.job for wave in self.waves.values())
+            jobs = ", ".join(array.job for array in self.arrays.values())
             return f"{pending} workers wait in the queue of {host} (array job {jobs}{held}){because}"
         return ""

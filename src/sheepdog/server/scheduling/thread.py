@@ -24,9 +24,9 @@ from ...errors import SchedulerBusy, SchedulerError, SheepdogError, StorageError
 from ...schedulers import Scheduler
 from ...schedulers.submit import Terms
 from ...values import identity as process
-from ...values.model import JobStatus, Request, Wave
+from ...values.model import ArrayJob, JobStatus, Request
 from ..calls import Call
-from ..decide import arrays as waves
+from ..decide import arrays
 from ..decide import clock as foreman
 from ..decide.clock import Wanted, Watched
 from ..decide.exchange import Service
@@ -92,7 +92,7 @@ class Watcher(threading.Thread):
             with suppress(TimeoutError, SheepdogError):
                 self.clear_up(time.monotonic())
 
-    def disband(self, left: Iterable[tuple[Request, tuple[Wave, ...]]]) -> None:
+    def disband(self, left: Iterable[tuple[Request, tuple[ArrayJob, ...]]]) -> None:
         """End the workers of requests that are no more: their database was removed. For when the thread has ended."""
         for request, noted in left:
             try:
@@ -164,7 +164,7 @@ class Watcher(threading.Thread):
             log.info("status query %d, for %d requests on %s", self.calls, len(watched), node.host.name)
         asked = self.decide(lambda service: float(service.clock()))
         try:
-            jobs = [wave.job for each in watched for wave in each.waves]
+            jobs = [array.job for each in watched for array in each.arrays]
             answer = node.scheduler.status(node.host, jobs)
         except Exception as error:
             node.failures += 1
@@ -176,24 +176,24 @@ class Watcher(threading.Thread):
         node.failures = 0
         node.asked = time.monotonic()
         for each in watched:
-            statuses = {wave.number: answer[wave.job] for wave in each.waves}
-            for wave in each.waves:
-                if statuses[wave.number].gone:
-                    statuses[wave.number] = self.look_back(node, each.request, wave, statuses[wave.number])
+            statuses = {array.number: answer[array.job] for array in each.arrays}
+            for array in each.arrays:
+                if statuses[array.number].gone:
+                    statuses[array.number] = self.look_back(node, each.request, array, statuses[array.number])
             self.wonder(node, each, statuses)
             self.decide(foreman.heed, each.request.id, statuses, asked)
 
-    def look_back(self, node: HeadNode, request: Request, wave: Wave, status: JobStatus) -> JobStatus:
+    def look_back(self, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:
         """Bring in what the workers of a job left that is gone: outcomes, and last words."""
         try:
-            names = job_directory.spooled(node.host, wave.directory)
+            names = job_directory.spooled(node.host, array.directory)
             for name in names:
-                self.collect(request, job_directory.fetch(node.host, wave.directory, name))
+                self.collect(request, job_directory.fetch(node.host, array.directory, name))
             if names:
-                job_directory.discard(node.host, wave.directory, names)
+                job_directory.discard(node.host, array.directory, names)
         except SheepdogError as error:
             log.warning("request %d: what its workers left cannot be collected: %s", request.id, error)
-        words = job_directory.last_words(node.host, wave.directory)
+        words = job_directory.last_words(node.host, array.directory)
         return replace(status, reason="; ".join(filter(None, (status.reason, words))))
 
     def collect(self, request: Request, data: bytes) -> None:
@@ -209,7 +209,9 @@ class Watcher(threading.Thread):
     def wonder(self, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
         """Ask why a request's workers wait, if they have for long and nothing of it runs."""
         patience = PUZZLING * watched.request.options["poll_interval"]
-        waiting = [wave for wave in watched.waves if statuses[wave.number].pending and not statuses[wave.number].reason]
+        waiting = [
+            array for array in watched.arrays if statuses[array.number].pending and not statuses[array.number].reason
+        ]
         now = time.monotonic()
         if not waiting or any(status.running for status in statuses.values()):
             node.explained.pop(watched.request.id, None)
@@ -217,7 +219,7 @@ class Watcher(threading.Thread):
             node.explained[watched.request.id] = now
             reason = node.scheduler.explain(node.host, waiting[0].job)
             if reason:
-                count = sum(statuses[wave.number].pending for wave in waiting)
+                count = sum(statuses[array.number].pending for array in waiting)
                 log.info("request %d: %d workers wait: %s", watched.request.id, count, reason)
                 self.decide(foreman.puzzle, watched.request.id, reason)
 
@@ -230,28 +232,28 @@ class Watcher(threading.Thread):
         try:
             terms = Terms.of(request.options)
             host = self.node(request, time.monotonic()).host
-            wave = terms.plan(request, wanted.workers, wanted.level, self.port)
-            wave = self.decide(waves.plan, request.id, wave)
-            number = wave.number
-            submitted = terms.submit(host, request, wave, self.certificate)
+            array = terms.plan(request, wanted.workers, wanted.level, self.port)
+            array = self.decide(arrays.plan, request.id, array)
+            number = array.number
+            submitted = terms.submit(host, request, array, self.certificate)
         except Exception as error:
             log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
             refused = isinstance(error, SchedulerError) and not isinstance(error, SchedulerBusy)
-            self.decide(waves.not_submitted, request.id, number, str(error), refused)
+            self.decide(arrays.not_submitted, request.id, number, str(error), refused)
             return
-        if not self.decide(waves.submitted, request.id, submitted):
+        if not self.decide(arrays.submitted, request.id, submitted):
             terms.make_scheduler().cancel(host, [submitted.job])  # it has ended meanwhile
 
     def adopt(self, now: float) -> None:
         """Find out what became of submissions that nobody sees to the end: their maker or their server has died."""
-        for request, noted in self.decide(waves.unsubmitted):
+        for request, noted in self.decide(arrays.unsubmitted):
             alive = process.lives(request.options["maker"])
             if not alive:
                 patience = HIDDEN if alive is None else LATE_ANSWER if noted else 0.0
-                self.look_for(request, noted, now, patience, functools.partial(self.decide, waves.abandon, request.id))
-        for request, wave in self.decide(waves.unseen):
-            forget = functools.partial(self.decide, waves.forget, request.id, wave.number)
-            self.look_for(request, (wave,), now, LATE_ANSWER, forget)
+                self.look_for(request, noted, now, patience, functools.partial(self.decide, arrays.abandon, request.id))
+        for request, array in self.decide(arrays.unseen):
+            forget = functools.partial(self.decide, arrays.forget, request.id, array.number)
+            self.look_for(request, (array,), now, LATE_ANSWER, forget)
 
     def close(self) -> None:
         """Let requests end to which nobody adds tasks any more: their makers have died."""
@@ -261,59 +263,59 @@ class Watcher(threading.Thread):
                 self.decide(foreman.close, request.id)
 
     def look_for(
-        self, request: Request, noted: Sequence[Wave], now: float, patience: float, none: Callable[[], object]
+        self, request: Request, noted: Sequence[ArrayJob], now: float, patience: float, none: Callable[[], object]
     ) -> None:
         """Look, after this many seconds, whether array jobs were submitted. none is called if no one was."""
-        key = (request.id, *(wave.number for wave in noted))
+        key = (request.id, *(array.number for array in noted))
         if now < self._unseen.setdefault(key, now + patience):
             return
         del self._unseen[key]
         try:
             node = self.node(request, now)
-            seen = (job_directory.find(node.host, wave, node.scheduler.job_id) for wave in noted)
-            found = [wave for wave in seen if wave]
+            seen = (job_directory.find(node.host, array, node.scheduler.job_id) for array in noted)
+            found = [array for array in seen if array]
         except SheepdogError as error:
             log.warning("request %d: %s", request.id, error)
             self._unseen[key] = now + AGAIN
             return
-        for wave in found:
-            log.info("request %d: its submission was left alone, but array job %s is there", request.id, wave.job)
-            self.decide(waves.submitted, request.id, wave)
+        for array in found:
+            log.info("request %d: its submission was left alone, but array job %s is there", request.id, array.job)
+            self.decide(arrays.submitted, request.id, array)
         if not found:
             none()
 
     def tell_port(self, watched: Watched, now: float) -> None:
         """Tell workers that call another port than this server's where it is now."""
-        moved_on = [wave for wave in watched.waves if not is_port(wave, self.port)]
+        moved_on = [array for array in watched.arrays if not is_port(array, self.port)]
         request = watched.request
         node = self.node(request, now)
         if not moved_on or now < node.not_before:
             return
         terms = Terms.of(request.options)
-        for wave in moved_on:
-            moved = replace(wave, urls=terms.urls(self.port))
+        for array in moved_on:
+            moved = replace(array, urls=terms.urls(self.port))
             try:
                 content = terms.secret(request, moved, self.certificate)
-                job_directory.rewrite(node.host, wave.directory, "secret.json", content)
+                job_directory.rewrite(node.host, array.directory, "secret.json", content)
             except SheepdogError as error:
                 log.warning("request %d: its workers do not know the new port: %s", request.id, error)
                 node.not_before = now + AGAIN
                 return
             log.info("request %d: its workers are told that the server is at %s", request.id, moved.urls[0])
-            self.decide(waves.moved, request.id, moved)
+            self.decide(arrays.moved, request.id, moved)
 
     # --- clearing up
 
     def clear_up(self, now: float) -> None:
         """Take away what is left of the requests that have ended."""
-        for request, left, waiting in self.decide(waves.left_over):
+        for request, left, waiting in self.decide(arrays.left_over):
             tries, due = self._clearing.get(request.id, (0, 0.0))
             if now < due:
                 continue
             try:
                 self.remove(request, left, waiting)
             except SheepdogError as error:
-                jobs = any(wave.job and wave.ended is None for wave in left)
+                jobs = any(array.job and array.ended is None for array in left)
                 if tries + 1 < (CLEAR_JOBS_TRIES if jobs else CLEAR_TRIES):
                     self._clearing[request.id] = tries + 1, now + min(LONGEST, 10.0 * 2 ** min(tries, 10))
                     if tries + 1 == CLEAR_TRIES:
@@ -321,30 +323,30 @@ class Watcher(threading.Thread):
                     continue
                 log.warning("request %d: what is left of its array job stays: %s", request.id, error)
             self._clearing.pop(request.id, None)
-            self.decide(waves.clear, request.id)
+            self.decide(arrays.clear, request.id)
 
-    def remove(self, request: Request, left: tuple[Wave, ...], waiting: bool) -> None:
+    def remove(self, request: Request, left: tuple[ArrayJob, ...], waiting: bool) -> None:
         """Take away elements that never started, and the secrets; of local workers, the processes and the files."""
         if not left:
             return
         node = self.node(request, time.monotonic())
         local = node.scheduler.name == "local"
-        unended = [wave for wave in left if wave.ended is None]
+        unended = [array for array in left if array.ended is None]
         parse = node.scheduler.job_id
-        seen = (wave if wave.job else job_directory.find(node.host, wave, parse) for wave in unended)
-        jobs = [wave.job for wave in seen if wave]
+        seen = (array if array.job else job_directory.find(node.host, array, parse) for array in unended)
+        jobs = [array.job for array in seen if array]
         if jobs and (waiting or local):
             node.scheduler.cancel(node.host, jobs)
-        directories = [wave.directory for wave in left]
+        directories = [array.directory for array in left]
         if local and not request.gave_up:
             node.host.run(["rm", "-rf", *directories])
         else:
             job_directory.close(node.host, directories)
 
 
-def is_port(wave: Wave, port: int) -> bool:
+def is_port(array: ArrayJob, port: int) -> bool:
     """Tell whether the workers of an array job call this port."""
-    return all(url.endswith(f":{port}") for url in wave.urls)
+    return all(url.endswith(f":{port}") for url in array.urls)
 
 
 def head_key(request: Request) -> tuple[Any, ...]:
