@@ -25,7 +25,7 @@ test: .venv/ready ## run all tests; CLUSTER_INSTALL=1 allows Debian packages for
 chaos: .venv/ready ## half an hour of chaos, here and on the test cluster; needs root. MINUTES=5 is shorter
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),30)
 
-faults: .venv/ready ## write docs/faults.inc, the table of faults, from what the tests say of themselves
+faults: .venv/ready ## write tests/faults.rst, the table of faults, from what the tests say of themselves
 	$(BIN)/python -m tests.faults
 
 fuzz: .venv/ready ## send the server what nobody would send, for some ten minutes (atheris has no wheel for every Python)

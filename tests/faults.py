@@ -1,4 +1,4 @@
-"""Which fault each test shows, and the table of them in the docs.
+"""Which fault each test shows, and the table of them, faults.rst.
 
     @fault(5, "a worker is killed with -9", promise="its tasks run elsewhere; each has one outcome")
     def test_kill_a_worker(place: Path) -> None: ...
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-TABLE = Path(__file__).parent.parent / "docs/faults.inc"
+TABLE = Path(__file__).with_name("faults.rst")
 NUMBERS = range(1, 55)
 NAMES = (
     "qdel one",
@@ -135,7 +135,7 @@ def missing(shown: Shown) -> list[int | str]:
 
 
 def table(shown: Shown) -> str:
-    """Return the part of the docs that the tests say."""
+    """Return the table of faults, as the tests say it."""
     parts = [rows(shown), rows_not_shown()] if NOT_SHOWN else [rows(shown)]
     return "\n".join("\n".join([*part, ""]) for part in parts)
 

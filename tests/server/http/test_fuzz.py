@@ -25,7 +25,7 @@ from sheepdog.server.http.app import MEDIA_TYPE
 from tests.faults import fault
 from tests.wire import WORKER, Wire, answer
 
-OPENAPI = Path(__file__).parents[3] / "docs/openapi.json"
+OPENAPI = Path(__file__).with_name("openapi.json")
 MANY = int(os.environ.get("FUZZ", "1"))
 GROWTH = 48 << 20  # bytes of memory that a server may have more of after thousands of calls
 TASKS = 50
@@ -253,7 +253,7 @@ schemathesis.openapi.media_type(MEDIA_TYPE, frames())
     promise="the answers that the description has; never 500",
 )
 def test_the_description_is_true(fuzzed: Fuzzed, mode: GenerationMode, token: str) -> None:
-    """What the server answers is in docs/openapi.json, to right and to wrong calls."""
+    """What the server answers is in openapi.json, to right and to wrong calls."""
     schema = schemathesis.openapi.from_path(OPENAPI)
     operation = schema["/requests/{request}/{verb}"]["POST"]
     headers = {"right": {"Authorization": f"Bearer {fuzzed.wire.token}"}, "wrong": {"Authorization": "Bearer x"}}
