@@ -10,11 +10,11 @@ from typing import Any
 
 from sheepdog import Config, Job, cancel, dispatch_jobs, map_async
 from sheepdog.config import make_config
-from sheepdog.deployment import make_host
 from sheepdog.errors import ConfigError, JobError
 from sheepdog.front.dispatch import choose
 from sheepdog.front.functional import wait_aloud
 from sheepdog.front.job import results
+from sheepdog.schedulers.submit import host_of
 from sheepdog.storage import Storage
 
 TimeoutError = builtins.TimeoutError
@@ -116,8 +116,7 @@ def best_available(config: Mapping[str, Any] | str | Config | None = None) -> Sc
     host, it is the host that is looked at.
     """
     settings = make_config(config)
-    host = make_host(settings.host, settings.ssh_port, settings.ssh_user, settings.ssh_keyfile)
-    name = choose(settings, host)
+    name = choose(settings, host_of(settings))
     if name not in KINDS or (name == "local" and settings.host is not None):
         return Scheduler(replace(settings, scheduler=name))  # such as DRMAA, or the processes of that host
     return KINDS[name](config=settings)

@@ -4,27 +4,27 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sheepdog.config import Config, make_config
+from sheepdog.config.options import Options
 from sheepdog.deployment import LocalHost
 from sheepdog.deployment.job_directory import find
 from sheepdog.errors import ConnectionLost, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
 from sheepdog.schedulers import submit as submission
 from sheepdog.schedulers.gridengine import parse_qsub
-from sheepdog.schedulers.submit import TRIES, Terms
+from sheepdog.schedulers.submit import TRIES, plan, scheduler_of, secret, urls
 from sheepdog.values.model import Request, RequestState
 from tests.cluster import until
 from tests.faults import fault
 from tests.schedulers.test_gridengine import CAPTURED, Head
 
 
-def terms(scheduler: str = "gridengine", **config: Any) -> Terms:
-    return Terms.of({**asdict(make_config(config, environ={}, directory="/", home="/")), "scheduler": scheduler})
+def options(scheduler: str = "gridengine", **said: Any) -> Options:
+    return Options.read({"scheduler": scheduler, **said})
 
 
 def request(**changed: Any) -> Request:
@@ -35,44 +35,21 @@ def request(**changed: Any) -> Request:
 # What is decided beforehand
 
 
-def test_terms_come_from_options_of_any_age() -> None:
-    """Options of an older version lack keys; those of a newer one have more."""
-    found = Terms.of({"scheduler": "local", "host": None, "lease": 9, "of the future": 1, "directory": "/here"})
-    assert (found.config, found.scheduler, found.directory, found.here) == (Config(lease=9), "local", "/here", True)
-    assert not Terms.of({"scheduler": "local", "host": "fear"}).here
-    assert not Terms.of({"scheduler": "gridengine"}).here
-
-
-@pytest.mark.parametrize(
-    ("made", "tasks", "workers"),
-    [
-        (terms(), 5, 5),
-        (terms(), 100_000, 1000),
-        (terms(workers=7), 100_000, 7),
-        (terms(workers=7), 5, 5),
-        (terms("local"), 100_000, len(os.sched_getaffinity(0))),
-        (terms("local", workers=9), 100, 9),
-    ],
-)
-def test_how_many_workers(made: Terms, tasks: int, workers: int) -> None:
-    assert made.workers(tasks) == workers
-
-
 @pytest.mark.parametrize(
     ("made", "url"),
     [
-        (terms("local", localhost="me"), "https://127.0.0.1:80"),
-        (terms("local", localhost="me", host="fear"), "https://me:80"),
-        (terms(localhost="me.org"), "https://me.org:80"),
-        (terms(localhost="fe80::1"), "https://[fe80::1]:80"),
+        (options("local", localhost="me"), "https://127.0.0.1:80"),
+        (options("local", localhost="me", host="fear"), "https://me:80"),
+        (options(localhost="me.org"), "https://me.org:80"),
+        (options(localhost="fe80::1"), "https://[fe80::1]:80"),
     ],
 )
-def test_where_workers_call(made: Terms, url: str) -> None:
-    assert made.urls(80) == (url,)
+def test_where_workers_call(made: Options, url: str) -> None:
+    assert urls(made, 80) == (url,)
 
 
 def test_each_array_job_has_a_name_and_a_directory_of_its_own() -> None:
-    first, second = (terms(name="herd", ssh_dir="/scratch/me").plan(request(), 3, 1, 80) for _ in range(2))
+    first, second = (plan(options(name="herd", ssh_dir="/scratch/me"), request(), 3, 1, 80) for _ in range(2))
     assert first.name.startswith("herd_012_")
     assert first.directory == f"/scratch/me/{first.name}"
     assert (first.workers, first.level, first.job) == (3, 1, "")
@@ -80,9 +57,9 @@ def test_each_array_job_has_a_name_and_a_directory_of_its_own() -> None:
 
 
 def test_the_secret_tells_the_worker_its_limits() -> None:
-    made = terms(memory="1G", time="1h", on_oom="2x", on_walltime="3x", patience=5.0)
-    array = replace(made.plan(request(), 3, 2, 80), number=4)
-    said = json.loads(made.secret(request(), array, "CERTIFICATE"))
+    made = options(memory="1G", time="1h", on_oom="2x", on_walltime="3x", patience=5.0)
+    array = replace(plan(made, request(), 3, 2, 80), number=4)
+    said = json.loads(secret(made, request(), array, "CERTIFICATE"))
     assert said == {
         "request": 12,
         "token": "TOKEN",
@@ -105,9 +82,9 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
     return Head(tmp_path, monkeypatch)
 
 
-def submit(made: Terms, host: Any = None, workers: int = 3) -> Any:
-    array = replace(made.plan(request(), workers, 0, 80), number=1)
-    return made.submit(host or LocalHost(), request(), array, "CERTIFICATE")
+def submit(made: Options, host: Any = None, workers: int = 3) -> Any:
+    array = replace(plan(made, request(), workers, 0, 80), number=1)
+    return submission.submit(made, host or LocalHost(), request(), array, "CERTIFICATE")
 
 
 def qsub(head: Head, *answers: tuple[str, int]) -> None:
@@ -125,7 +102,7 @@ def qsub(head: Head, *answers: tuple[str, int]) -> None:
 
 def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
     qsub(head, ("qsub-terse-array.txt", 0))
-    array = submit(terms(time="2h"))
+    array = submit(options(time="2h"))
     assert array.job == "1"
     directory = Path(array.directory)
     assert directory.is_absolute()
@@ -155,7 +132,7 @@ def test_a_busy_scheduler_is_tried_again(
     head: Head, captured: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     qsub(head, (captured, status), (captured, status), ("qsub-terse-array.txt", 0))
-    assert submit(terms()).job == "1"
+    assert submit(options()).job == "1"
     assert len(head.ran) == 3
     said = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
     assert len(said) == 2
@@ -167,7 +144,7 @@ def test_a_scheduler_that_stays_busy_is_given_up(head: Head, monkeypatch: pytest
     monkeypatch.setattr(submission, "PATIENCE", 2.0)
     qsub(head, ("qsub-no-master.txt", 1))
     with pytest.raises(SchedulerBusy, match="unable to send message to qmaster"):
-        submit(terms())
+        submit(options())
     assert len(head.ran) > 1
     assert list(head.home.glob(".sheepdog/*")) == []
 
@@ -175,7 +152,7 @@ def test_a_scheduler_that_stays_busy_is_given_up(head: Head, monkeypatch: pytest
 @fault((43, "max_aj_tasks"), "the site takes smaller array jobs only", promise="there are fewer workers, for all tasks")
 def test_too_many_workers_are_clipped_to_what_the_site_takes(head: Head, caplog: pytest.LogCaptureFixture) -> None:
     qsub(head, ("qsub-refused-too-many-tasks.txt", 1), ("qsub-terse-array.txt", 0))
-    array = submit(terms(), workers=80_000)
+    array = submit(options(), workers=80_000)
     assert array.workers == 75_000
     assert "#$ -t 1-75000\n" in (Path(array.directory) / "sheepdog_012.sh").read_text()
     assert "fewer workers will do: 75000" in caplog.text
@@ -184,7 +161,7 @@ def test_too_many_workers_are_clipped_to_what_the_site_takes(head: Head, caplog:
 def test_a_limit_that_is_none_is_a_refusal(head: Head) -> None:
     qsub(head, ("qsub-refused-too-many-tasks.txt", 1))
     with pytest.raises(TooManyWorkers):
-        submit(terms(), workers=75_000)
+        submit(options(), workers=75_000)
     assert len(head.ran) == 1
 
 
@@ -197,7 +174,7 @@ def test_a_limit_that_is_none_is_a_refusal(head: Head) -> None:
 def test_a_refusal_is_final(head: Head, file: Path) -> None:
     qsub(head, (file.name, 1))
     with pytest.raises(SchedulerError) as caught:
-        submit(terms())
+        submit(options())
     names = ("unknown-pe", "unknown-queue", "unknown-resource")
     unknown = any(name in file.name for name in names)
     assert type(caught.value) is (UnknownResource if unknown else SchedulerError)
@@ -227,7 +204,7 @@ class Breaking:
 @pytest.mark.parametrize("breaks", [["before"], ["after"], ["before", "after"], ["after", "after"]])
 def test_a_broken_connection_leads_to_one_job(head: Head, breaks: list[str], caplog: pytest.LogCaptureFixture) -> None:
     qsub(head, ("qsub-terse-array.txt", 0))
-    assert submit(terms(), Breaking(breaks)).job == "1"
+    assert submit(options(), Breaking(breaks)).job == "1"
     assert head.ran == ["qsub -terse -b n sheepdog_012.sh"]
     assert caplog.text.count("looking whether the job was submitted") == len(breaks)
 
@@ -236,7 +213,7 @@ def test_a_connection_that_breaks_for_ever_is_given_up(head: Head) -> None:
     qsub(head, ("qsub-terse-array.txt", 0))
     host = Breaking(["before"] * 10)
     with pytest.raises(ConnectionLost):
-        submit(terms(), host)
+        submit(options(), host)
     assert len(host.breaks) == 10 - TRIES
     assert head.ran == []
 
@@ -247,12 +224,12 @@ def test_a_connection_that_breaks_for_ever_is_given_up(head: Head) -> None:
 def test_local_workers_are_found_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Theirs is a server that does not answer."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    made = replace(terms("local", patience=60.0), directory=str(tmp_path))
+    made = options("local", patience=60.0, directory=str(tmp_path))
     array = submit(made, workers=2)
     pids = [int(pid) for pid in array.job.split()]
     try:
         assert len(pids) == 2
-        scheduler = made.make_scheduler()
+        scheduler = scheduler_of(made)
         assert scheduler.status(LocalHost(), [array.job])[array.job].running == {"1", "2"}
         assert find(LocalHost(), array, str.strip) == array
         scheduler.cancel(LocalHost(), [array.job, str(os.getpid())])  # this process is no worker

@@ -267,7 +267,7 @@ def test_fail_fast_is_for_requests_whose_tasks_are_known(storage: Storage) -> No
 def test_a_request_that_nobody_adds_to_is_closed(farm: OpenFarm) -> None:
     farm.add(1)
     assert farm.take("w1", 1) == [1]
-    assert [request.id for request in foreman.unattended(farm.service)] == [farm.request]
+    assert [request.id for request, _ in foreman.unattended(farm.service)] == [farm.request]
     foreman.close(farm.service, farm.request)
     assert foreman.unattended(farm.service) == []
     assert farm.exchange("w1", 1, {1: b"result"}).header.get("stop")

@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +77,22 @@ class Config:
         for key, needed in (("on_oom", "memory"), ("on_walltime", "time")):
             if getattr(self, key) is not None and getattr(self, needed) is None:
                 raise ConfigError(f"{key} raises what {needed} says: give {needed} too")
+
+    @classmethod
+    def as_stored(cls, values: Mapping[str, Any]) -> "Config":
+        """Make a Config of values that a version of any age has stored: a key that it lacks has its default.
+
+        Keys that are not known are left out. A value that would be refused now was good when it was stored: it stays.
+        """
+        made = object.__new__(cls)
+        for field in fields(cls):
+            value = values.get(field.name, field.default)
+            try:
+                value = CHECKS[field.name](value)
+            except ValueError:
+                value = tuple(value) if isinstance(value, list) else value
+            object.__setattr__(made, field.name, value)
+        return made
 
     @property
     def memory_bytes(self) -> int | None:

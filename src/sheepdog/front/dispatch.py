@@ -17,10 +17,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ..config.config import PROGRAMS, Config, choose_scheduler, make_config
-from ..deployment import Host, job_directory, make_host
+from ..config.options import Options
+from ..deployment import Host, job_directory
 from ..errors import ConfigError, ServerError, SheepdogError
+from ..schedulers import submit
 from ..schedulers.job_file import Job
-from ..schedulers.submit import Terms
 from ..server.certificate import ensure_certificate
 from ..server.life import Server, log_file
 from ..storage import Storage
@@ -52,7 +53,7 @@ def dispatch(
             serialise_arguments(args),
             name=settings.name or name_of(f),
             form=form(),
-            options=options,
+            options=options.stored(),
             open=open,
         )
         try:
@@ -63,17 +64,10 @@ def dispatch(
     return request_id
 
 
-def options_of(settings: Config) -> dict[str, Any]:
+def options_of(settings: Config) -> Options:
     """Return the options of a request: a configuration, and where and by whom the request is made."""
-    host = make_host(settings.host, settings.ssh_port, settings.ssh_user, settings.ssh_keyfile)
-    scheduler = choose(settings, host)
-    here = scheduler == "local" and settings.host is None
-    return {
-        **asdict(settings),
-        "scheduler": scheduler,
-        "directory": os.getcwd() if here else "",
-        "maker": process.sign(),
-    }
+    options = Options(replace(settings, scheduler=choose(settings, submit.host_of(settings))), maker=process.sign())
+    return replace(options, directory=os.getcwd()) if options.here else options
 
 
 def choose(settings: Config, host: Host) -> str:
@@ -85,7 +79,7 @@ def choose(settings: Config, host: Host) -> str:
 
 def standing_workers(settings: Config) -> int:
     """Return how many workers an open request would have."""
-    return Terms.of(options_of(settings)).workers(None)
+    return options_of(settings).workers(None)
 
 
 def programs_on(host: Host) -> set[str]:
@@ -97,12 +91,12 @@ def programs_on(host: Host) -> set[str]:
 def job_script(config: Any, tasks: int) -> str:
     """Return the job file that a request of so many tasks would have; of local processes, the script of their start."""
     settings = make_config(config)
-    terms = Terms.of(options_of(settings))
+    options = options_of(settings)
     name = f"{settings.name or 'sheepdog'}_001_00000000"
-    python = settings.python(terms.scheduler)
-    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, terms.workers(tasks))
-    scheduler = terms.make_scheduler()
-    files = scheduler.files(job, settings, scheduler.site(terms.make_host(interactive=True), settings))
+    python = settings.python(options.scheduler)
+    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, options.workers(tasks))
+    scheduler = submit.scheduler_of(options)
+    files = scheduler.files(job, settings, scheduler.site(submit.host_of(settings, interactive=True), settings))
     return files.get(job.file, files["submit.sh"]).decode()
 
 
@@ -112,25 +106,25 @@ def launch(storage: Storage, request_id: int) -> None:
     pending = storage.progress(request_id)
     if pending.finished:
         return
-    terms = Terms.of(request.options)
-    Server(terms.config.port, dbfile=storage.dbfile, public=not terms.here).start()
+    options = Options.read(request.options)
+    Server(options.config.port, dbfile=storage.dbfile, public=not options.here).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
-    host = terms.make_host(interactive=True)
-    workers = terms.workers(None if pending.open else pending.tasks - pending.ended)
-    array = storage.new_array(request_id, terms.plan(request, workers, 0, storage.get_setting("port")))
+    host = submit.host_of(options.config, interactive=True)
+    workers = options.workers(None if pending.open else pending.tasks - pending.ended)
+    array = storage.new_array(request_id, submit.plan(options, request, workers, 0, storage.get_setting("port")))
     try:
-        array = terms.submit(host, request, array, storage.get_setting("certificate"))
+        array = submit.submit(options, host, request, array, storage.get_setting("certificate"))
     except BaseException:
-        withdraw(terms, host, array)
+        withdraw(options, host, array)
         raise
     if not storage.set_submitted(request_id, array):  # it was cancelled meanwhile
-        terms.make_scheduler().cancel(host, [array.job])
+        submit.scheduler_of(options).cancel(host, [array.job])
 
 
-def withdraw(terms: Terms, host: Host, array: ArrayJob) -> None:
+def withdraw(options: Options, host: Host, array: ArrayJob) -> None:
     """Take away an array job that may have been submitted: the answer never came."""
     with suppress(SheepdogError):
-        scheduler = terms.make_scheduler()
+        scheduler = submit.scheduler_of(options)
         found = job_directory.find(host, array, scheduler.job_id)
         if found is not None:
             scheduler.cancel(host, [found.job])
@@ -180,7 +174,7 @@ def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config:
         if not storage.count_retried(request_id, failed):
             return 0
         wait_for_clearing(storage, request_id)
-        count = storage.retry(request_id, options, failed)
+        count = storage.retry(request_id, options.stored(), failed)
         if count:
             try:
                 launch(storage, request_id)
@@ -190,7 +184,7 @@ def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config:
         return count
 
 
-def options_again(request: Request, config: Mapping[str, Any]) -> dict[str, Any]:
+def options_again(request: Request, config: Mapping[str, Any]) -> Options:
     """Return the options of a request that is run again: the old ones, but for those given."""
     if not isinstance(config, Mapping):
         raise ConfigError(f"config is {config!r}; for retry it must be a dict of options, or left out")
@@ -198,11 +192,11 @@ def options_again(request: Request, config: Mapping[str, Any]) -> dict[str, Any]
         raise ConfigError("retry takes no option dbfile: a request stays in the database that it was made in")
     if "profile" in config:
         raise ConfigError("retry takes no profile: give the options in which this time differs from the last")
-    terms = Terms.of(request.options)
-    chosen = {} if {"scheduler", "host"} & config.keys() else {"scheduler": terms.scheduler}
-    options = options_of(make_config({**asdict(terms.config), **chosen, **config}, environ={}))
-    if options["directory"] and terms.directory:
-        options["directory"] = terms.directory  # where it ran before
+    before = Options.read(request.options)
+    anew = {"scheduler": None} if "host" in config else {}
+    options = options_of(make_config({**asdict(before.config), **anew, **config}, environ={}))
+    if options.directory and before.directory:
+        return replace(options, directory=before.directory)  # where it ran before
     return options
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..config import Config, make_config
+from ..config.options import Options
 from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
 from ..storage import Storage
 from ..values.model import Kind, Outcome, Progress, Report
@@ -253,7 +254,7 @@ def wait_aloud(request_id: int, dbfile: str, verbose: bool = True, timeout: floa
 def _trusts(storage: Storage, request_id: int, trusted: bool | None) -> bool:
     """Return whether to load more than plain data: as asked, or as the request says."""
     if trusted is None:
-        return bool(storage.get_request(request_id).options.get("trusted", True))
+        return Options.read(storage.get_request(request_id).options).config.trusted
     return trusted
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..client import THERE, Call, Run, run_any
 from ..config import Config, make_config
+from ..config.options import Options
 from ..errors import JobError, SerialisationError, StorageError
 from ..server import Server
 from ..storage import Storage
@@ -126,7 +127,7 @@ class Job(Call):
             raise TimeoutError(f"{self!r} has not ended after {timeout} seconds")
         request = self._started("result")[1]
         with self._store() as storage:
-            return value_of(request, outcome, bool(storage.get_request(request).options.get("trusted", True)))
+            return value_of(request, outcome, Options.read(storage.get_request(request).options).config.trusted)
 
     def reports(self) -> Iterator[Any]:
         """Yield what the job reports with `controller.report`, as it comes, until it has ended.
@@ -135,7 +136,7 @@ class Job(Call):
         """
         _, request, task = self._started("reports")
         with self._store() as storage:
-            trusted = bool(storage.get_request(request).options.get("trusted", True))
+            trusted = Options.read(storage.get_request(request).options).config.trusted
             after = 0
             for _ in follow(request, storage):
                 ended = self._outcome(storage) is not None
@@ -348,9 +349,10 @@ def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
         request = storage.get_request(request_id)
         if not (progress := storage.progress(request_id)).finished:
             raise JobError(f"request {request_id} has not ended ({progress}): join it first")
+        trusted = Options.read(request.options).config.trusted
         for outcome in storage.outcomes(request_id, [(1, request.tasks)]):
             try:
-                found.append(value_of(request_id, outcome, bool(request.options.get("trusted", True))))
+                found.append(value_of(request_id, outcome, trusted))
             except Exception as error:
                 if reraise:
                     error.add_note(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sheepdog.config.options import Options
 from sheepdog.server.decide import arrays
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.arrays import FIRST_PAUSE
@@ -349,7 +350,7 @@ def test_a_request_whose_maker_ended_before_it_was_submitted(storage: Storage) -
     request = storage.new_request(b"", b"", [b""], form=form(), options=options)
     planned = storage.new_array(request, ArrayJob(0, "n", "d", 1))
     service = Service(storage, lambda: 0.0)
-    assert arrays.unsubmitted(service) == [(storage.get_request(request), (planned,))]
+    assert arrays.unsubmitted(service) == [(storage.get_request(request), Options.read(options), (planned,))]
     arrays.abandon(service, request)
     assert storage.get_request(request).state == RequestState.ENDED
     assert arrays.unsubmitted(service) == []

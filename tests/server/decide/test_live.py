@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sheepdog.config.options import Options
 from sheepdog.server.decide.live import Herd, Shortage, WorkerSeen
 from sheepdog.server.decide.policy import Past, Policy
 from sheepdog.server.decide.queue import Queue
@@ -13,8 +14,8 @@ LEASE = 150.0
 
 
 def make_herd(tasks: int = 100, arrays: tuple[ArrayJob, ...] = (), **past: Any) -> Herd:
-    request = Request(1, "n", RequestState.SUBMITTED, "t", {}, {"host": "hive"}, tasks, 0.0, 0.0, 0, False)
-    herd = Herd(request, Queue([(1, tasks)], LEASE, **past), Policy(), 0.0)
+    request = Request(1, "n", RequestState.SUBMITTED, "t", {}, {}, tasks, 0.0, 0.0, 0, False)
+    herd = Herd(request, Options.read({"host": "hive"}), Queue([(1, tasks)], LEASE, **past), Policy(), 0.0)
     for array in arrays:
         herd.add_array(array)
     return herd

@@ -1,10 +1,9 @@
 """Whether a task runs again, by cause; and when a request is not worth going on with."""
 
-from typing import Any
-
 import pytest
 
 from sheepdog.client.words import explain
+from sheepdog.config import Config
 from sheepdog.server.decide.policy import (
     FAIL_FAST_TASKS,
     FAILURES,
@@ -126,10 +125,10 @@ def test_nothing_else_raises_the_level(kind: Kind) -> None:
 # Out of the options
 
 
-def test_a_policy_comes_out_of_a_requests_options() -> None:
-    options: dict[str, Any] = {"retries": 2, "max_losses": 5, "on_oom": "1.5x", "on_walltime": None, "lease": 3.0}
-    assert Policy.of(options) == Policy(retries=2, max_losses=5, on_oom=1.5)
-    assert Policy.of({}) == Policy()
+def test_a_policy_comes_out_of_a_requests_configuration() -> None:
+    config = Config(retries=2, max_losses=5, memory="1G", on_oom="1.5x", lease=3.0)
+    assert Policy.of(config) == Policy(retries=2, max_losses=5, on_oom=1.5)
+    assert Policy.of(Config()) == Policy()
 
 
 @pytest.mark.parametrize(("text", "number"), [("2x", 2.0), ("1.5x", 1.5), (None, 0.0)])

@@ -19,12 +19,12 @@ import pytest
 
 from sheepdog.client import PROTOCOL, RESULT, describe_python, pack
 from sheepdog.config import Config
+from sheepdog.config.options import Options
 from sheepdog.deployment import LocalHost
 from sheepdog.errors import HostError, SchedulerError
 from sheepdog.schedulers import submit as submission
 from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.schedulers.job_file import Job
-from sheepdog.schedulers.submit import Terms
 from sheepdog.server.calls import Call
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import LASTING, Service
@@ -147,14 +147,17 @@ class Farm:
 
     def paddock(self, request: int, paddock: Paddock) -> Paddock:
         """Put what is asked in the place of the real one, as if it had been asked long ago."""
-        options = self.storage.get_request(request).options
-        node = HeadNode(Terms.of({**options, "scheduler": "gridengine"}), 0.0)
+        options = self.options(request)
+        node = HeadNode(replace(options, config=replace(options.config, scheduler="gridengine")), 0.0)
         node.host = node.scheduler = paddock
-        self.watcher.nodes[head_key(self.storage.get_request(request))] = node
+        self.watcher.nodes[head_key(options)] = node
         return paddock
 
     def node(self, request: int) -> HeadNode:
-        return self.watcher.nodes[head_key(self.storage.get_request(request))]
+        return self.watcher.nodes[head_key(self.options(request))]
+
+    def options(self, request: int) -> Options:
+        return Options.read(self.storage.get_request(request).options)
 
     def look(self, later: float = 0.0) -> None:
         foreman.tick(self.writer.service)

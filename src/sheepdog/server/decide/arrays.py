@@ -5,6 +5,7 @@ Plain functions over the service, as in foreman.py. What they note lets another 
 
 from __future__ import annotations
 
+from ...config.options import Options
 from ...values.model import ArrayJob, Request, RequestState
 from .exchange import Service
 
@@ -48,21 +49,21 @@ def not_submitted(service: Service, request_id: int, number: int, error: str, re
     service.storage.set_note(request_id, f"workers cannot be submitted again: {error}; trying on")
 
 
-def unsubmitted(service: Service) -> list[tuple[Request, tuple[ArrayJob, ...]]]:
+def unsubmitted(service: Service) -> list[tuple[Request, Options, tuple[ArrayJob, ...]]]:
     """Return the requests that are being submitted, and what has been noted of it so far."""
     found = []
     for request_id in service.storage.requests(RequestState.NEW):
-        request = service.storage.get_request(request_id)
-        if request.options.get("maker"):
+        herd = service.herd(request_id)
+        if herd is not None and herd.options.maker:
             noted = (array for array in service.storage.arrays(request_id) if array.ended is None)
-            found.append((request, tuple(noted)))  # the others are of an earlier attempt
+            found.append((herd.request, herd.options, tuple(noted)))  # the others are of an earlier attempt
     return found
 
 
-def unseen(service: Service) -> list[tuple[Request, ArrayJob]]:
+def unseen(service: Service) -> list[tuple[Request, Options, ArrayJob]]:
     """Return array jobs of submitted requests whose submission nobody saw to its end: a server died meanwhile."""
     return [
-        (herd.request, array)
+        (herd.request, herd.options, array)
         for herd in service.herds.values()
         if not herd.submitting and herd.request.state == RequestState.SUBMITTED
         for array in service.storage.arrays(herd.request.id)

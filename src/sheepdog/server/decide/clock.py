@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
 from .exchange import Service
@@ -26,6 +27,7 @@ class Watched:
     """A request with array jobs, for whoever asks the schedulers. calm: its workers say enough themselves."""
 
     request: Request
+    options: Options
     arrays: tuple[ArrayJob, ...]
     calm: bool
 
@@ -35,6 +37,7 @@ class Wanted:
     """Workers to be submitted: how many, with resources raised how often, and why."""
 
     request: Request
+    options: Options
     workers: int
     level: int
     why: str
@@ -75,9 +78,9 @@ def look_after(service: Service, herd: Herd) -> None:
         conclude(service, herd)
 
 
-def unattended(service: Service) -> list[Request]:
+def unattended(service: Service) -> list[tuple[Request, Options]]:
     """Return the requests that are open: more tasks may come as long as their makers live."""
-    return [herd.request for herd in service.herds.values() if herd.request.open]
+    return [(herd.request, herd.options) for herd in service.herds.values() if herd.request.open]
 
 
 def close(service: Service, request_id: int) -> None:
@@ -97,7 +100,12 @@ def watched(service: Service) -> list[Watched]:
     """Return the unfinished requests of which a scheduler knows."""
     now = service.clock()
     return [
-        Watched(herd.request, tuple(array for array in herd.arrays.values() if array.job), herd.is_calm(now))
+        Watched(
+            herd.request,
+            herd.options,
+            tuple(array for array in herd.arrays.values() if array.job),
+            herd.is_calm(now),
+        )
         for herd in service.herds.values()
         if any(array.job for array in herd.arrays.values())
     ]
@@ -192,7 +200,7 @@ def never_joined(herd: Herd) -> str:
     """Return why no worker has ever called, as far as is known."""
     why = next(iter(herd.refused.values()), "")
     if not why:
-        shell = herd.request.options.get("shell") or "/usr/bin/python3"
+        shell = herd.options.config.shell or "/usr/bin/python3"
         why = f"no worker has called. Is {shell} a Python there, and the option `shell` right?"
     end = "" if why.endswith("?") else "."
     return f"not run: {'; '.join(filter(None, (herd.gone, why)))}{end} {words_of_workers(herd)}"
@@ -200,7 +208,7 @@ def never_joined(herd: Herd) -> str:
 
 def words_of_workers(herd: Herd) -> str:
     """Return where to read on."""
-    return f"What its workers said is in {herd.request.options.get('host') or 'this machine'}:{herd.place}"
+    return f"What its workers said is in {herd.options.config.host or 'this machine'}:{herd.place}"
 
 
 def wanted(service: Service) -> list[Wanted]:
@@ -217,5 +225,5 @@ def wanted(service: Service) -> list[Wanted]:
             times = "with more are submitted"
         log.warning("request %d: %s; submitting %d workers", herd.request.id, shortage.why, shortage.workers)
         service.storage.set_note(herd.request.id, f"{shortage.why}; {shortage.workers} workers {times}")
-        found.append(Wanted(herd.request, shortage.workers, shortage.level, shortage.why))
+        found.append(Wanted(herd.request, herd.options, shortage.workers, shortage.level, shortage.why))
     return found

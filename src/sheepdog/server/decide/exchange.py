@@ -12,6 +12,7 @@ from typing import Any
 
 from ...client import CHECKPOINT, IN_MEMORY, MAX_BATCH, PROTOCOL, Message
 from ...config import Config
+from ...config.options import Options
 from ...errors import RequestNotFound
 from ...storage.storage import MAX_VALUE, Storage
 from ...values.model import Kind, Outcome, Request, RequestState, StoredBlob
@@ -28,7 +29,6 @@ SPARES = 1  # workers that stay when there is nothing to lease, in case another 
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
 SHORT_LEASE = 10.0  # seconds, beyond those that a worker says it has left
 OPEN_BEAT = 5.0  # seconds between two signs of life, at most, of a worker whose tasks may be taken back
-IDLE = 600.0  # seconds without a task after which the workers of an open request end, unless its options say so
 
 
 def heartbeat(lease: float) -> float:
@@ -42,11 +42,9 @@ def beat(herd: Herd) -> float:
     return min(usual, OPEN_BEAT) if herd.request.open else usual
 
 
-def lasting(options: Mapping[str, Any]) -> float:
+def lasting(config: Config) -> float:
     """Return the seconds after which an outcome shows that workers are of use: with a short walltime, half of that."""
-    said = {key: options[key] for key in ("time", "ge_opts") if options.get(key)}
-    walltime = Config(**said).walltime
-    return min(LASTING, walltime / 2) if walltime else LASTING
+    return min(LASTING, config.walltime / 2) if config.walltime else LASTING
 
 
 class Service:
@@ -98,9 +96,9 @@ class Service:
             self.refuse_worker(herd, worker, seen, problem)
             return refuse(409, problem)
         herd.joined = True
-        options = herd.request.options
+        config = herd.options.config
         settings: dict[str, Any] = {"heartbeat": beat(herd), "max_value": MAX_VALUE}
-        settings.update({key: options.get(key) for key in ("timeout", "tasks_per_child")})
+        settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child)
         return Reply(settings, self.storage.function_blobs(call.request))
 
     def refuse_worker(self, herd: Herd, worker: str, seen: WorkerSeen, problem: str) -> None:
@@ -245,7 +243,7 @@ class Service:
 
     def note_use(self, herd: Herd) -> None:
         """Note that workers have been of use; if for long, submitting them was worth it."""
-        if herd.fruitless and self.clock() - herd.submitted > lasting(herd.request.options):
+        if herd.fruitless and self.clock() - herd.submitted > lasting(herd.options.config):
             herd.fruitless = 0
             self.storage.set_fruitless(herd.request.id, 0)
 
@@ -290,7 +288,7 @@ class Service:
         """
         queue = herd.queue
         if herd.request.open:
-            return queue.empty and self.clock() - herd.busy > float(herd.request.options.get("idle_time", IDLE))
+            return queue.empty and self.clock() - herd.busy > herd.options.config.idle_time
         busy = sum(1 for holder in queue.holders.values() if holder.held)
         if queue.ready_for(level) or queue.doubtful or queue.waiting or queue.leased > busy:
             return False
@@ -315,7 +313,8 @@ class Service:
         """Make what the server remembers of a request from what is stored of it."""
         if request.state not in (RequestState.NEW, RequestState.SUBMITTED):
             return None
-        policy = Policy.of(request.options)
+        options = Options.read(request.options)
+        policy = Policy.of(options.config)
         past: dict[int, Past] = {}
         advanced = self.storage.checkpointed(request.id)
         for attempt, counts in self.storage.attempts(request.id, pending=True):
@@ -326,9 +325,8 @@ class Service:
                 past[attempt.task] = before.counted(attempt.attempt)
             if attempt.attempt < advanced.get(attempt.task, 0):
                 past[attempt.task] = past[attempt.task].advanced()
-        lease = float(request.options.get("lease", 150.0))
-        queue = Queue(self.storage.pending(request.id), lease, request.leased, past)
-        herd = Herd(request, queue, policy, self.clock())
+        queue = Queue(self.storage.pending(request.id), options.config.lease, request.leased, past)
+        herd = Herd(request, options, queue, policy, self.clock())
         for array in self.storage.arrays(request.id):
             herd.add_array(array)
         herd.fruitless = request.fruitless

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from ...config.options import Options
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
 from .policy import Breaker, Policy
 from .queue import Queue
@@ -51,8 +52,9 @@ class Shortage:
 class Herd:
     """The memory of one request."""
 
-    def __init__(self, request: Request, queue: Queue, policy: Policy, now: float) -> None:
+    def __init__(self, request: Request, options: Options, queue: Queue, policy: Policy, now: float) -> None:
         self.request = request
+        self.options = options
         self.queue = queue
         self.policy = policy
         self.breaker = Breaker(0 if request.open else policy.fail_fast, request.tasks)
@@ -72,7 +74,7 @@ class Herd:
         self.statuses: dict[int, JobStatus] = {}  # what it said of them
         self.missed: dict[int, int] = {}  # how often in a row it has not listed them
         self.size = 0  # of the largest array job
-        self.resubmissions = int(request.options.get("resubmissions", 3))
+        self.resubmissions = options.config.resubmissions
         self.fruitless = 0  # submissions in a row that were of no use, or not for long
         self.counted = True  # whether the latest is one of them
         self.submitted = now  # when the latest array job was
@@ -196,7 +198,7 @@ class Herd:
 
     def situation(self) -> str:
         """Return why there are no workers, in a sentence for the user; an empty text if nothing can be said."""
-        host = self.request.options.get("host") or "this machine"
+        host = self.options.config.host or "this machine"
         if self.unanswered:
             return self.unanswered
         reasons = [status.reason for status in self.statuses.values() if status.reason and not status.gone]

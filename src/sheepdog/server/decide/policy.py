@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
+from ...config import Config
 from ...values.model import Kind, Outcome
 
 LONGEST_DELAY = 300.0  # seconds
@@ -56,11 +55,16 @@ class Policy:
     fail_fast: int = 20
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Policy:
-        """Return the policy of a request's options."""
-        said = {key: options[key] for key in ("retries", "retry_delay", "max_losses", "fail_fast") if key in options}
-        said.update({key: factor(options.get(key)) for key in ("on_oom", "on_walltime")})
-        return cls(**said)
+    def of(cls, config: Config) -> Policy:
+        """Return the policy of a request's configuration."""
+        return cls(
+            config.retries,
+            config.retry_delay,
+            config.max_losses,
+            factor(config.on_oom),
+            factor(config.on_walltime),
+            config.fail_fast,
+        )
 
     def judge(self, past: Past, kind: Kind, attempt: int) -> tuple[Past, float | None]:
         """Add an attempt that ended in this way to a task's past.

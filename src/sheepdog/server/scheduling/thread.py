@@ -19,10 +19,10 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from ...client import read_blob, unpack
+from ...config.options import Options
 from ...deployment import Host, job_directory
 from ...errors import SchedulerBusy, SchedulerError, SheepdogError, StorageError
-from ...schedulers import Scheduler
-from ...schedulers.submit import Terms
+from ...schedulers import Scheduler, submit
 from ...values import identity as process
 from ...values.model import ArrayJob, JobStatus, Request
 from ..calls import Call
@@ -59,9 +59,9 @@ class Submitter(Protocol):
 class HeadNode:
     """A host and a scheduler there, and when to ask next."""
 
-    def __init__(self, terms: Terms, now: float) -> None:
-        self.host: Host = terms.make_host(interactive=False)
-        self.scheduler: Scheduler = terms.make_scheduler()
+    def __init__(self, options: Options, now: float) -> None:
+        self.host: Host = submit.host_of(options.config)
+        self.scheduler: Scheduler = submit.scheduler_of(options)
         self.asked = now + min(FIRST, self.scheduler.interval) - self.scheduler.interval
         self.not_before = 0.0
         self.failures = 0
@@ -123,9 +123,9 @@ class Watcher(threading.Thread):
         groups: dict[tuple[Any, ...], list[Watched]] = defaultdict(list)
         for each in watched:
             self.tell_port(each, now)
-            groups[head_key(each.request)].append(each)
+            groups[head_key(each.options)].append(each)
         for key, there in groups.items():
-            node = self.node(there[0].request, now)
+            node = self.node(there[0].options, now)
             if now >= max(node.not_before, node.asked + self.interval(node, there)):
                 self.ask(key, node, there)
         for wanted in self.decide(foreman.wanted):
@@ -136,11 +136,11 @@ class Watcher(threading.Thread):
         future: Future[T] = self.writer.submit(lambda service: decide(service, *arguments))
         return future.result(self._patience)
 
-    def node(self, request: Request, now: float) -> HeadNode:
+    def node(self, options: Options, now: float) -> HeadNode:
         """Return the head node of a request."""
-        key = head_key(request)
+        key = head_key(options)
         if key not in self.nodes:
-            self.nodes[key] = HeadNode(Terms.of(request.options), now)
+            self.nodes[key] = HeadNode(options, now)
         return self.nodes[key]
 
     # --- asking
@@ -150,12 +150,12 @@ class Watcher(threading.Thread):
         """Return the seconds between two questions: the shortest that one of the requests needs."""
         if node.scheduler.name == "local":
             return node.scheduler.interval
-        return min(float(each.request.options["poll_interval"]) * (RARELY if each.calm else 1) for each in watched)
+        return min(each.options.config.poll_interval * (RARELY if each.calm else 1) for each in watched)
 
     def ask(self, key: tuple[Any, ...], node: HeadNode, watched: list[Watched]) -> None:
         """Put one question for all these requests."""
         if node.scheduler.interval > 1:
-            interval = min(each.request.options["poll_interval"] for each in watched)
+            interval = min(each.options.config.poll_interval for each in watched)
             pause = take_turn(repr(key), interval)
             if pause:
                 node.not_before = time.monotonic() + pause
@@ -208,7 +208,7 @@ class Watcher(threading.Thread):
 
     def wonder(self, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
         """Ask why a request's workers wait, if they have for long and nothing of it runs."""
-        patience = PUZZLING * watched.request.options["poll_interval"]
+        patience = PUZZLING * watched.options.config.poll_interval
         waiting = [
             array for array in watched.arrays if statuses[array.number].pending and not statuses[array.number].reason
         ]
@@ -227,43 +227,49 @@ class Watcher(threading.Thread):
 
     def submit(self, wanted: Wanted) -> None:
         """Submit workers again."""
-        request = wanted.request
+        request, options = wanted.request, wanted.options
         number = 0
         try:
-            terms = Terms.of(request.options)
-            host = self.node(request, time.monotonic()).host
-            array = terms.plan(request, wanted.workers, wanted.level, self.port)
+            host = self.node(options, time.monotonic()).host
+            array = submit.plan(options, request, wanted.workers, wanted.level, self.port)
             array = self.decide(arrays.plan, request.id, array)
             number = array.number
-            submitted = terms.submit(host, request, array, self.certificate)
+            submitted = submit.submit(options, host, request, array, self.certificate)
         except Exception as error:
             log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
             refused = isinstance(error, SchedulerError) and not isinstance(error, SchedulerBusy)
             self.decide(arrays.not_submitted, request.id, number, str(error), refused)
             return
         if not self.decide(arrays.submitted, request.id, submitted):
-            terms.make_scheduler().cancel(host, [submitted.job])  # it has ended meanwhile
+            submit.scheduler_of(options).cancel(host, [submitted.job])  # it has ended meanwhile
 
     def adopt(self, now: float) -> None:
         """Find out what became of submissions that nobody sees to the end: their maker or their server has died."""
-        for request, noted in self.decide(arrays.unsubmitted):
-            alive = process.lives(request.options["maker"])
+        for request, options, noted in self.decide(arrays.unsubmitted):
+            alive = process.lives(options.maker)
             if not alive:
                 patience = HIDDEN if alive is None else LATE_ANSWER if noted else 0.0
-                self.look_for(request, noted, now, patience, functools.partial(self.decide, arrays.abandon, request.id))
-        for request, array in self.decide(arrays.unseen):
+                abandon = functools.partial(self.decide, arrays.abandon, request.id)
+                self.look_for(request, options, noted, now, patience, abandon)
+        for request, options, array in self.decide(arrays.unseen):
             forget = functools.partial(self.decide, arrays.forget, request.id, array.number)
-            self.look_for(request, (array,), now, LATE_ANSWER, forget)
+            self.look_for(request, options, (array,), now, LATE_ANSWER, forget)
 
     def close(self) -> None:
         """Let requests end to which nobody adds tasks any more: their makers have died."""
-        for request in self.decide(foreman.unattended):
-            if process.lives(request.options["maker"]) is False:
+        for request, options in self.decide(foreman.unattended):
+            if options.maker and process.lives(options.maker) is False:
                 log.info("request %d: its maker has ended; it ends with the tasks that it has", request.id)
                 self.decide(foreman.close, request.id)
 
     def look_for(
-        self, request: Request, noted: Sequence[ArrayJob], now: float, patience: float, none: Callable[[], object]
+        self,
+        request: Request,
+        options: Options,
+        noted: Sequence[ArrayJob],
+        now: float,
+        patience: float,
+        none: Callable[[], object],
     ) -> None:
         """Look, after this many seconds, whether array jobs were submitted. none is called if no one was."""
         key = (request.id, *(array.number for array in noted))
@@ -271,7 +277,7 @@ class Watcher(threading.Thread):
             return
         del self._unseen[key]
         try:
-            node = self.node(request, now)
+            node = self.node(options, now)
             seen = (job_directory.find(node.host, array, node.scheduler.job_id) for array in noted)
             found = [array for array in seen if array]
         except SheepdogError as error:
@@ -287,15 +293,14 @@ class Watcher(threading.Thread):
     def tell_port(self, watched: Watched, now: float) -> None:
         """Tell workers that call another port than this server's where it is now."""
         moved_on = [array for array in watched.arrays if not is_port(array, self.port)]
-        request = watched.request
-        node = self.node(request, now)
+        request, options = watched.request, watched.options
+        node = self.node(options, now)
         if not moved_on or now < node.not_before:
             return
-        terms = Terms.of(request.options)
         for array in moved_on:
-            moved = replace(array, urls=terms.urls(self.port))
+            moved = replace(array, urls=submit.urls(options, self.port))
             try:
-                content = terms.secret(request, moved, self.certificate)
+                content = submit.secret(options, request, moved, self.certificate)
                 job_directory.rewrite(node.host, array.directory, "secret.json", content)
             except SheepdogError as error:
                 log.warning("request %d: its workers do not know the new port: %s", request.id, error)
@@ -329,7 +334,7 @@ class Watcher(threading.Thread):
         """Take away elements that never started, and the secrets; of local workers, the processes and the files."""
         if not left:
             return
-        node = self.node(request, time.monotonic())
+        node = self.node(Options.read(request.options), time.monotonic())
         local = node.scheduler.name == "local"
         unended = [array for array in left if array.ended is None]
         parse = node.scheduler.job_id
@@ -349,7 +354,7 @@ def is_port(array: ArrayJob, port: int) -> bool:
     return all(url.endswith(f":{port}") for url in array.urls)
 
 
-def head_key(request: Request) -> tuple[Any, ...]:
+def head_key(options: Options) -> tuple[Any, ...]:
     """Return what two requests on one head node have in common."""
-    keys = ("scheduler", "host", "ssh_port", "ssh_user", "ssh_keyfile")
-    return tuple(request.options.get(key) for key in keys)
+    config = options.config
+    return options.scheduler, config.host, config.ssh_port, config.ssh_user, config.ssh_keyfile

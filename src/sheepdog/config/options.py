@@ -1,0 +1,52 @@
+"""The options of a request: its configuration, where its local workers run, and who made it. The store keeps them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .config import Config
+
+CLUSTER_WORKERS = 1000
+STANDING_WORKERS = 16  # that wait for tasks as they come
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a request is run with. It is read once from what is stored, wherever a request comes in."""
+
+    config: Config
+    """The scheduler that was chosen is in it."""
+    directory: str = ""
+    """Where the workers of this machine run; empty elsewhere."""
+    maker: dict[str, Any] = field(default_factory=dict)
+    """The signature of the process that made the request; empty if it is not known."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Options:
+        """Return the options that a version of any age has stored: nothing of them is refused."""
+        return cls(Config.as_stored(stored), stored.get("directory", ""), stored.get("maker", {}))
+
+    def stored(self) -> dict[str, Any]:
+        """Return what the store keeps, as JSON."""
+        return {**asdict(self.config), "directory": self.directory, "maker": self.maker}
+
+    @property
+    def scheduler(self) -> str:
+        """The name of the scheduler that was chosen; empty if none was."""
+        return self.config.scheduler or ""
+
+    @property
+    def here(self) -> bool:
+        """Whether the workers are processes of this machine."""
+        return self.scheduler == "local" and self.config.host is None
+
+    def workers(self, tasks: int | None) -> int:
+        """Return how many workers so many tasks should have; None is any number, as they come."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        local = max(1, cores // (self.config.cpus or 1))
+        if tasks is None:
+            return self.config.workers or (local if self.scheduler == "local" else STANDING_WORKERS)
+        return min(self.config.workers or (local if self.scheduler == "local" else CLUSTER_WORKERS), tasks)
