@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import sheepdog
 from tests.cluster import Cluster, unavailable
 from tests.cluster.packages import may_install
+from tests.local import parents_of, workers_of
 from tests.user import User
+from tests.waiting import until
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +30,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster_possible" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home and a working directory of the test's own; whatever serves or works there is ended."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for lock in tmp_path.glob("*-server"):
+        sheepdog.Server(dbfile=str(lock).removesuffix("-server")).stop()
+    for pid in parents_of(tmp_path):  # of requests that the test did not let end
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not workers_of(tmp_path), "the workers have ended")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, HostFailed, packages, unavailable, until
+from tests.cluster import Cluster, HostFailed, packages, unavailable
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 CONNECT = "import socket; print(socket.create_connection(('outside', {port}), 5).recv(9).decode())"

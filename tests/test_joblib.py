@@ -16,10 +16,10 @@ import sheepdog.joblib  # noqa: F401 (it registers)
 from sheepdog.errors import ConfigError, SerialisationError, TaskFailed
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
-from tests.front import test_functional as test_map
-from tests.front.test_functional import DB, until, workers_of
+from tests.local import DB, workers_of
+from tests.waiting import until
 
-place = test_map.place
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def cluster(workers: int | None = 2, **config: object) -> Any:

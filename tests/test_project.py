@@ -20,8 +20,9 @@ import sheepdog
 from sheepdog.config import Config
 from sheepdog.schedulers import archives
 from tests import faults
+from tests.local import ROOT
+from tests.readme import commands
 
-ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src/sheepdog"
 HEAVY = {"cloudpickle", "cryptography", "sqlite3", "starlette", "uvicorn"}
 
@@ -160,6 +161,13 @@ def test_the_docs_name_every_refused_option() -> None:
     assert [option for option in _REFUSED_SLURM if f"``{option}``" not in text] == []
 
 
+def test_no_test_file_imports_another() -> None:
+    """Nor does a program that a test writes in a string: what two need is in a module that holds no tests, or a fixture."""
+    imports = re.compile(r"^\W*(?:from|import) .*\btests(?:\.\w+)*(?:\.| import )(?:\w+, )*test_", re.MULTILINE)
+    files = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    assert {str(path): found for path, text in files.items() if (found := imports.findall(text))} == {}
+
+
 @pytest.fixture(scope="module")
 def shown() -> faults.Shown:
     """The faults that the tests say they show; collected by a Python of its own, as this one is in the midst of it."""
@@ -195,14 +203,6 @@ def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
     page = (tmp_path / "reference.html").read_text()
     for name in ("map", "map_async", "get_results", "get_errors", "job_script", "Config", "Server", "Storage"):
         assert f'id="sheepdog.{name}"' in page
-
-
-def commands() -> list[str]:
-    """The commands of the README's section on setting up."""
-    section = re.search(r"^## Set up\n(.*?)^## ", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert section
-    blocks = re.findall(r"^```sh\n(.*?)^```", section[1], re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
 def test_the_readme_sets_up_with_two_commands() -> None:

@@ -8,7 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import Cluster, Program, until
+from tests.cluster import Cluster, Program
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 PYTHON = "/opt/python/bin/python3"  # on head and the nodes: the version that runs the tests

@@ -20,7 +20,7 @@ from sheepdog.server.http.app import MEDIA_TYPE
 from sheepdog.server.life import Server, log_file
 from sheepdog.storage import Storage
 from sheepdog.values.serialisation import form
-from tests.cluster import until
+from tests.waiting import until
 
 SERVE = """
 import importlib, json, sys

@@ -9,8 +9,8 @@ import pytest
 from sheepdog import client
 from sheepdog.client import DIED, MEMORY, TIMEOUT
 from tests.client.shepherd import Shepherd
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 
 @fault("disk full", "the disk is full where a worker writes its log", promise="it works on")

@@ -30,6 +30,6 @@ By hand, as root on Debian, from the root of the repository:
 from tests.cluster.cluster import Cluster
 from tests.cluster.hosts import HostFailed, Program
 from tests.cluster.packages import unavailable
-from tests.cluster.wait import until
+from tests.waiting import until
 
 __all__ = ["Cluster", "HostFailed", "Program", "unavailable", "until"]

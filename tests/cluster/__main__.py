@@ -6,8 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.cluster import Cluster, unavailable, until
+from tests.cluster import Cluster, unavailable
 from tests.cluster.hosts import entering
+from tests.waiting import until
 
 
 def main() -> None:

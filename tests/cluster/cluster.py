@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from tests.cluster import gridengine, packages, slurm
 from tests.cluster.files import ADDRESSES, USERS, write_files
 from tests.cluster.hosts import Host, HostFailed, Program
-from tests.cluster.wait import until
+from tests.waiting import until
 
 NODES = ("node1", "node2")
 # Head's two networks. As they are bridges, its addresses and routes outlast a cable.

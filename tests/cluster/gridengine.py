@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.cluster.files import file, folder
 from tests.cluster.hosts import Host
-from tests.cluster.wait import until
+from tests.waiting import until
 
 SHARE = Path("/usr/share/gridengine")
 RESOURCES = SHARE / "util/resources"

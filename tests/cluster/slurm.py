@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.cluster.files import file, folder
 from tests.cluster.hosts import Host
-from tests.cluster.wait import until
+from tests.waiting import until
 
 COMMANDS = "sbatch squeue scancel sacct scontrol"  # of the other systems there is none
 ADMIN = "slurm"

@@ -20,24 +20,11 @@ from sheepdog.errors import ConfigError, RequestNotFound, SchedulerError, Storag
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
 from tests.faults import fault
-from tests.front import test_functional as test_map
-from tests.front.test_functional import DB, errors, parents_of, until, workers_of
+from tests.local import DB, ROOT, errors, parents_of, workers_of
+from tests.tasks import gated
+from tests.waiting import until
 
-place = test_map.place
-ROOT = str(Path(__file__).parents[2])
-
-
-def gated(i: int, directory: str, free: int) -> int:
-    """Return at once if i is small; else when there is a file "go"; note each run."""
-    import os
-    import pathlib
-    import time
-
-    with open(os.path.join(directory, "ran"), "a") as file:
-        file.write(f"{i}\n")
-    while i >= free and not pathlib.Path(directory, "go").exists():
-        time.sleep(0.01)
-    return i
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def start(place: Path, tasks: int = 6, free: int = 2, **config: object) -> int:
@@ -393,7 +380,7 @@ MAP = """
 import sys
 import sheepdog
 sys.path.insert(0, sys.argv[1])
-from tests.front.test_dispatch import gated
+from tests.tasks import gated
 if __name__ == "__main__":
     print(sheepdog.map(gated, [(i, sys.argv[2], 2) for i in range(6)], {"workers": 2, "lease": 5}))
 """
@@ -401,7 +388,7 @@ if __name__ == "__main__":
 
 def map_elsewhere(place: Path, **options: object) -> "subprocess.Popen[str]":
     """Have another Python call map; return when only tasks that wait are left."""
-    command = [sys.executable, "-c", MAP, ROOT, str(place)]
+    command = [sys.executable, "-c", MAP, str(ROOT), str(place)]
     pipe = subprocess.PIPE
     child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)  # type: ignore[call-overload]
     try:

@@ -23,12 +23,12 @@ from sheepdog import Executor
 from sheepdog.errors import SerialisationError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
-from tests.front import test_functional as test_map
 from tests.front.cpython_executor import CANNOT_APPLY, SHARED
-from tests.front.test_functional import DB, until, workers_of
+from tests.local import DB, ROOT, workers_of
+from tests.tasks import wait_for
+from tests.waiting import until
 
-place = test_map.place
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("place")
 
 
 class Odd(Exception):
@@ -47,18 +47,6 @@ class Lost(Exception):
 
     def __init__(self, one: int, other: int) -> None:
         super().__init__(one)
-
-
-def wait_for(path: Path, said: Path | None = None) -> int:
-    """Say that it runs, and by whom; return when there is a file."""
-    import os
-    import time
-
-    if said is not None:
-        said.write_text(str(os.getpid()))
-    while not path.exists():
-        time.sleep(0.01)
-    return os.getpid()
 
 
 def note_and_wait(path: str, controller: Any) -> str:
@@ -523,9 +511,10 @@ def test_submit_when_the_program_has_ended(place: Path) -> None:
 def test_program_that_is_killed(place: Path) -> None:
     """What it has submitted is run; then the request ends, and the workers with it."""
     code = """
-        import os, pathlib, sheepdog, tests.test_executor as t
+        import os, pathlib, sheepdog
+        from tests.tasks import wait_for
         executor = sheepdog.Executor(workers=1)
-        futures = [executor.submit(t.wait_for, pathlib.Path("go").absolute()) for _ in range(3)]
+        futures = [executor.submit(wait_for, pathlib.Path("go").absolute()) for _ in range(3)]
         while not futures[0].running(): pass
         print("running", flush=True)
         futures[0].result()

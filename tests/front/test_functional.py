@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,45 +30,12 @@ from sheepdog.errors import (
 from sheepdog.schedulers.archives import WORKER, worker_archive
 from sheepdog.storage import Storage
 from tests.faults import fault
+from tests.local import DB, errors, parents_of, workers_of
+from tests.tasks import sleepy
+from tests.waiting import until
 from tests.wire import wide_rows
 
-DB = "./sheepdog.sqlite"
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home and a working directory of the test's own; whatever serves there is stopped."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    for lock in tmp_path.glob("*-server"):
-        sheepdog.Server(dbfile=str(lock).removesuffix("-server")).stop()
-    for pid in parents_of(tmp_path):  # of requests that the test did not let end
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: not workers_of(tmp_path), "the workers have ended")
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"in {seconds} s not seen: {what}"
-        time.sleep(0.01)
-
-
-def workers_of(place: Path) -> list[int]:
-    """The workers' processes: parents, and children of theirs."""
-    found = subprocess.run(["pgrep", "-f", f"client.pyz {place}/home/"], capture_output=True, text=True).stdout
-    return [int(pid) for pid in found.split()]
-
-
-def parents_of(place: Path) -> list[int]:
-    pids = workers_of(place)
-    return [pid for pid in pids if int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) not in pids]
-
-
-def errors(request_id: int, dbfile: str = DB) -> list[str]:
-    return [error for _, error in sheepdog.get_errors(request_id, dbfile)]
+pytestmark = pytest.mark.usefixtures("place")
 
 
 # --- what is promised of map
@@ -145,7 +112,6 @@ def test_an_error_tells_the_whole_story() -> None:
 def test_results_while_it_runs(place: Path) -> None:
     def f(name: str) -> str:
         import pathlib
-        import time
 
         while not pathlib.Path(name).exists():
             time.sleep(0.01)
@@ -369,7 +335,6 @@ def test_a_function_that_forks_and_returns_twice() -> None:
 def test_output_without_end_does_not_fill_the_disk() -> None:
     def f() -> int:
         import os
-        import time
 
         sizes = []
         for _ in range(25):
@@ -397,7 +362,6 @@ def test_a_slow_task_does_not_hold_quick_ones_back() -> None:
 
     def f(i: int, slow: int) -> tuple[float, int]:
         import os
-        import time
 
         if i == slow:
             time.sleep(4)
@@ -608,16 +572,6 @@ def test_worker_program_that_fails() -> None:
 # --- kill -9
 
 
-def sleepy(i: int, mark: str) -> int:
-    import pathlib
-    import time
-
-    time.sleep(0.002)
-    with pathlib.Path(mark).open("a") as file:
-        file.write(f"{i}\n")
-    return i * i
-
-
 def start_5000(place: Path, **options: int) -> int:
     args = [(i, str(place / "ran")) for i in range(5000)]
     request_id = sheepdog.map_async(sleepy, args, {"workers": 2, "lease": 2, **options})
@@ -716,7 +670,7 @@ def test_kill_every_worker_for_good(place: Path) -> None:
 def test_kill_the_client(place: Path) -> None:
     """The request goes on without it; anybody can fetch the results."""
     code = (
-        "import sys, sheepdog\nsys.path.insert(0, sys.argv[1])\nfrom tests.front.test_functional import sleepy\n"
+        "import sys, sheepdog\nsys.path.insert(0, sys.argv[1])\nfrom tests.tasks import sleepy\n"
         "sheepdog.map(sleepy, [(i, sys.argv[2]) for i in range(5000)], {'workers': 2})"
     )
     root = str(Path(__file__).parents[2])

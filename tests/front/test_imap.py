@@ -17,11 +17,10 @@ import sheepdog
 from sheepdog.errors import ArgumentsError, ConfigError, SerialisationError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
-from tests.front import test_functional as test_map
-from tests.front.test_functional import DB, errors, until, workers_of
+from tests.local import DB, errors, workers_of
+from tests.waiting import until
 
-place = test_map.place
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("place")
 C = {"workers": 2}
 
 

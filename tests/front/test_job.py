@@ -23,8 +23,10 @@ from sheepdog.front.job import exit_code
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, Outcome, RequestState
 from sheepdog.values.serialisation import Arguments
-from tests.front.test_functional import DB, until
-from tests.front.test_functional import place as place
+from tests.local import DB
+from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("place")
 
 BARE = {"shell": f"{sys.executable} -I -S"}  # a Python that has no Sheepdog
 

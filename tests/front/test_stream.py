@@ -14,10 +14,10 @@ from sheepdog.front.stream import Ranges, Stream
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, RequestState
 from sheepdog.values.serialisation import deserialise, serialise_arguments
-from tests.front import test_functional as test_map
-from tests.front.test_functional import DB, until
+from tests.local import DB
+from tests.waiting import until
 
-place = test_map.place
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 60), st.integers(0, 5))))

@@ -25,8 +25,10 @@ from gridengine.schedulers import (
     best_available,
 )
 from sheepdog.errors import SchedulerNotFound
-from tests.front.test_functional import DB, until
-from tests.front.test_functional import place as place
+from tests.local import DB
+from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture(autouse=True)

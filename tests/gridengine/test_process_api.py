@@ -14,8 +14,9 @@ import pytest
 
 import gridengine
 import sheepdog
-from tests.front.test_functional import place as place
-from tests.front.test_functional import until
+from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("place")
 
 KINDS = {"process": multiprocessing.get_context("fork").Process, "job": gridengine.Job}
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, until
+from tests.cluster import Cluster
 from tests.faults import fault
 from tests.user import User
+from tests.waiting import until
 
 LEASE = 3
 

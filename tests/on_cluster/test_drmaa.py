@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from sheepdog.schedulers.archives import drmaa_archive
-from tests.cluster import Cluster, HostFailed, until
+from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.test_faults import run
+from tests.on_cluster.programs import run
 from tests.user import User
+from tests.waiting import until
 
 SGE_ROOT = {"SGE_ROOT": "/var/lib/gridengine"}  # Debian's commands find it themselves, its library does not
 ENVIRONMENT = "export SGE_ROOT=/var/lib/gridengine\n"

@@ -1,60 +1,17 @@
 """What goes wrong on a cluster, made to go wrong on a real Grid Engine."""
 
-import json
 import re
-import subprocess
 import textwrap
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, Program, until
+from tests.cluster import Cluster
 from tests.faults import fault
+from tests.on_cluster.programs import log_of, ran_so_far, run, shown, start
 from tests.user import User
-
-RUN = """
-    def note(i, seconds):  # runs, and leaves a line for each run
-        import os, time
-        line = f"{i} {os.environ['SHEEPDOG_ATTEMPT']} {os.uname().nodename}\\n"
-        with open(os.path.expanduser("~/ran"), "a") as file: file.write(line)
-        time.sleep(seconds)
-        return i * i
-    def attempts(request_id=1):
-        with Storage(DB) as storage:
-            return [[a.task, a.attempt, a.kind.name, a.value.decode()] for a, _ in storage.attempts(request_id)]
-    def arrays(request_id=1):
-        with Storage(DB) as storage: return len(storage.arrays(request_id))
-    def job(request_id=1):
-        with Storage(DB) as storage: return storage.arrays(request_id)[-1].job
-    def qstat(): return subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout
-    def head(*command): return subprocess.run(["ssh", "head", *command], capture_output=True, text=True).stdout
-    def states(): return head("squeue", "-h", "-r", "-o", "%T").split()  # of Slurm
-    def until(condition, seconds=90):
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, (qstat(), open(DB + "-server.log").read()[-3000:])
-            time.sleep(0.1)
-    def results(request_id=1): return [result for _, result in sheepdog.get_results(request_id, DB)]
-"""
-
-
-def program(code: str) -> str:
-    return textwrap.dedent(RUN) + textwrap.dedent(code)
-
-
-def run(user: User, code: str, timeout: float = 180) -> Any:
-    return user.run(program(code), timeout)
-
-
-def start(user: User, code: str) -> Program:
-    return user.start(program(code), stdout=subprocess.PIPE)
-
-
-def shown(client: Program) -> Any:
-    output, _ = client.communicate(timeout=180)
-    return json.loads(re.findall(r"^shown:(.*)$", output, re.MULTILINE)[-1])
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -62,15 +19,6 @@ def ran(cluster: Cluster) -> Iterator[list[list[str]]]:
     """What has run: the lines that the tasks leave. Filled by ran_so_far."""
     yield []
     (cluster.home_of("sheep") / "ran").unlink(missing_ok=True)
-
-
-def ran_so_far(user: User) -> list[list[str]]:
-    path = user.cluster.home_of("sheep") / "ran"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def log_of(user: User) -> str:
-    return (user.place / "sheepdog.sqlite-server.log").read_text()
 
 
 # --- the end of a worker's time

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import until
 from tests.faults import fault
-from tests.on_cluster.test_faults import log_of, ran_so_far, run, shown, start
+from tests.on_cluster.programs import log_of, ran_so_far, run, shown, start
 from tests.user import User
+from tests.waiting import until
 
 GO = """
         def go(i):  # runs until it may end, and leaves a line for each run

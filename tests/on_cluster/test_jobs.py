@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import HostFailed, until
+from tests.cluster import HostFailed
 from tests.faults import fault
 from tests.user import PYTHON, User
+from tests.waiting import until
 
 
 @pytest.fixture(params=["cluster", "slurm_cluster"])

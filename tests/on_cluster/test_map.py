@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sheepdog.schedulers.batch import WORKER_MEMORY
-from tests.cluster import Cluster, HostFailed, until
+from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
 from tests.user import PREFACE, PYTHON, User
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, HostFailed, until
+from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.test_faults import run
+from tests.on_cluster.programs import run
 from tests.user import User
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -1,18 +1,15 @@
 """Grid Engine: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sheepdog.config import Config, make_config
-from sheepdog.deployment import LocalHost
 from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
 from sheepdog.schedulers.batch import WORKER_MEMORY, expand
 from sheepdog.schedulers.gridengine import (
-    GridEngineScheduler,
     directives,
     parse_qacct,
     parse_qstat,
@@ -20,12 +17,11 @@ from sheepdog.schedulers.gridengine import (
     parse_reasons,
     parse_waiting,
 )
-from sheepdog.schedulers.job_file import Job
 from sheepdog.schedulers.site import Site, parse_site
 from sheepdog.values.model import JobStatus
 from tests.faults import fault
+from tests.schedulers.head import CAPTURED, JOB, Head
 
-CAPTURED = Path(__file__).parent / "captured" / "gridengine"
 EIGHT = frozenset("12345678")
 
 
@@ -188,61 +184,6 @@ def test_the_notation_of_elements(text: str, elements: list[str]) -> None:
 
 
 # The verbs
-
-
-TOOLS = [
-    "sh",
-    "cat",
-    "chmod",
-    "echo",
-    "grep",
-    "head",
-    "id",
-    "ls",
-    "mkdir",
-    "mv",
-    "rm",
-    "rmdir",
-    "sed",
-    "sleep",
-    "tail",
-    "tar",
-]
-
-
-JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3)
-
-
-class Head:
-    """A head node: programs on the PATH, which note that they were run, and print what was captured."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bin = directory / "bin"
-        self.home = directory / "home"
-        self.log = directory / "log"
-        for made in (self.bin, self.home):
-            made.mkdir()
-        for tool in TOOLS:  # nothing else: this machine may have a Grid Engine of its own
-            (self.bin / tool).symlink_to(str(shutil.which(tool)))
-        monkeypatch.setenv("PATH", str(self.bin))
-        monkeypatch.setenv("HOME", str(self.home))
-        self.host = LocalHost()
-        self.scheduler = GridEngineScheduler()
-
-    def program(self, name: str, captured: str, status: int = 0, stream: int = 1) -> None:
-        file = self.bin / name
-        file.write_text(
-            f"#!/bin/sh\necho {name} \"$@\" >>'{self.log}'\ncat '{CAPTURED / captured}' >&{stream}\nexit {status}\n"
-        )
-        file.chmod(0o755)
-
-    @property
-    def ran(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-    def submit(self) -> tuple[str, str]:
-        files = {**self.scheduler.files(JOB, Config()), "secret.json": b"secret"}
-        return self.scheduler.submit(self.host, JOB, files)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
 from sheepdog.schedulers.job_file import Job, job_file, secret, submit_script, worker_files
 from sheepdog.schedulers.local import local_script
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 PROGRAM = """
 import json, os, sys, time

@@ -12,8 +12,8 @@ from sheepdog.config import Config
 from sheepdog.errors import CommandFailed, SchedulerBusy, SchedulerError, TooManyWorkers
 from sheepdog.schedulers.job_file import Job
 from sheepdog.values.model import JobStatus
+from tests.schedulers.head import JOB, Head
 from tests.schedulers.pbs import PBSScheduler, parse_ends, parse_states
-from tests.schedulers.test_gridengine import JOB, Head
 
 SCRIPT = """\
 #!/bin/sh
@@ -89,8 +89,7 @@ class PBSHead(Head):
     """A head node with PBS's programs."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(directory, monkeypatch)
-        self.scheduler = PBSScheduler()  # type: ignore[assignment]
+        super().__init__(directory, monkeypatch, PBSScheduler())
         self.texts = directory / "texts"
         self.texts.mkdir()
 

@@ -1,13 +1,12 @@
 """Slurm: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sheepdog.config import Config, make_config
-from sheepdog.deployment import LocalHost, make_host
+from sheepdog.deployment import make_host
 from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
 from sheepdog.schedulers.batch import WORKER_MEMORY
 from sheepdog.schedulers.job_file import Job
@@ -22,7 +21,7 @@ from sheepdog.schedulers.slurm import (
 )
 from sheepdog.values.model import JobStatus
 from tests.faults import fault
-from tests.schedulers.test_gridengine import TOOLS
+from tests.schedulers.head import Head
 
 CAPTURED = Path(__file__).parent / "captured" / "slurm"
 HELD = JobStatus(3, held=True)
@@ -182,44 +181,13 @@ def test_every_captured_file_has_its_test() -> None:
 JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 5)
 
 
-class Head:
-    """A head node: programs on the PATH, which note that they were run, and print what was captured."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bin = directory / "bin"
-        self.home = directory / "home"
-        self.log = directory / "log"
-        for made in (self.bin, self.home):
-            made.mkdir()
-        for tool in TOOLS:
-            (self.bin / tool).symlink_to(str(shutil.which(tool)))
-        monkeypatch.setenv("PATH", str(self.bin))
-        monkeypatch.setenv("HOME", str(self.home))
-        self.host = LocalHost()
-        self.scheduler = SlurmScheduler()
-
-    def program(self, name: str, captured: str, status: int = 0, stream: int = 1) -> None:
-        file = self.bin / name
-        text = f"cat '{CAPTURED / captured}.txt' >&{stream}" if captured else ""
-        file.write_text(f"#!/bin/sh\necho {name} \"$@\" >>'{self.log}'\n{text}\nexit {status}\n")
-        file.chmod(0o755)
-
-    @property
-    def ran(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-    def submit(self) -> tuple[str, str]:
-        files = {**self.scheduler.files(JOB, Config()), "secret.json": b"secret"}
-        return self.scheduler.submit(self.host, JOB, files)
-
-
 @pytest.fixture
 def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
-    return Head(tmp_path, monkeypatch)
+    return Head(tmp_path, monkeypatch, SlurmScheduler(), CAPTURED, JOB)
 
 
 def test_submit(head: Head) -> None:
-    head.program("sbatch", "sbatch-parsable-array")
+    head.program("sbatch", "sbatch-parsable-array.txt")
     there = head.home / ".sheepdog/herd_012_ab"
     for _ in range(2):  # the second is for a connection that broke
         assert head.submit() == ("1", str(there))
@@ -232,7 +200,7 @@ def test_sbatch_is_told_the_options_itself(head: Head) -> None:
     """Word for word: for it, what start-up files set goes before what the job file says."""
     options = ["-p low  # a comment", "--comment='two words; $HOME' --nice", "--constraint=[a&b|c]*2"]
     submit, _ = head.scheduler.commands(JOB, options)
-    head.program("sbatch", "")
+    head.program("sbatch")
     program = (head.bin / "sbatch").read_text().replace('echo sbatch "$@"', "printf '%s\\n' \"$@\"")
     (head.bin / "sbatch").write_text(program)
     head.host.run(["sh", "-c", submit])
@@ -242,7 +210,7 @@ def test_sbatch_is_told_the_options_itself(head: Head) -> None:
 
 @fault(40, "sbatch says that the controller was too slow, which took the job all the same", promise="one array job")
 def test_a_job_that_was_taken_though_sbatch_failed_is_found(head: Head) -> None:
-    head.program("sbatch", "sbatch-no-controller", 1, stream=2)
+    head.program("sbatch", "sbatch-no-controller.txt", 1, stream=2)
     squeue = head.bin / "squeue"
     squeue.write_text(f"#!/bin/sh\necho squeue \"$@\" >>'{head.log}'\necho '4711|RUNNING|node1'\n")
     squeue.chmod(0o755)
@@ -251,7 +219,7 @@ def test_a_job_that_was_taken_though_sbatch_failed_is_found(head: Head) -> None:
 
 
 def test_the_record_of_a_refused_array_is_no_job(head: Head) -> None:
-    head.program("sbatch", "sbatch-refused-never-fits", 1, stream=2)
+    head.program("sbatch", "sbatch-refused-never-fits.txt", 1, stream=2)
     squeue = head.bin / "squeue"
     squeue.write_text("#!/bin/sh\necho '4711|FAILED|'\n")
     squeue.chmod(0o755)
@@ -274,8 +242,8 @@ def test_the_record_of_a_refused_array_is_no_job(head: Head) -> None:
     ],
 )
 def test_a_refusal_is_quoted_and_leaves_nothing(head: Head, captured: str, status: int, kind: type, words: str) -> None:
-    head.program("sbatch", captured, status, stream=2)
-    head.program("squeue", "squeue-empty")
+    head.program("sbatch", f"{captured}.txt", status, stream=2)
+    head.program("squeue", "squeue-empty.txt")
     with pytest.raises(SchedulerError, match="sbatch on this machine refused the job") as caught:
         head.submit()
     assert type(caught.value) is kind
@@ -286,8 +254,8 @@ def test_a_refusal_is_quoted_and_leaves_nothing(head: Head, captured: str, statu
 
 
 def test_as_many_workers_as_the_site_takes(head: Head) -> None:
-    head.program("sbatch", "sbatch-refused-too-many-elements", 1, stream=2)
-    head.program("scontrol", "scontrol-show-config")
+    head.program("sbatch", "sbatch-refused-too-many-elements.txt", 1, stream=2)
+    head.program("scontrol", "scontrol-show-config.txt")
     small = SlurmScheduler().refused(head.host, JOB, "Invalid job array specification", 1)
     assert small is None  # it is not for their number
     large = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 5000)
@@ -308,7 +276,7 @@ def test_without_sbatch_the_user_learns_where_to_look(head: Head) -> None:
 
 
 def test_one_question_tells_of_all_jobs(head: Head) -> None:
-    head.program("squeue", "squeue-array")
+    head.program("squeue", "squeue-array.txt")
     status = head.scheduler.status(head.host, ["17", "18"])
     assert status == {"17": running(36, 1, 2, 3, 4), "18": HELD}
     assert len(head.ran) == 1
@@ -316,41 +284,41 @@ def test_one_question_tells_of_all_jobs(head: Head) -> None:
 
 @fault("late accounting", "a job that is gone, without accounting", promise="the controller's word, while it has one")
 def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
-    head.program("squeue", "squeue-empty")
+    head.program("squeue", "squeue-empty.txt")
     assert "Slurm's accounting does not know it" in head.scheduler.status(head.host, ["7"])["7"].reason
-    head.program("sacct", "sacct-disabled", 1, stream=2)
-    head.program("scontrol", "scontrol-show-job-unknown", 1, stream=2)
+    head.program("sacct", "sacct-disabled.txt", 1, stream=2)
+    head.program("scontrol", "scontrol-show-job-unknown.txt", 1, stream=2)
     assert "Slurm's accounting does not know it" in head.scheduler.status(head.host, ["7"])["7"].reason
-    head.program("scontrol", "scontrol-show-job-failed")
+    head.program("scontrol", "scontrol-show-job-failed.txt")
     for _ in range(2):
         assert head.scheduler.status(head.host, ["7"])["7"].reason == "3 workers ended with FAILED, exit status 7"
     assert head.ran.count("scontrol -o show job 7") == 2
-    head.program("sacct", "sacct-timeout")
+    head.program("sacct", "sacct-timeout.txt")
     assert head.scheduler.status(head.host, ["8"])["8"].reason == "1 workers ended with TIMEOUT"
 
 
 @fault((42, "qmaster down"), "slurmctld is down", promise="an error, never taken for the end of the jobs")
 def test_a_controller_that_does_not_answer_is_an_error_not_an_end(head: Head) -> None:
-    head.program("squeue", "squeue-no-controller", 1, stream=2)
+    head.program("squeue", "squeue-no-controller.txt", 1, stream=2)
     with pytest.raises(HostError, match="Unable to contact slurm controller"):
         head.scheduler.status(head.host, ["7"])
     assert head.scheduler.explain(head.host, "7") == ""
 
 
 def test_explain(head: Head) -> None:
-    head.program("squeue", "squeue-reason-resources")
+    head.program("squeue", "squeue-reason-resources.txt")
     assert head.scheduler.explain(head.host, "17") == "Resources (no node is free)"
     assert head.ran == ["squeue -h -a -t PD -j 17 -o %r"]
-    head.program("squeue", "squeue-reason-unknown", 1, stream=2)
+    head.program("squeue", "squeue-reason-unknown.txt", 1, stream=2)
     assert head.scheduler.explain(head.host, "17") == ""
     assert head.scheduler.explain(make_host("nobody.invalid"), "17") == ""
 
 
 def test_cancel(head: Head) -> None:
-    head.program("scancel", "scancel-done")
+    head.program("scancel", "scancel-done.txt")
     head.scheduler.cancel(head.host, ["4711", "4712"])
     assert head.ran == ["scancel -Q 4711 4712"]
-    head.program("scancel", "scancel-no-controller", 1, stream=2)
+    head.program("scancel", "scancel-no-controller.txt", 1, stream=2)
     with pytest.raises(SchedulerBusy, match="did not delete 4711"):
         head.scheduler.cancel(head.host, ["4711"])
 

@@ -18,9 +18,9 @@ from sheepdog.schedulers import submit as submission
 from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.schedulers.submit import TRIES, plan, scheduler_of, secret, urls
 from sheepdog.values.model import Request, RequestState
-from tests.cluster import until
 from tests.faults import fault
-from tests.schedulers.test_gridengine import CAPTURED, Head
+from tests.schedulers.head import CAPTURED, Head
+from tests.waiting import until
 
 
 def options(scheduler: str = "gridengine", **said: Any) -> Options:

@@ -32,41 +32,21 @@ from tests import disk as disks
 from tests.disk import faulty_disk
 from tests.disk.power_loss import Disk
 from tests.faults import fault
+from tests.local import servers_of, workers_of
+from tests.waiting import until
 
 DB = "sheepdog.sqlite"
 SEED = 20_240_229
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home and a working directory of the test's own; whatever serves or works there is ended."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    for pid in [*servers_of(tmp_path), *workers_of(tmp_path)]:
+def place(place: Path) -> Iterator[Path]:
+    """Whatever serves or works there is killed: a server with a broken disk does not stop."""
+    yield place
+    for pid in [*servers_of(place), *workers_of(place)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    until(lambda: not servers_of(tmp_path) and not workers_of(tmp_path), "all has ended")
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"in {seconds} s not seen: {what}"
-        time.sleep(0.01)
-
-
-def pids(pattern: str) -> list[int]:
-    return [int(pid) for pid in subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout.split()]
-
-
-def servers_of(place: Path) -> list[int]:
-    return pids(f"sheepdog serve {place}/")
-
-
-def workers_of(place: Path) -> list[int]:
-    return pids(f"client.pyz {place}/home/")
+    until(lambda: not servers_of(place), "the servers have ended")
 
 
 def kill_server(place: Path) -> None:

@@ -27,8 +27,8 @@ from sheepdog.server.main import LINGER
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob
 from sheepdog.values.serialisation import form
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 Make = Callable[..., Server]
 

@@ -25,8 +25,8 @@ from sheepdog.server.http.connections import MAX_CONNECTIONS, MAX_HEAD, room
 from sheepdog.server.main import Seldom
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 from tests.wire import WORKER, Wire, answer, ended, wide_rows
 
 Make = Callable[..., Wire]

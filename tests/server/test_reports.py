@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -22,15 +21,14 @@ from sheepdog.server.decide.exchange import LASTING, Service
 from sheepdog.server.decide.policy import MAX_INTERRUPTIONS
 from sheepdog.storage import Storage
 from sheepdog.storage import storage as storage_module
-from sheepdog.values.model import Kind, StoredBlob
-from tests.cluster import until
+from sheepdog.values.model import Kind, RequestState, StoredBlob
 from tests.faults import fault
+from tests.local import DB, workers_of
 from tests.server.decide import farm as farm_room
 from tests.server.decide.farm import LARGE, LEASE, Farm, gone_after_work, submit_again
+from tests.waiting import until
 
 farm, storage = farm_room.farm, farm_room.storage
-
-DB = "./sheepdog.sqlite"
 
 
 def report(task: int, value: Any, number: int = 1, attempt: int = 1) -> Message:
@@ -319,24 +317,14 @@ def test_a_database_from_before_there_were_reports(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home and a working directory of the test's own; whatever serves there is stopped."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
+def place(place: Path) -> Iterator[Path]:
+    """Workers that end, as their requests are cancelled; then the server is stopped."""
+    yield place
     for request_id in (1, 2):
-        with pytest.MonkeyPatch.context(), Storage(DB) as storage:
-            if request_id in storage.requests(*storage_module.RequestState):
+        with Storage(DB) as storage:
+            if request_id in storage.requests(*RequestState):
                 sheepdog.cancel(request_id, DB)
-    until(lambda: not workers_of(tmp_path), "the workers have ended", timeout=60)
-    sheepdog.Server(dbfile=DB).stop()
-
-
-def workers_of(place: Path) -> list[int]:
-    """The workers' processes: parents, and children of theirs."""
-    found = subprocess.run(["pgrep", "-f", f"client.pyz {place}/home/"], capture_output=True, text=True).stdout
-    return [int(pid) for pid in found.split()]
+    until(lambda: not workers_of(place), "the workers have ended")
 
 
 def simulate(steps: int, gate: str, controller: Any = None) -> Any:

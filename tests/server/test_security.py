@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -22,27 +21,13 @@ from sheepdog.config import Config
 from sheepdog.deployment.hosts import LocalHost, SSHHost, ssh_config
 from sheepdog.deployment.upload import upload_and_run
 from sheepdog.errors import CommandFailed, ConfigError, SchedulerError
-from tests.cluster import until
 from tests.faults import fault
-from tests.front.test_functional import parents_of
+from tests.local import DB
+from tests.waiting import until
 
-DB = "./sheepdog.sqlite"
+pytestmark = pytest.mark.usefixtures("place")
 SOURCE = Path(sheepdog.__file__).parent
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home and a working directory of the test's own; whatever serves there is stopped."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    (tmp_path / "home").mkdir(mode=0o755)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    for lock in tmp_path.glob("*-server"):
-        sheepdog.Server(dbfile=str(lock).removesuffix("-server")).stop()
-    for pid in parents_of(tmp_path):  # of requests that the test did not let end
-        os.kill(pid, signal.SIGKILL)
 
 
 def mode(path: Path) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from sheepdog.server.certificate import make_certificate
-from tests.cluster import Cluster, Program, until
+from tests.cluster import Cluster, Program
 from tests.faults import fault
 from tests.user import PYTHON, User
+from tests.waiting import until
 
 HOSTS = ("head", "node1", "node2")
 GO = "/home/sheep/go"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sheepdog.values import identity as process
-from tests.cluster import until
+from tests.waiting import until
 
 WAITS = """
 import json, sys

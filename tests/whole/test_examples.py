@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, until
-from tests.test_project import commands
+from tests.cluster import Cluster
+from tests.readme import commands
 from tests.user import COMMANDS
+from tests.waiting import until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STOP = "import sheepdog; sheepdog.Server(dbfile='sheepdog.sqlite').stop()"

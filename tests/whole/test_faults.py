@@ -13,11 +13,9 @@ import pytest
 
 import sheepdog
 from tests.faults import fault
-from tests.front import test_functional as test_map
-from tests.front.test_functional import DB, errors
+from tests.local import DB, ROOT, errors
 
-ROOT = Path(__file__).parents[2]
-place = test_map.place  # for every test
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def start(script: str, **env: str) -> "subprocess.Popen[str]":
@@ -130,7 +128,7 @@ def test_clock_that_jumps(place: Path) -> None:
         import sys, time
         sys.path.insert(0, {str(ROOT)!r})
         import sheepdog
-        from tests.front.test_functional import sleepy
+        from tests.tasks import sleepy
         def clock(i): return i, time.time.__name__
         assert set(sheepdog.map(clock, [(0,)])) == {{(0, "jumping")}}
         args = [(i, {str(place / "ran")!r}) for i in range(1000)]

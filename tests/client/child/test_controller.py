@@ -16,8 +16,8 @@ from sheepdog.client.function import asks_for_controller
 from sheepdog.client.parent.child import Child
 from tests.client.children import Start, death, give, outcomes, read
 from tests.client.shepherd import WAIT_FOR, Shepherd
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 # Who gets one
 

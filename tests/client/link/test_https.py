@@ -10,8 +10,8 @@ from sheepdog.client.link.https import Line
 from sheepdog.client.parent.signals import Signals
 from sheepdog.server.certificate import make_certificate
 from tests.client.shepherd import Shepherd
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(("after", "least", "most"), [("2", 2.0, 4.0), ("999", 0.0, 1.5), ("soon", 0.0, 1.5)])

@@ -15,8 +15,8 @@ from sheepdog.client import DIED, RAISED, RESULT
 from sheepdog.client.child.pipe import NO_PIPE
 from sheepdog.schedulers.archives import cloudpickle_archive
 from tests.client.children import Start, alive, death, function_with, give, outcomes
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 
 def test_tasks_run_in_order(start: Start) -> None:

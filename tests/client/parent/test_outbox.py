@@ -9,8 +9,8 @@ from sheepdog.client import CHECKPOINT, REPORT, RESULT, Message, Outcome
 from sheepdog.client.parent.outbox import Outbox
 from sheepdog.client.wire.limits import MAX_BATCH
 from tests.client.shepherd import WAIT_FOR, Shepherd
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 
 def with_undelivered(shepherd: Shepherd, tmp_path: Path, status: int, **constants: float) -> subprocess.Popen[bytes]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sheepdog.client import INTERRUPTED
 from tests.client.shepherd import WAIT_FOR, Shepherd
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 
 @fault(

@@ -12,8 +12,8 @@ import pytest
 
 from sheepdog.client import INTERRUPTED
 from tests.client.shepherd import WAIT_FOR, FakeServer, Shepherd
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 
 def warned(shepherd: Shepherd, server: FakeServer, worker: subprocess.Popen[bytes], *numbers: int) -> dict[str, Any]:

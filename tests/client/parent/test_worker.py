@@ -11,8 +11,8 @@ import pytest
 from sheepdog.client import TIMEOUT
 from tests.client.children import alive
 from tests.client.shepherd import WAIT_FOR, Shepherd
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 BUSY = "import ctypes; print('busy', flush=True); ctypes.PyDLL(None).sleep(60)"
 """The source of a task that holds Python's lock in C."""

@@ -45,9 +45,9 @@ from sheepdog.storage import Storage
 from sheepdog.values import identity as process
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
-from tests.cluster import until
 from tests.faults import fault
-from tests.schedulers.test_gridengine import Head
+from tests.schedulers.head import Head
+from tests.waiting import until
 
 INTERVAL = 30.0
 RUNNING = JobStatus(running=frozenset("12"))

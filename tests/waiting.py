@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], what: str, timeout: float = 30) -> None:
+def until(condition: Callable[[], object], what: str, timeout: float = 60) -> None:
     """Wait for a condition; TimeoutError says what did not come true."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {timeout} s: {what}")
-        time.sleep(0.1)
+        time.sleep(0.02)

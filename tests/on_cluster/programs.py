@@ -1,0 +1,61 @@
+"""Programs that a user runs outside the cluster, and what their tasks leave there."""
+
+import json
+import re
+import subprocess
+import textwrap
+from typing import Any
+
+from tests.cluster import Program
+from tests.user import User
+
+RUN = """
+    def note(i, seconds):  # runs, and leaves a line for each run
+        import os, time
+        line = f"{i} {os.environ['SHEEPDOG_ATTEMPT']} {os.uname().nodename}\\n"
+        with open(os.path.expanduser("~/ran"), "a") as file: file.write(line)
+        time.sleep(seconds)
+        return i * i
+    def attempts(request_id=1):
+        with Storage(DB) as storage:
+            return [[a.task, a.attempt, a.kind.name, a.value.decode()] for a, _ in storage.attempts(request_id)]
+    def arrays(request_id=1):
+        with Storage(DB) as storage: return len(storage.arrays(request_id))
+    def job(request_id=1):
+        with Storage(DB) as storage: return storage.arrays(request_id)[-1].job
+    def qstat(): return subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout
+    def head(*command): return subprocess.run(["ssh", "head", *command], capture_output=True, text=True).stdout
+    def states(): return head("squeue", "-h", "-r", "-o", "%T").split()  # of Slurm
+    def until(condition, seconds=90):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, (qstat(), open(DB + "-server.log").read()[-3000:])
+            time.sleep(0.1)
+    def results(request_id=1): return [result for _, result in sheepdog.get_results(request_id, DB)]
+"""
+
+
+def program(code: str) -> str:
+    return textwrap.dedent(RUN) + textwrap.dedent(code)
+
+
+def run(user: User, code: str, timeout: float = 180) -> Any:
+    return user.run(program(code), timeout)
+
+
+def start(user: User, code: str) -> Program:
+    return user.start(program(code), stdout=subprocess.PIPE)
+
+
+def shown(client: Program) -> Any:
+    output, _ = client.communicate(timeout=180)
+    return json.loads(re.findall(r"^shown:(.*)$", output, re.MULTILINE)[-1])
+
+
+def ran_so_far(user: User) -> list[list[str]]:
+    path = user.cluster.home_of("sheep") / "ran"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def log_of(user: User) -> str:
+    return (user.place / "sheepdog.sqlite-server.log").read_text()
