@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import sheepdog
 from sheepdog.config import Config
-from sheepdog.deployment.hosts import LocalHost, SSHHost, ssh_config
+from sheepdog.deployment import LocalHost, SSHHost
+from sheepdog.deployment.ssh_config import ssh_config
 from sheepdog.deployment.upload import upload_and_run
 from sheepdog.errors import CommandFailed, ConfigError, SchedulerError
 from tests.faults import fault

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 
 from ..errors import CommandFailed
-from .hosts import Host, command_failed, text_of
+from .commands import command_failed, text_of
+from .hosts import Host
 
 # Login shells differ, and csh takes neither newlines nor "!": they only see this. sh then reads a program of one line.
 _READ = 'IFS= read -r program && eval "$program"'
