@@ -26,7 +26,7 @@ Run as: python client.pyz DIRECTORY ELEMENT. The directory holds secret.json (se
 the element is the name of this copy within its array job.
 """
 
-from .job import OURS, THERE, Call, Run, run_any
+from .job import OURS, THERE, Call, JobBase, Run, run_any
 from .wire.frames import chunks_of, pack, read_blob, size_of, unpack
 from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, PROTOCOL
 from .wire.messages import CHECKPOINT, REPORT, Message
@@ -51,6 +51,7 @@ __all__ = [
     "THERE",
     "TIMEOUT",
     "Call",
+    "JobBase",
     "Message",
     "Outcome",
     "Run",

@@ -16,7 +16,7 @@ THERE = "_sheepdog_worker.job"  # this module, on a worker
 OURS = ("sheepdog", "gridengine")
 
 
-class Call(object):
+class JobBase(object):
     """Stands for sheepdog.Job on the workers, which have no Sheepdog: subclasses of that are subclasses of this there.
 
     stands_for is the class that a class becomes at the other end: its module and its name.
@@ -86,6 +86,9 @@ class Call(object):
         raise RuntimeError("a job cannot wait for itself")
 
 
+Call = JobBase  # its name in pickles: in those of old databases, and in those that running workers are given
+
+
 class Run(object):
     """What a task of a job calls: the target, or the job's own run. For a job, sys.exit(0) is no error."""
 
@@ -106,7 +109,7 @@ class Run(object):
             raise SystemExit(status).with_traceback(error.__traceback__) from None
 
 
-def run_any(job: Call, controller: object = None) -> "Any":
+def run_any(job: JobBase, controller: object = None) -> "Any":
     """Run a job of any class; give the controller to its run and to its target, as they ask for it."""
     given = {} if controller is None else {CONTROLLER: controller}
     kwargs = job._kwargs
@@ -158,7 +161,7 @@ class Absent(object):
             return getattr(importlib.import_module(self._module), name)
         except ImportError:
             if name == "Job":
-                return Call
+                return JobBase
             if name.startswith("__"):  # somebody only looks what it is
                 raise AttributeError(name)
             raise

@@ -389,7 +389,7 @@ def test_a_task_waits_when_too_much_has_not_been_delivered(shepherd: Shepherd, t
     server.stop_when_done = True
     go = tmp_path / "go"
     server.tasks[1] = pickle.dumps(((f"args = {[str(go)]!r}\n{WAIT_FOR}{source}",), {}))
-    worker = shepherd.work(server, {"MOST_SAID": 2_000_000})
+    worker = shepherd.work(server, {"MAX_MESSAGES": 2_000_000})
     until(lambda: server.leased == [1], "it has the task")
     server.status = (507, {})
     go.touch()
@@ -423,7 +423,7 @@ def test_messages_are_left_in_the_spool(shepherd: Shepherd, tmp_path: Path) -> N
     source = f"controller.report(1); controller.checkpoint(2); open({str(begun)!r}, 'w'); result = 3"
     server = shepherd.serve((f"args = {[str(tmp_path / 'go')]!r}\n{WAIT_FOR}{source}",), heartbeat=60.0)
     server.function = act
-    worker = shepherd.work(server, {"SAID": 100.0, "STUCK": 100.0})
+    worker = shepherd.work(server, {"MESSAGE_PAUSE": 100.0, "BATCH_STUCK": 100.0})
     until(lambda: server.leased == [1], "it has the task")
     server.status = (403, {})
     (tmp_path / "go").touch()

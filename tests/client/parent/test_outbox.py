@@ -18,7 +18,7 @@ def with_undelivered(shepherd: Shepherd, tmp_path: Path, status: int, **constant
     begun, go = tmp_path / "begun", tmp_path / "go"
     wait = f"open({str(begun)!r}, 'w')\n{WAIT_FOR}result = b'7'"
     server = shepherd.serve(*[("result = b'x' * 400_000",)] * 6, (wait, str(go)), heartbeat=60.0)
-    worker = shepherd.work(server, {"STUCK": 100.0, **constants}, notice=3)
+    worker = shepherd.work(server, {"BATCH_STUCK": 100.0, **constants}, notice=3)
     until(begun.exists, "the last task has begun")
     assert list(server.outcomes) == [1]
     server.status = (status, {})

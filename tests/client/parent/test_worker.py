@@ -33,7 +33,7 @@ def test_a_task_beyond_its_timeout_is_ended_and_those_behind_it_run(
     shepherd: Shepherd, source: str, traced: bool
 ) -> None:
     server = shepherd.serve(*[("result = 1",)] * 40, (source,), *[("result = 2",)] * 40, timeout=0.5)
-    assert shepherd.work(server, {"GRACE": 0.3}).wait(60) == 0
+    assert shepherd.work(server, {"KILL_GRACE": 0.3}).wait(60) == 0
     sentence = "the task took longer than its timeout of 0.5 s and was ended"
     assert server.results() == [1] * 40 + [(TIMEOUT, sentence)] + [2] * 40
     outcome = server.outcomes[41]
@@ -80,7 +80,7 @@ def test_tasks_behind_one_that_takes_long_are_given_back_before_its_timeout(shep
 
 
 def test_a_timeout_is_each_tasks_own(shepherd: Shepherd) -> None:
-    """Each sleeps for less than the timeout; together they take longer, and longer than STUCK."""
+    """Each sleeps for less than the timeout; together they take longer, and longer than BATCH_STUCK."""
     assert shepherd.run(*[("import time; time.sleep(0.1); result = 1",)] * 25, timeout=0.6) == [1] * 25
 
 
@@ -131,7 +131,7 @@ def test_tasks_that_have_ended_elsewhere_are_dropped(shepherd: Shepherd, tmp_pat
     wait = f"import os; open({str(begun)!r}, 'w').write(str(os.getpid()))\n{WAIT_FOR}"
     server = shepherd.serve(("result = 1",), (wait, "/nonexistent"), ("result = 3",), ("result = 4",), ("result = 5",))
     server.stop_when_done = False
-    worker = shepherd.work(server, {"STUCK": 100.0})
+    worker = shepherd.work(server, {"BATCH_STUCK": 100.0})
     until(lambda: begun.exists() and begun.read_text(), "the task has begun")
     server.extra = {"drop": [2, 3]}
     until(lambda: len(server.outcomes) == 3, "the others have ended")

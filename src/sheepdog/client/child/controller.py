@@ -8,7 +8,7 @@ import time
 
 from ..wire.messages import CHECKPOINT, REPORT
 from ..wire.values import dump
-from .pipe import OUTCOME, Report
+from .pipe import OUTCOME, Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Controller(object):
     """
 
     def __init__(
-        self, pipe: Report, secret: "dict[str, Any]", index: int, attempt: int, saved: "bytes | None" = None
+        self, pipe: Pipe, secret: "dict[str, Any]", index: int, attempt: int, saved: "bytes | None" = None
     ) -> None:
         self.request = secret["request"]  # type: int
         self.id = index

@@ -1,4 +1,4 @@
-"""The report of the child: what it says to its parent, whatever the function did to its descriptors."""
+"""The child's end of the pipe to its parent: it holds whatever the function did to its descriptors."""
 
 import fcntl
 import os
@@ -14,24 +14,24 @@ TASK = struct.Struct("!QIQQ")  # index, attempt, bytes of arguments, bytes of it
 NO_PIPE = 77  # the exit status of a child that cannot report any more
 
 
-class Report(object):
-    """What the child says to its parent, and what the function may have done to the descriptors for it."""
+class Pipe(object):
+    """The child's end of the pipe to its parent, and the file of what it prints."""
 
-    def __init__(self, pipe: int, capture: Capture, parent: int, spare: "tuple[int, int]") -> None:
-        self.pipe = move_up(pipe)
+    def __init__(self, fd: int, capture: Capture, parent: int, spare: "tuple[int, int]") -> None:
+        self.fd = move_up(fd)
         self.capture = capture
         capture.fd = move_up(capture.fd)
         self.parent = parent
         self.spare = spare  # the parent's numbers for the pipe and the captured output
-        self.identities = identity(self.pipe), capture.identity
-        self.marked = mark(self.pipe) and mark(capture.fd)
+        self.identities = identity(self.fd), capture.identity
+        self.marked = mark(self.fd) and mark(capture.fd)
 
     def is_whole(self) -> bool:
         """Tell whether the function left the worker's descriptors alone. If not, they might be its own files by now."""
         try:
             if self.marked:
-                return bool(fcntl.fcntl(self.pipe, F_GETSIG) == MARK == fcntl.fcntl(self.capture.fd, F_GETSIG))
-            return (identity(self.pipe), identity(self.capture.fd)) == self.identities
+                return bool(fcntl.fcntl(self.fd, F_GETSIG) == MARK == fcntl.fcntl(self.capture.fd, F_GETSIG))
+            return (identity(self.fd), identity(self.capture.fd)) == self.identities
         except OSError:
             return False
 
@@ -39,9 +39,9 @@ class Report(object):
         """Get the pipe and the file of the output from the parent."""
         os.closerange(3, 1024)  # there may be no number left
         try:
-            self.pipe = os.open("/proc/%d/fd/%d" % (self.parent, self.spare[0]), os.O_WRONLY)
+            self.fd = os.open("/proc/%d/fd/%d" % (self.parent, self.spare[0]), os.O_WRONLY)
             self.capture.fd = os.open("/proc/%d/fd/%d" % (self.parent, self.spare[1]), os.O_RDWR | os.O_APPEND)
-            if (identity(self.pipe), identity(self.capture.fd)) == self.identities:
+            if (identity(self.fd), identity(self.capture.fd)) == self.identities:
                 return
         except OSError:
             pass
@@ -50,10 +50,10 @@ class Report(object):
     def send(self, head: bytes, value: bytes = b"", output: bytes = b"") -> None:
         """Write a message to the parent."""
         if len(value) < CHUNK:
-            write_all(self.pipe, head + value + output)
+            write_all(self.fd, head + value + output)
         else:
             for part in (head, value, output):
-                write_all(self.pipe, part)
+                write_all(self.fd, part)
 
     def part(self, why: str) -> None:
         """End this process as the parent expects it: nothing is wrong, but it takes no more tasks."""

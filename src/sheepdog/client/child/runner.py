@@ -14,7 +14,7 @@ from ..wire.limits import CHUNK
 from ..wire.outcomes import RAISED
 from .controller import Controller
 from .descriptors import move_up
-from .pipe import LOADED, OUTCOME, TASK, Report
+from .pipe import LOADED, OUTCOME, TASK, Pipe
 from .surroundings import Surroundings
 from .target import Target
 
@@ -55,19 +55,19 @@ def leave_traces() -> None:
         os.register_at_fork(after_in_child=forget)  # novm
 
 
-def run_child(report: Report, pipes: "tuple[int, int]", secret: "dict[str, Any]", blobs: "list[bytes]") -> None:
+def run_child(pipe: Pipe, inputs: "tuple[int, int]", secret: "dict[str, Any]", blobs: "list[bytes]") -> None:
     """Run tasks until the pipe of tasks is closed, or the process is not fit for another."""
-    tasks, tokens = map(move_up, pipes)
-    report.capture.redirect()
+    tasks, tokens = map(move_up, inputs)
+    pipe.capture.redirect()
     leave_traces()
     surroundings = Surroundings(secret.get("umask", 0o022))
 
     def loaded() -> None:
         surroundings.note()
-        report.send(OUTCOME.pack(0, 0, LOADED, 0.0, 0, 0))
+        pipe.send(OUTCOME.pack(0, 0, LOADED, 0.0, 0, 0))
 
     def make_controller() -> Controller:
-        return Controller(report, secret, index, attempt, saved or None)
+        return Controller(pipe, secret, index, attempt, saved or None)
 
     target = Target(blobs[0], blobs[1], loaded, make_controller)
     last_attempt = None
@@ -109,12 +109,12 @@ def run_child(report: Report, pipes: "tuple[int, int]", secret: "dict[str, Any]"
                 text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
                 kind, value = RAISED, (text % (len(value), secret["max_value"])).encode()
             change = surroundings.change()
-            whole = report.is_whole()
+            whole = pipe.is_whole()
             if not whole:
-                report.open_again()
-            output = report.capture.take()
-            report.send(OUTCOME.pack(index, attempt, kind, seconds, len(value), len(output)), value, output)
+                pipe.open_again()
+            output = pipe.capture.take()
+            pipe.send(OUTCOME.pack(index, attempt, kind, seconds, len(value), len(output)), value, output)
             count += 1
             if change or not whole or count == most:
-                report.part(change if whole else "it closed the worker's files")
+                pipe.part(change if whole else "it closed the worker's files")
             del value, arguments, saved

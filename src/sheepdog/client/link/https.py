@@ -8,7 +8,7 @@ import time
 
 from ..parent.signals import WARNINGS, Signals
 from ..wire.frames import chunks_of, pack, read_blob, size_of, unpack
-from ..wire.limits import CHUNK, CONNECT, MAX_RETRY_AFTER, PROTOCOL, REPLY
+from ..wire.limits import CHUNK, CONNECT_TIMEOUT, MAX_RETRY_AFTER, PROTOCOL, REPLY_TIMEOUT
 from ..wire.values import describe_python
 
 TYPE_CHECKING = False
@@ -36,8 +36,8 @@ class Line(object):
         self.about = about
         self.signals = signals
         signals.interrupt = self.interrupt
-        self.connect_timeout = CONNECT
-        self.reply_timeout = REPLY
+        self.connect_timeout = CONNECT_TIMEOUT
+        self.reply_timeout = REPLY_TIMEOUT
         self.calls = 0
         self.calling = False
         self.turn = 0
@@ -71,7 +71,9 @@ class Line(object):
             answer = self.call("join", header, (), self.secret["patience"])
             if answer is not None:
                 self.heartbeat = answer[0]["heartbeat"]
-                self.reply_timeout = min(REPLY, max(5.0, 3 * self.heartbeat))  # or a lost packet may cost the lease
+                self.reply_timeout = min(
+                    REPLY_TIMEOUT, max(5.0, 3 * self.heartbeat)
+                )  # or a lost packet may cost the lease
                 return answer
             self.signals.sleep(self.next_call - time.monotonic())
 

@@ -10,11 +10,11 @@ import time
 import traceback
 
 from ..child.capture import Capture
-from ..child.pipe import LOADED, NO_PIPE, OUTCOME, TASK, Report
+from ..child.pipe import LOADED, NO_PIPE, OUTCOME, TASK, Pipe
 from ..child.runner import run_child, settle_in
 from ..memory import group_limits, memory_kills, resident
 from ..wire.frames import chunks_of, size_of
-from ..wire.limits import CHUNK, GRACE, IN_MEMORY, LOADING
+from ..wire.limits import CHUNK, IN_MEMORY, KILL_GRACE, LOADING
 from ..wire.messages import CHECKPOINT, REPORT, Message, weight
 from ..wire.outcomes import DIED, MEMORY, Outcome
 from ..words import out_of_memory
@@ -78,7 +78,7 @@ class Child(object):
                             pass
                 settle_in(parent, secret)
                 spare = (self.spare_outcomes, self.capture.fd)
-                run_child(Report(outcomes, self.capture, parent, spare), (tasks, tokens), secret, blobs)
+                run_child(Pipe(outcomes, self.capture, parent, spare), (tasks, tokens), secret, blobs)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -222,7 +222,7 @@ class Child(object):
         """Return when the present task will have taken longer than it may."""
         return self.since + timeout + (0.0 if self.loaded else LOADING)
 
-    def terminate(self, kind: int, text: str, grace: float = GRACE) -> None:
+    def terminate(self, kind: int, text: str, grace: float = KILL_GRACE) -> None:
         """Ask the child and what it started to end. Its task has this outcome, unless it returns before."""
         kill_at = time.monotonic() + grace
         if self.verdict is None:

@@ -4,7 +4,7 @@ import collections
 import os
 
 from ..wire.frames import chunks_of, pack, size_of
-from ..wire.limits import MAX_BATCH, MAX_CALL, MOST_SAID
+from ..wire.limits import MAX_BATCH, MAX_CALL, MAX_MESSAGES
 from ..wire.messages import CHECKPOINT, Message, weight
 from ..wire.outcomes import Outcome
 
@@ -54,7 +54,7 @@ class Outbox(object):
     @property
     def full(self) -> bool:
         """Whether there are as many messages as may wait."""
-        return self.weight > MOST_SAID
+        return self.weight > MAX_MESSAGES
 
     def add(self, outcomes: "list[Outcome]") -> None:
         """Take outcomes in."""

@@ -3,7 +3,7 @@
 import collections
 import time
 
-from ..wire.limits import BATCH_SECONDS, MAX_BATCH, RECENT
+from ..wire.limits import BATCH_SECONDS, MAX_BATCH, RECENT_TASKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ class Pace(object):
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline  # when the last one must have ended
-        self.recent = collections.deque(maxlen=RECENT)  # type: collections.deque[float]  # seconds of tasks
+        self.recent = collections.deque(maxlen=RECENT_TASKS)  # type: collections.deque[float]  # seconds of tasks
         self.ended = 0  # tasks of the present batch
         self.spent = 0.0  # seconds on these
         self.want = 1  # tasks of the next batch
@@ -30,7 +30,7 @@ class Pace(object):
         self.ended += len(found)
         self.spent += max(sum(seconds), least)
         if self.deadline != float("inf"):
-            self.recent.extend(seconds[-RECENT:])
+            self.recent.extend(seconds[-RECENT_TASKS:])
 
     def adapt(self) -> None:
         """Judge the next batch by the present one, which has ended."""

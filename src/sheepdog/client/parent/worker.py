@@ -9,7 +9,19 @@ import time
 from ..link.https import Line, Refused
 from ..processes import end_orphans
 from ..wire.frames import runs
-from ..wire.limits import AHEAD, LEAVING_BEAT, LOADING, LOOK, NAP, NOTICE, SAID, SOON, SPARE_PATIENCE, STUCK, SUSPENDED
+from ..wire.limits import (
+    BATCH_STUCK,
+    FETCH_AHEAD,
+    LEAVING_BEAT,
+    LISTEN_PAUSE,
+    LOADING,
+    MESSAGE_PAUSE,
+    NOTICE,
+    SPARE_PATIENCE,
+    SUSPENDED,
+    TRIM_PAUSE,
+    TRIM_PAUSE_BUSY,
+)
 from ..wire.outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT, Outcome
 from .child import Child
 from .outbox import Outbox, Parcel
@@ -163,7 +175,7 @@ class Worker(object):
         if self.child.parting is not None:
             self.replace_child()
         self.pace.begin()
-        self.ahead = len(tasks) >= AHEAD
+        self.ahead = len(tasks) >= FETCH_AHEAD
         self.child.give(tasks, self.checkpoints)
 
     def listen(self, limit: float = float("inf")) -> None:
@@ -171,9 +183,9 @@ class Worker(object):
         child, line = self.child, self.line
         now = time.monotonic()
         waiting = len(child.running) - 1 + len(self.fetched)
-        limits = [limit, line.next_call, now + (SOON if child.capture.trim() else LOOK)]
+        limits = [limit, line.next_call, now + (TRIM_PAUSE_BUSY if child.capture.trim() else TRIM_PAUSE)]
         if waiting:
-            limits.append(child.started + STUCK)
+            limits.append(child.started + BATCH_STUCK)
         if child.verdict is not None:
             limits.append(child.kill_at)
         elif self.timeout:
@@ -191,24 +203,24 @@ class Worker(object):
         elif self.timeout and child.running and now >= child.overdue(self.timeout):
             self.end_overdue(self.timeout)
         elif len(found) >= 4 and child.running:  # it has much to say: let it, rather than wake for every word
-            time.sleep(min(NAP, (now - child.started) / self.pace.ended * len(child.running) / 2))
+            time.sleep(min(LISTEN_PAUSE, (now - child.started) / self.pace.ended * len(child.running) / 2))
         elif said >= 4 and child.running:
-            time.sleep(NAP)
-        elif waiting and child.running and now - child.started >= STUCK:
+            time.sleep(LISTEN_PAUSE)
+        elif waiting and child.running and now - child.started >= BATCH_STUCK:
             child.started = now
             back = self.hand_back()
             if back:
                 line.log("gives %d tasks back: one takes long" % back)
                 line.call_within(0)
         if found:
-            line.call_within(STUCK)
+            line.call_within(BATCH_STUCK)
 
     def take(self, found: "list[Outcome]") -> None:
         """Note outcomes, and what tasks have said before them, to be delivered."""
         messages = self.child.take_messages()
         if messages:
             self.outbox.add_messages(messages)
-            self.line.call_within(self.told + SAID - time.monotonic())
+            self.line.call_within(self.told + MESSAGE_PAUSE - time.monotonic())
         if not found:
             return
         self.early_deaths = 0

@@ -1,6 +1,8 @@
 """Sizes and times that the worker keeps to; the host keeps to some of them, too."""
 
 PROTOCOL = 2  # of the exchange between worker and server
+
+# Sizes, in bytes.
 CHUNK = 1 << 20
 IN_MEMORY = 8 << 20  # a larger blob waits in a temporary file
 MAX_HEADER = 8 << 20
@@ -8,23 +10,27 @@ MAX_TEXT = 64 << 10  # of an error
 MAX_EXCEPTION = 256 << 10  # of the pickle of one
 MAX_OUTPUT = 16 << 10  # what is kept of a task's output: its end
 MAX_CALL = 32 << 20  # outcomes sent in one call, unless a single one is larger
+MAX_MESSAGES = 64 << 20  # messages that wait for the server; a task that says more waits, too
+
+# Numbers of tasks.
 MAX_BATCH = 1000
+FETCH_AHEAD = 50  # in a batch from which on the next is fetched while it runs
+RECENT_TASKS = 50  # from whose times the next ones are judged
+
+# Times, in seconds.
 BATCH_SECONDS = 0.5  # the work that a batch should hold
-MOST_SAID = 64 << 20  # bytes of messages that wait for the server; a task that says more waits, too
-SAID = 0.1  # from one call to the next that tasks have something to say
-STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
-NAP = 0.02  # at most, between two looks at a child that has much to say
-AHEAD = 50  # tasks in a batch from which on the next is fetched while it runs
-SPARE_PATIENCE = 600.0  # how long a worker that has nothing to do any more looks for the server
+BATCH_STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
+MESSAGE_PAUSE = 0.1  # from one call to the next that tasks have something to say
+LISTEN_PAUSE = 0.02  # at most, between two looks at a child that has much to say
+TRIM_PAUSE = 0.1  # between two looks at what a task prints
+TRIM_PAUSE_BUSY = 0.01  # ... if it prints much
 SUSPENDED = 3.0  # a longer wait was no wait
-LOOK = 0.1  # between two looks at what a task prints
-SOON = 0.01  # ... if it prints much
-CONNECT = 20.0  # seconds for a connection; less than schedulers leave between a warning and the kill
-REPLY = 60.0  # ... and for a reply
+CONNECT_TIMEOUT = 20.0  # for a connection; less than schedulers leave between a warning and the kill
+REPLY_TIMEOUT = 60.0  # ... and for a reply
+MAX_RETRY_AFTER = 120
+SPARE_PATIENCE = 600.0  # how long a worker that has nothing to do any more looks for the server
 LOADING = 300.0  # what loading the function may take beside a task's timeout
-GRACE = 5.0  # between SIGTERM and SIGKILL
+KILL_GRACE = 5.0  # between SIGTERM and SIGKILL
 STRAGGLE = 0.05  # how long threads and processes that are about to end are waited for
 NOTICE = 30.0  # between a warning and the kill, if nobody says
 LEAVING_BEAT = 5.0  # between two calls of a worker that is leaving
-RECENT = 50  # tasks from whose times the next ones are judged
-MAX_RETRY_AFTER = 120
