@@ -24,7 +24,7 @@ from tests.faults import fault
 WORKER = """
 import json, pickle, sys, types
 sys.path.insert(0, sys.argv[1])
-from _sheepdog_worker.target import Target
+from _sheepdog_worker.child.target import Target
 sys.path[0] = sys.argv[2]
 sys.modules["__main__"] = types.ModuleType("__main__")
 function, namespace, *calls = pickle.load(sys.stdin.buffer)
@@ -220,6 +220,68 @@ def test_an_error_of_a_local_class_is_text(far: Far) -> None:
     )
     assert text.startswith("Own: not 1\nTraceback")
     assert "in f" in text
+
+
+CODE = """
+import functools
+
+class Shape:
+    def area(self):
+        return 1 / self.width  # of a method
+
+    @property
+    def width(self):
+        return 0
+
+    def __call__(self):
+        return self.area()
+
+def plain():
+    return 1 / 0  # of a function
+
+def outer():
+    def inner():
+        return [1 / x for x in (0,)]  # of a function in a function
+    return inner
+
+@functools.lru_cache
+def cached():
+    return 1 / 0  # of a function with a cache
+
+short = lambda: 1 / 0  # of a lambda
+within = outer()
+method = Shape().area
+shape = Shape()
+"""
+
+
+@pytest.mark.parametrize(
+    ("f", "line"),
+    [
+        ("plain", "function"),
+        ("outer()", "function in a function"),
+        ("within", "function in a function"),
+        ("cached", "function with a cache"),
+        ("short", "lambda"),
+        ("method", "method"),
+        ("shape", "method"),
+        ("functools.partial(plain)", "function"),
+    ],
+)
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_traceback_has_the_file_and_the_line_of_code_that_travelled(
+    far: Far, tmp_path: Path, f: str, line: str, kept: bool
+) -> None:
+    """Whatever its name: a module, or a cell of a notebook, which is no file. Where it can be read, it is quoted."""
+    file = str(tmp_path / "code.py") if kept else "<cell 7>"
+    if kept:
+        Path(file).write_text(CODE)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(CODE, file, "exec"), names)
+    [error] = far.map(eval(f, names), [()])
+    number = 1 + next(at for at, text in enumerate(CODE.splitlines()) if text.endswith(f"# of a {line}"))
+    assert f'File "{file}", line {number}, in ' in error
+    assert (f"# of a {line}\n" in error) == kept
 
 
 def test_modules_are_the_users_own_or_installed() -> None:
@@ -446,7 +508,7 @@ def test_plain_data_needs_no_cloudpickle(far: Far) -> None:
     program = f"""
 import sys
 sys.path.insert(0, {str(far.client)!r})
-from _sheepdog_worker.values import dump
+from _sheepdog_worker.wire.values import dump
 dump({{"a": [1, 2.5, None, "x"]}})
 assert "cloudpickle" not in sys.modules
 """

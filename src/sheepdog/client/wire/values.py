@@ -5,6 +5,7 @@ import importlib.util
 import io
 import pickle
 import sys
+import types
 
 from ..job import other_end
 
@@ -35,6 +36,7 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
     """Return cloudpickle's pickler, taught what it does not know.
 
     Cached functions and properties go by value where they must travel; what is Sheepdog's, as what the other end has.
+    Code keeps the name of its file, for tracebacks: cloudpickle 3.1.3 writes the same name for all code.
     """
     import cloudpickle
 
@@ -49,6 +51,9 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
                 return cached_function, make, vars(value)
             if type(value) is cached_property and hasattr(value, "lock"):  # until 3.11
                 return cached_property, (value.func,), {"attrname": value.attrname}
+            if type(value) is types.CodeType:
+                make, parts = self.dispatch_table[types.CodeType](value)
+                return make, with_file(parts, value.co_filename)
             ours = other_end(value)
             if ours is not None:
                 return ours
@@ -60,6 +65,12 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
         return module is None or function.__module__ == "__main__" or function.__module__ in own
 
     return Pickler(buffer, PICKLE_PROTOCOL)
+
+
+def with_file(parts: "tuple[Any, ...]", file: str) -> "tuple[Any, ...]":
+    """Return what a code object is made of with this name of its file, which is the first text in every Python."""
+    place = next(place for place, part in enumerate(parts) if isinstance(part, str))
+    return parts[:place] + (file,) + parts[place + 1 :]
 
 
 def describe_python() -> "dict[str, str]":
