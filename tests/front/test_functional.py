@@ -539,7 +539,7 @@ def test_the_child_on_the_oldest_python(oldest_python: str, place: Path) -> None
     script = f"""
 import os, pickle, sys
 sys.path.insert(0, {str(place / "client.pyz")!r})
-from _sheepdog_worker.child import Child
+from _sheepdog_worker.parent.child import Child
 secret = {{"request": 7, "directory": ".", "max_value": 1000}}
 child = Child(secret, pickle.dumps(os.kill, 4), b"")
 child.give([(1, 1, pickle.dumps(((0,), {{"x": 1}}))), (2, 1, pickle.dumps(((os.getpid(), 0), {{}})))])

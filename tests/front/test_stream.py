@@ -1,16 +1,13 @@
-"""An open request, and the ranges in which its tasks are remembered."""
+"""An open request: tasks go in, outcomes come out."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sheepdog.config import Config
 from sheepdog.errors import RequestNotFound, SchedulerError
-from sheepdog.front.stream import Ranges, Stream
+from sheepdog.front.stream import Stream
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, RequestState
 from sheepdog.values.serialisation import deserialise, serialise_arguments
@@ -18,25 +15,6 @@ from tests.local import DB
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("place")
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 60), st.integers(0, 5))))
-def test_ranges_are_a_set_of_numbers(steps: list[tuple[bool, int, int]]) -> None:
-    ranges, numbers, last = Ranges(), set[int](), 0
-    for adding, number, more in steps:
-        if adding:
-            first, last = last + 1 + number % 2, last + 1 + number % 2 + more
-            ranges.add(first, last)
-            numbers |= set(range(first, last + 1))
-        else:
-            end = number
-            while number in numbers and end + 1 in numbers and end < number + more:
-                end += 1
-            ranges.remove(number, end)
-            numbers -= set(range(number, end + 1))
-        assert [n for first, last_ in ranges for n in range(first, last_ + 1)] == sorted(numbers)
-        assert bool(ranges) == bool(numbers)
-        assert all(one[1] + 1 < other[0] for one, other in pairwise(ranges))  # as few as can be
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 from ..config import Config, make_config
 from ..errors import DamagedError, StorageError
 from ..values.model import Kind, Outcome
+from ..values.ranges import Ranges
 from ..values.serialisation import local_modules_by_value, serialise_call
 from .functional import say_once
 from .results import opened
-from .stream import LOOK, Ranges, Stream
+from .stream import LOOK, Stream
 
 AT_ONCE = 1000  # tasks in one commit
 IDLE_LOOK = 1.0  # seconds from one look whether the program ends to the next, while there is nothing to do

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 from ..client import IN_MEMORY
 from ..errors import DamagedError, RequestNotFound, StorageError, TaskFailed
-from ..storage.storage import runs_of
 from ..values.model import Kind, Outcome
+from ..values.ranges import Ranges, runs_of
 from ..values.serialisation import serialise_arguments
 from .results import harmless, opened
-from .stream import LOOK, Ranges, Stream
+from .stream import LOOK, Stream
 
 EACH = 4  # tasks for each worker in the first window
 WIDEST = 100_000  # tasks in a window

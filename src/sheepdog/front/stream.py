@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,38 +21,6 @@ from .dispatch import Keeper, dispatch
 
 NEWS = 1.0  # seconds from one look at what the user should know to the next
 LOOK = 0.05  # seconds at most from one look into the store to the next, while something is under way
-
-
-class Ranges:
-    """Ascending numbers, kept as few ranges: tasks that have not ended."""
-
-    def __init__(self) -> None:
-        self.firsts: list[int] = []
-        self.lasts: list[int] = []
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(self.firsts.copy(), self.lasts.copy(), strict=True)
-
-    def __bool__(self) -> bool:
-        return bool(self.firsts)
-
-    def add(self, first: int, last: int) -> None:
-        """Add numbers above all others."""
-        if self.lasts and self.lasts[-1] == first - 1:
-            self.lasts[-1] = last
-        else:
-            self.firsts.append(first)
-            self.lasts.append(last)
-
-    def remove(self, number: int, end: int = 0) -> None:
-        """Take a number out, if it is there, or all from it to the end: these must be neighbours."""
-        place = bisect_right(self.firsts, number) - 1
-        if place < 0 or self.lasts[place] < number:
-            return
-        first, last = self.firsts[place], self.lasts[place]
-        parts = [part for part in ((first, number - 1), (max(number, end) + 1, last)) if part[0] <= part[1]]
-        self.firsts[place : place + 1] = [first for first, _ in parts]
-        self.lasts[place : place + 1] = [last for _, last in parts]
 
 
 class Stream:

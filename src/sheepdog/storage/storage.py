@@ -40,6 +40,7 @@ from ..values.model import (
     after,
     before,
 )
+from ..values.ranges import runs_of
 from .mounts import network_file_system
 
 APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
@@ -1044,17 +1045,3 @@ def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]
         now,
         value,
     )
-
-
-def runs_of(indexes: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield ascending numbers as ranges (first, last)."""
-    start = previous = None
-    for index in indexes:
-        if start is None or previous is None:
-            start = index
-        elif index != previous + 1:
-            yield start, previous
-            start = index
-        previous = index
-    if start is not None and previous is not None:
-        yield start, previous
