@@ -21,18 +21,9 @@ from sheepdog.storage import Storage
 from sheepdog.storage import storage as storage_module
 from sheepdog.values.model import ArrayJob, Kind, Outcome, Progress, RequestState, State, StoredBlob
 from tests.faults import fault
+from tests.storage.samples import request_of
 
 LARGE = 20_000_000
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    with Storage(tmp_path / "db") as storage:
-        yield storage
-
-
-def request_of(storage: Storage, count: int) -> int:
-    return storage.new_request(b"f", b"ns", [b"args %d" % number for number in range(1, count + 1)])
 
 
 def unfinished(storage: Storage) -> list[int]:
@@ -587,6 +578,29 @@ def test_an_attempt_is_kept_once(storage: Storage) -> None:
     assert list(storage.attempts(request, pending=True)) == [(noted, False)]
 
 
+def test_signal_status_and_peak_are_kept_with_an_outcome_and_an_attempt(storage: Storage) -> None:
+    request = request_of(storage, 4)
+    outcomes = [
+        Outcome(task=1, peak=1 << 40, attempts=1),
+        Outcome(task=2, kind=Kind.DIED, value=b"died", signal=9, attempts=1),
+        Outcome(task=3, kind=Kind.DIED, value=b"died", status=0, attempts=1),
+        Outcome(task=4, kind=Kind.RAISED, value=b"raised", attempts=1),
+    ]
+    attempt = Outcome(task=2, kind=Kind.DIED, value=b"died", signal=11, status=1, peak=5)
+    storage.store_attempts(request, [attempt])
+    storage.store_outcomes(request, outcomes)
+    storage.store_outcomes(request, [Outcome(task=1, peak=7), Outcome(task=4, peak=7)])
+    assert [*storage.outcomes(request, [(1, 4)])] == outcomes
+    assert [outcome for _, outcome in storage.errors(request)] == outcomes[1:]
+    assert [*storage.attempts(request)] == [(attempt, True)]
+    assert storage.retry(request, {}, True) == 3
+    assert [*storage.outcomes(request, [(1, 4)])] == outcomes[:1]
+    history = [outcome for outcome, _ in storage.attempts(request)]
+    assert history == [outcomes[1]._replace(attempts=0), *(each._replace(attempts=0) for each in outcomes[2:])]
+    storage.remove_request(request)
+    assert storage.db.execute("SELECT count(*) FROM measure").fetchone() == (0,)
+
+
 def test_tasks_that_are_ended_together_tell_how_often_they_may_have_been_begun(storage: Storage) -> None:
     request = request_of(storage, 4)
     storage.set_leased(request, 2)
@@ -605,7 +619,8 @@ def ended_request(storage: Storage) -> int:
     storage.store_attempts(request, [Outcome(task=2, kind=Kind.LOST, value=b"lost", attempt=1)])
     kinds = [Kind.RESULT, Kind.RAISED, Kind.NOT_RUN, Kind.CANCELLED]
     values = [
-        Outcome(task=index, kind=kind, value=kind.name.encode(), attempt=2) for index, kind in enumerate(kinds, 1)
+        Outcome(task=index, kind=kind, value=kind.name.encode(), attempt=2, signal=index % 3, peak=index // 3)
+        for index, kind in enumerate(kinds, 1)
     ]
     storage.store_outcomes(request, values)
     return request

@@ -48,6 +48,20 @@ def test_what_was_cancelled_has_ended_and_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("progress", "summary"),
+    [
+        (Progress(100, 12, 0), "12/100 results, 0 errors; 88 wait"),
+        (Progress(100, 12, 0, running=8, hosts=("a", "b", "c")), "12/100 results, 0 errors; 8 run on 3 hosts, 80 wait"),
+        (Progress(5, 2, 1, 1, running=1, hosts=("a",)), "4/5 results, 1 errors, 1 cancelled; 1 run on 1 host"),
+        (Progress(3, 2, 0, running=1), "2/3 results, 0 errors; 1 run"),
+        (Progress(2, 2, 0, workers=1, hosts=("a",)), "2/2 results, 0 errors"),
+    ],
+)
+def test_the_summary_tells_what_runs_and_what_waits(progress: Progress, summary: str) -> None:
+    assert progress.summary == summary
+
+
+@pytest.mark.parametrize(
     ("status", "gone"),
     [
         (JobStatus(), True),

@@ -10,6 +10,7 @@ two at once could corrupt it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import math
@@ -18,7 +19,7 @@ import secrets
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -29,6 +30,7 @@ from ..values.model import (
     REQUEST_STATES,
     TASK_STATES,
     ArrayJob,
+    Event,
     Kind,
     Outcome,
     Progress,
@@ -37,6 +39,7 @@ from ..values.model import (
     RequestState,
     State,
     StoredBlob,
+    WorkerFacts,
     after,
     before,
 )
@@ -54,7 +57,10 @@ INSERT_OUTCOME = (
     "INSERT INTO outcome (id, kind, attempt, attempts, host, seconds, output, stored, value)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?,"
 )
+OUTCOME = "id, kind, value, attempt, host, seconds, output, attempts, signal, status, peak"
+MEASURED = "outcome LEFT JOIN measure USING (id)"
 UNLESS_THERE = "ON CONFLICT (id) DO NOTHING"  # no state in which a task has ended allows another end: see model.py
+WORKER = [field.name for field in fields(WorkerFacts)]
 OPEN = f"state IN ({', '.join(str(int(state)) for state in before(REQUEST_STATES, 'end'))})"
 
 MIGRATIONS = (
@@ -140,6 +146,49 @@ MIGRATIONS = (
     """,
     """
     ALTER TABLE wave RENAME TO array_job;
+    CREATE TABLE measure (
+        id INTEGER PRIMARY KEY,  -- of the outcome, which keeps its value last
+        signal INTEGER NOT NULL,
+        status INTEGER,
+        peak INTEGER NOT NULL
+    );
+    ALTER TABLE attempt ADD COLUMN signal INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempt ADD COLUMN status INTEGER;
+    ALTER TABLE attempt ADD COLUMN peak INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE worker (
+        request INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        array INTEGER NOT NULL,
+        element TEXT NOT NULL,
+        host TEXT NOT NULL,
+        python TEXT NOT NULL,
+        joined REAL NOT NULL,
+        heard REAL NOT NULL,
+        ended REAL,
+        why TEXT NOT NULL,
+        task INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        since REAL,
+        PRIMARY KEY (request, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX at_work ON worker (request, host, task) WHERE ended IS NULL;
+    CREATE TABLE event (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        request INTEGER NOT NULL,
+        at REAL NOT NULL,
+        what TEXT NOT NULL,
+        task INTEGER,
+        worker TEXT NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX event_of ON event (request, number);
+    CREATE TABLE file (hash TEXT PRIMARY KEY, size INTEGER NOT NULL, content BLOB NOT NULL);
+    CREATE TABLE request_file (
+        request INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        PRIMARY KEY (request, path)
+    ) WITHOUT ROWID;
     """,
 )
 """One script a version of the schema, each taking the database from the version before."""
@@ -208,7 +257,13 @@ class Storage:
 
         if pragma("user_version") == len(MIGRATIONS) and pragma("application_id") == APPLICATION_ID:
             return
-        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute("BEGIN IMMEDIATE")  # waits for who writes, as long as the connection's timeout
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"{self.dbfile} cannot be brought up to date ({error}): another process writes to it; try again, or "
+                "stop the server that has it open"
+            ) from error
         try:
             version = pragma("user_version")
             empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -407,16 +462,19 @@ class Storage:
             self._end_if_finished(request_id)
 
     def _end_if_finished(self, request_id: int) -> None:
-        if self.progress(request_id).finished and self.step(request_id, "end"):
+        [finished] = self._one(request_id, "done + failed + cancelled >= tasks AND NOT open")
+        if finished and self.step(request_id, "end"):
             self.db.execute("UPDATE request SET ended = ? WHERE id = ?", (time.time(), request_id))
 
     def remove_request(self, request_id: int) -> None:
         """Remove a request and everything of it."""
         with self.transaction():
-            for table in ("task", "outcome", "attempt", "checkpoint"):
+            for table in ("task", "outcome", "measure", "attempt", "checkpoint"):
                 self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
             self.db.execute("DELETE FROM report WHERE task BETWEEN ? AND ?", self._rows(request_id))
-            self.db.execute("DELETE FROM array_job WHERE request = ?", (request_id,))
+            self._remove_files(request_id)
+            for table in ("array_job", "worker", "event"):
+                self.db.execute(f"DELETE FROM {table} WHERE request = ?", (request_id,))  # noqa: S608
             self.db.execute("DELETE FROM request WHERE id = ?", (request_id,))
 
     def get_request(self, request_id: int) -> Request:
@@ -440,6 +498,8 @@ class Storage:
                 f"UPDATE request SET state = ? WHERE id = ? AND state IN ({sources})",  # noqa: S608
                 (after(REQUEST_STATES, event), request_id),
             )
+            if cursor.rowcount > 0 and event == "end":
+                self._end_runs(request_id)
             return cursor.rowcount > 0
 
     def set_gave_up(self, request_id: int) -> None:
@@ -517,9 +577,11 @@ class Storage:
 
     def progress(self, request_id: int) -> Progress:
         """Return how far a request is."""
-        columns = "tasks, done, failed, cancelled, note, open"
-        tasks, done, failed, cancelled, note, open = self._one(request_id, columns)
-        return Progress(tasks, done, failed, cancelled, note, bool(open))
+        columns = f"tasks, done, failed, cancelled, note, open, {OPEN}"
+        tasks, done, failed, cancelled, note, open, unended = self._one(request_id, columns)
+        running, workers, hosts = self._at_work(request_id) if unended else (0, 0, ())
+        running = min(running, tasks - done - failed - cancelled)  # a worker tells later than its outcome what it runs
+        return Progress(tasks, done, failed, cancelled, note, bool(open), running, workers, hosts)
 
     def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:
         """Return the serialised function and namespace."""
@@ -576,7 +638,7 @@ class Storage:
                     raise RequestNotFound(f"request {request_id} has no task {outcome.task}, only 1 to {tasks}")
             ended = self._ended(base, sorted({outcome.task for outcome in outcomes}))
             late, again = [], []
-            small = []
+            small, measures = [], []
             for outcome in outcomes:
                 if outcome.task in ended:
                     late.append(outcome.task)
@@ -588,7 +650,10 @@ class Storage:
                     small.append(_row(base, outcome, outcome.value, now))
                 else:
                     self._store_large(base, outcome, now)
+                if outcome.measured:
+                    measures.append((base + outcome.task, outcome.signal, outcome.status, outcome.peak))
             self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
+            self.db.executemany("INSERT INTO measure VALUES (?, ?, ?, ?)", measures)
             if counts[State.DONE]:
                 self._forget_checkpoints(base + min(ended), base + max(ended))
             if again:
@@ -654,22 +719,11 @@ class Storage:
         """Yield how tasks in these ranges (first, last) ended, of those that have."""
         for first, last in ranges:
             rows = self._query(
-                "SELECT id, kind, value, attempt, host, seconds, output, attempts FROM outcome"
-                " WHERE id BETWEEN ? AND ? ORDER BY id",
+                f"SELECT {OUTCOME} FROM {MEASURED} WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608
                 request_id * SPAN + first,
                 request_id * SPAN + last,
             )
-            for row, kind, value, attempt, host, seconds, output, attempts in rows:
-                yield Outcome(
-                    task=row % SPAN,
-                    kind=Kind(kind),
-                    value=value,
-                    attempt=attempt,
-                    host=host,
-                    seconds=seconds,
-                    output=output or b"",
-                    attempts=attempts,
-                )
+            yield from (_outcome(*row) for row in rows)
 
     def ended_among(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> list[int]:
         """Return the tasks in these ranges (first, last) that have ended."""
@@ -745,13 +799,100 @@ class Storage:
         has_result = "EXISTS (SELECT 1 FROM outcome WHERE outcome.id = checkpoint.id AND kind = 0)"
         self.db.execute(f"DELETE FROM checkpoint WHERE id BETWEEN ? AND ? AND {has_result}", (first, last))  # noqa: S608
 
+    # --- the workers of a request
+
+    def store_workers(self, request_id: int, workers: Iterable[WorkerFacts]) -> None:
+        """Store what is known of workers, in place of what was known of them before."""
+        columns = ", ".join(WORKER)
+        places = ", ".join("?" * len(WORKER))
+        with self.transaction():
+            self.count_tasks(request_id)
+            self.db.executemany(
+                f"INSERT OR REPLACE INTO worker (request, {columns}) VALUES (?, {places})",  # noqa: S608
+                ((request_id, *(getattr(worker, name) for name in WORKER)) for worker in workers),
+            )
+
+    def workers(self, request_id: int) -> list[WorkerFacts]:
+        """Return what is known of the workers of a request, in the order in which they came."""
+        self.count_tasks(request_id)
+        query = f"SELECT {', '.join(WORKER)} FROM worker WHERE request = ? ORDER BY joined, name"  # noqa: S608
+        return [WorkerFacts(*row) for row in self._query(query, request_id)]
+
+    def _at_work(self, request_id: int) -> tuple[int, int, tuple[str, ...]]:
+        """Return how many tasks run, how many workers are there, and on which hosts."""
+        query = "SELECT host, count(*), sum(task != 0) FROM worker WHERE request = ? AND ended IS NULL GROUP BY host"
+        rows = [*self._query(query, request_id)]
+        hosts = tuple(host for host, _, _ in rows if host)
+        return sum(running for _, _, running in rows), sum(workers for _, workers, _ in rows), hosts
+
+    def _end_runs(self, request_id: int) -> None:
+        """Note that no worker of a request runs a task any more."""
+        none = "task = 0, attempt = 0, since = NULL"
+        self.db.execute(f"UPDATE worker SET {none} WHERE request = ? AND task != 0", (request_id,))  # noqa: S608
+
+    # --- what happened
+
+    def store_events(self, request_id: int, events: Iterable[Event]) -> None:
+        """Store what happened. The events get their numbers here."""
+        with self.transaction():
+            self.count_tasks(request_id)
+            self.db.executemany(
+                "INSERT INTO event (request, at, what, task, worker, text) VALUES (?, ?, ?, ?, ?, ?)",
+                ((request_id, event.at, event.what, event.task, event.worker, event.text) for event in events),
+            )
+
+    def events(self, request_id: int, task: int | None = None, after: int = 0) -> Iterator[Event]:
+        """Yield what happened to a request, or to one of its tasks, in the order in which it was stored.
+
+        after is the number of an event: only later ones are wanted.
+        """
+        self.count_tasks(request_id)
+        rows = self._query(
+            "SELECT at, what, task, worker, text, number FROM event WHERE request = ? AND number > ?"
+            " AND (? IS NULL OR task = ?) ORDER BY number",
+            *(request_id, after, task, task),
+        )
+        return (Event(*row) for row in rows)
+
+    # --- files that a request names by what is in them
+
+    def add_file(self, content: bytes) -> str:
+        """Store a file, unless it is there, and return its hash. It stays while a request names it."""
+        name = hashlib.sha256(content).hexdigest()
+        with self.transaction():
+            self.db.execute("INSERT OR IGNORE INTO file VALUES (?, ?, ?)", (name, len(content), content))
+        return name
+
+    def file(self, hash: str) -> bytes:
+        """Return what is in a file."""
+        for (content,) in self._query("SELECT content FROM file WHERE hash = ?", hash):
+            return bytes(content)
+        raise StorageError(f"there is no file {hash!r} in {self.dbfile}")
+
+    def name_files(self, request_id: int, files: Mapping[str, str]) -> None:
+        """Note the files of a request: the hash of each, by the path that it is to have."""
+        with self.transaction():
+            rows = ((request_id, path, name) for path, name in files.items())
+            self.db.executemany("INSERT OR REPLACE INTO request_file VALUES (?, ?, ?)", rows)
+
+    def files_of(self, request_id: int) -> dict[str, str]:
+        """Return the files of a request: the hash of each, by its path."""
+        return dict(self._query("SELECT path, hash FROM request_file WHERE request = ? ORDER BY path", request_id))
+
+    def _remove_files(self, request_id: int) -> None:
+        """Forget which files a request names, and drop those that no other names."""
+        named = {*self.files_of(request_id).values()}
+        self.db.execute("DELETE FROM request_file WHERE request = ?", (request_id,))
+        unnamed = "DELETE FROM file WHERE hash = ? AND hash NOT IN (SELECT hash FROM request_file)"
+        self.db.executemany(unnamed, ((name,) for name in named))
+
     # --- the history: attempts that did not end their task
 
     def store_attempts(self, request_id: int, attempts: Sequence[Outcome], counts: bool = True) -> list[bool]:
         """Store attempts that ended. Return for each whether it was new. If counts, the policy counts them."""
         now = time.time()
         base = request_id * SPAN
-        statement = "INSERT OR IGNORE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        statement = "INSERT OR IGNORE INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         with self.transaction():
             return [
                 self.db.execute(
@@ -766,6 +907,9 @@ class Storage:
                         attempt.output or None,
                         now,
                         attempt.text.encode("utf-8", "replace"),
+                        attempt.signal,
+                        attempt.status,
+                        attempt.peak,
                     ),
                 ).rowcount
                 > 0
@@ -779,24 +923,12 @@ class Storage:
         """
         self.count_tasks(request_id)
         rows = self._query(
-            "SELECT id, kind, value, attempt, host, seconds, output, counts FROM attempt WHERE id BETWEEN ? AND ?"
+            f"SELECT counts, {OUTCOME.replace('attempts', '0')} FROM attempt WHERE id BETWEEN ? AND ?"  # noqa: S608
             " AND NOT (? AND (attempt = 0 OR id IN (SELECT id FROM outcome))) ORDER BY id, attempt, stored",
             *self._rows(request_id),
             pending,
         )
-        for row, kind, value, attempt, host, seconds, output, counts in rows:
-            yield (
-                Outcome(
-                    task=row % SPAN,
-                    kind=Kind(kind),
-                    value=value,
-                    attempt=attempt,
-                    host=host,
-                    seconds=seconds,
-                    output=output or b"",
-                ),
-                bool(counts),
-            )
+        return ((_outcome(*row), bool(counts)) for counts, *row in rows)
 
     def count_retried(self, request_id: int, failed: bool) -> int:
         """Return how many tasks a retry would make pending."""
@@ -816,15 +948,15 @@ class Storage:
                 return 0
             self.db.execute("UPDATE attempt SET counts = 0 WHERE id BETWEEN ? AND ?", rows)
             self.db.execute(
-                "INSERT OR REPLACE INTO attempt (id, attempt, kind, counts, host, seconds, output, stored, value)"  # noqa: S608
-                f" SELECT id, max(attempt, attempts), kind, 0, host, seconds, output, stored, value FROM outcome"
-                f" WHERE {where}",
+                "INSERT OR REPLACE INTO attempt SELECT id, max(attempt, attempts), kind, 0, host, seconds, output,"  # noqa: S608
+                f" stored, value, ifnull(signal, 0), status, ifnull(peak, 0) FROM {MEASURED} WHERE {where}",
                 rows,
             )
+            self.db.execute(f"DELETE FROM measure WHERE id IN (SELECT id FROM outcome WHERE {where})", rows)  # noqa: S608
             self.db.execute(f"DELETE FROM outcome WHERE {where}", rows)  # noqa: S608
-            self.db.execute(
-                "UPDATE array_job SET ended = ifnull(ended, ?) WHERE request = ?", (time.time(), request_id)
-            )
+            for table in ("array_job", "worker"):
+                ended = f"UPDATE {table} SET ended = ifnull(ended, ?) WHERE request = ?"  # noqa: S608
+                self.db.execute(ended, (time.time(), request_id))
             self.db.execute(
                 "UPDATE request SET failed = failed - ?, cancelled = cancelled - ?, token = ?, options = ?,"
                 " submitted = NULL, ended = NULL, gave_up = 0, fruitless = 0, leased = 0, note = '' WHERE id = ?",
@@ -845,6 +977,11 @@ class Storage:
             query = f"SELECT kind, count(*) FROM attempt WHERE {latest} AND {unended} GROUP BY kind"  # noqa: S608
             for kind, count in self._query(query, *rows):
                 counts[Kind(kind).state] += count
+            self.db.execute(
+                f"INSERT INTO measure SELECT id, signal, status, peak FROM attempt WHERE {latest} AND {unended}"  # noqa: S608
+                " AND (signal OR status IS NOT NULL OR peak)",
+                rows,
+            )
             self.db.execute(
                 f"INSERT INTO outcome (attempts, {columns}) SELECT attempt, {columns} FROM attempt"  # noqa: S608
                 f" WHERE {latest} AND {unended}",
@@ -914,24 +1051,10 @@ class Storage:
         """Yield (serialised arguments, outcome) of the tasks that ended without a result, in order."""
         self.count_tasks(request_id)
         rows = self._query(
-            "SELECT args, id, kind, value, attempt, host, seconds, output, attempts FROM outcome JOIN task USING (id)"
-            " WHERE id BETWEEN ? AND ? AND kind != 0",
+            f"SELECT args, {OUTCOME} FROM {MEASURED} JOIN task USING (id) WHERE id BETWEEN ? AND ? AND kind != 0",  # noqa: S608
             *self._rows(request_id),
         )
-        for args, row, kind, value, attempt, host, seconds, output, attempts in rows:
-            yield (
-                args,
-                Outcome(
-                    task=row % SPAN,
-                    kind=Kind(kind),
-                    value=value,
-                    attempt=attempt,
-                    host=host,
-                    seconds=seconds,
-                    output=output or b"",
-                    attempts=attempts,
-                ),
-            )
+        return ((args, _outcome(*row)) for args, *row in rows)
 
     def chunks(self, blob: StoredBlob) -> Iterator[bytes]:
         """Yield a large blob in pieces."""
@@ -1031,6 +1154,35 @@ def _token() -> str:
 def _kinds_to_retry(failed: bool) -> str:
     again = [kind for kind in Kind if kind.state in before(TASK_STATES, "retry")]
     return ", ".join(str(int(kind)) for kind in again if failed or kind in (Kind.NOT_RUN, Kind.CANCELLED))
+
+
+def _outcome(
+    row: int,
+    kind: int,
+    value: Any,
+    attempt: int,
+    host: str,
+    seconds: float,
+    output: bytes | None,
+    attempts: int,
+    signal: int | None,
+    status: int | None,
+    peak: int | None,
+) -> Outcome:
+    """Return an outcome from its columns, which are those of OUTCOME."""
+    return Outcome(
+        task=row % SPAN,
+        kind=Kind(kind),
+        value=value,
+        attempt=attempt,
+        host=host,
+        seconds=seconds,
+        output=output or b"",
+        attempts=attempts,
+        signal=signal or 0,
+        status=status,
+        peak=peak or 0,
+    )
 
 
 def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:

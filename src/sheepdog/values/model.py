@@ -123,6 +123,7 @@ class Outcome(NamedTuple):
 
     task is its index; value the serialised result, or the error as text in UTF-8, after which may come a NUL and the
     pickle of the exception; seconds its run time; attempts how many were begun until then, as far as is known.
+    signal is what its process died of, status what it exited with, peak the bytes of memory that it had at most.
     """
 
     task: int
@@ -133,6 +134,17 @@ class Outcome(NamedTuple):
     output: bytes = b""
     host: str = ""
     attempts: int = 0
+    signal: int = 0
+    """0 if it died of none, or that is not known."""
+    status: int | None = None
+    """None if it is not known."""
+    peak: int = 0
+    """0 if it is not known."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether its signal, status or peak is known."""
+        return bool(self.signal or self.peak or self.status is not None)
 
     @property
     def text(self) -> str:
@@ -173,6 +185,17 @@ class Progress:
     note: str = ""
     open: bool = False
     """Whether there may be more tasks."""
+    running: int = 0
+    """How many tasks workers run now."""
+    workers: int = 0
+    """How many workers are there now."""
+    hosts: tuple[str, ...] = ()
+    """Where they are."""
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks neither run nor have ended."""
+        return self.tasks - self.ended - self.running
 
     @property
     def ended(self) -> int:
@@ -187,6 +210,13 @@ class Progress:
     def __str__(self) -> str:
         cancelled = f", {self.cancelled} cancelled" if self.cancelled else ""
         return f"{self.ended}/{self.tasks} results, {self.failed} errors{cancelled}"
+
+    @property
+    def summary(self) -> str:
+        """The text that also tells how many tasks run, on how many hosts, and how many wait."""
+        where = f" on {len(self.hosts)} host{'s' * (len(self.hosts) != 1)}" if self.hosts else ""
+        now = [f"{self.running} run{where}"] * bool(self.running) + [f"{self.waiting} wait"] * bool(self.waiting)
+        return "; ".join([str(self), *([", ".join(now)] if now else [])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +261,52 @@ class ArrayJob:
     """The addresses that its workers call."""
     ended: float | None = None
     """When the scheduler had nothing left of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What is known of a worker. Times are in Unix time."""
+
+    name: str
+    """Its own: a UUID."""
+    array: int
+    """The number of its array job."""
+    element: str
+    """Its element of that, in the scheduler's words."""
+    host: str
+    python: str
+    """The version of its Python; empty if it is not known."""
+    joined: float
+    """When it called first."""
+    heard: float
+    """When it called last."""
+    ended: float | None = None
+    """Since when it is no more."""
+    why: str = ""
+    """Why it is no more, in words."""
+    task: int = 0
+    """The index of the task that it runs now; 0 if it runs none."""
+    attempt: int = 0
+    since: float | None = None
+    """When that task was begun, or first reported to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a request, to a task of it or to a worker."""
+
+    at: float
+    """When, in Unix time."""
+    what: str
+    """Which kind of event."""
+    task: int | None = None
+    """The index of the task; None if it is of none."""
+    worker: str = ""
+    """The worker's name; empty if it is of none."""
+    text: str = ""
+    """What there is to say of it."""
+    number: int = 0
+    """It grows from each event of the database to the next. The store gives it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,113 @@
+"""The schema: its steps stay as they are, and lead a database of any version to the newest."""
+
+import hashlib
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sheepdog.errors import StorageError
+from sheepdog.storage import Storage
+from sheepdog.storage.storage import MIGRATIONS
+from sheepdog.values.model import ArrayJob, Kind, Outcome, Progress, RequestState
+from tests.faults import fault
+
+SCRIPTS = [
+    "26124a78b1c205596d7884ac5a469fba82f4f694a984b266c683038c24d927b1",
+    "0017aee9a5eb31bd72c5af7fe452aa81c5d8baa28308dbb64c0e5bb0c9771ec9",
+    "e6c4890bd53f98060306d8b9e3ae124e880eea18df0fe5dfdda15ac416fd1a85",
+]
+
+RAISED = b"ValueError: two\0pickle"
+
+
+def test_a_script_that_is_out_stays_as_it_is() -> None:
+    assert [hashlib.sha256(script.encode()).hexdigest() for script in MIGRATIONS] == SCRIPTS
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "old"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript((Path(__file__).parent / "schema_2.sql").read_text())
+    db.close()
+    return path
+
+
+@fault(54, "a database of an older version", promise="it is brought up to date, and nothing in it is lost")
+def test_everything_in_a_database_of_schema_2_is_there(old: Path) -> None:
+    with Storage(old) as storage:
+        assert storage.requests(*RequestState) == [1, 2, 3]
+        assert (storage.get_setting("port"), storage.get_setting("note")) == (8765, "of the server")
+        first = storage.get_request(1)
+        assert (first.name, first.state, first.form) == ("first", RequestState.SUBMITTED, {"python": [3, 11]})
+        assert (first.options, first.leased) == ({"retries": 2}, 5)
+        assert storage.progress(1) == Progress(6, 2, 1, note="one worker was lost")
+        assert storage.get_details(1, 6) == (b"function", b"namespace", b"args 6")
+        assert list(storage.outcomes(1, [(1, 6)])) == [
+            Outcome(task=1, seconds=2.5, value=b"result 1", output=b"printed", host="node1", attempts=1),
+            Outcome(task=2, attempt=2, kind=Kind.RAISED, seconds=0.5, value=RAISED, host="node1", attempts=2),
+            Outcome(task=3, attempt=2, seconds=3.5, value=b"large, from a file", host="node2", attempts=2),
+        ]
+        assert [args for args, _ in storage.errors(1)] == [b"args 2"]
+        died = Outcome(task=2, kind=Kind.DIED, seconds=1.5, value=b"died of signal 9", output=b"out", host="node1")
+        lost = Outcome(task=3, kind=Kind.LOST, value=b"its worker was lost", host="node2")
+        assert list(storage.attempts(1)) == [(died, True), (lost, False)]
+        assert [(report.task, report.value) for report in storage.reports(1)] == [(1, b"half"), (1, b"whole")]
+        assert storage.checkpointed(1) == {4: 1}
+        [one, two] = storage.arrays(1)
+        urls = ("https://10.0.0.1:8765",)
+        assert one == ArrayJob(1, "sheepdog-1", "/scratch/sheepdog-1", 3, 0, "4711", urls, ended=one.ended)
+        assert one.ended is not None
+        assert two == ArrayJob(2, "sheepdog-1b", "/scratch/sheepdog-1b", 1, 1)
+        assert (storage.workers(1), [*storage.events(1)], storage.files_of(1)) == ([], [], {})
+        assert storage.get_request(2).state == RequestState.NEW
+        assert [outcome.kind for outcome, _ in storage.attempts(2)] == [Kind.CANCELLED]
+        assert storage.add_tasks(3, [b"y"]) == 2
+
+
+def test_a_database_of_schema_2_goes_on_and_has_the_tables_of_a_new_one(old: Path, tmp_path: Path) -> None:
+    with Storage(old) as storage, Storage(tmp_path / "new") as new:
+        storage.store_outcomes(1, [Outcome(task=4, kind=Kind.DIED, value=b"died", signal=9, peak=5)])
+        assert storage.checkpointed(1) == {4: 1}
+        storage.end_pending(1, Kind.CANCELLED, "cancelled")
+        assert storage.retry(1, {}, True) == 4
+        assert [outcome.signal for outcome, _ in storage.attempts(1)] == [0, 0, 0, 9, 0, 0]
+        query = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
+        assert [*storage.db.execute(query)] == [*new.db.execute(query)]
+        storage.remove_request(1)
+        assert storage.requests(*RequestState) == [2, 3]
+
+
+HOLD = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+db.execute("INSERT INTO setting VALUES ('from', 'the old server')")
+print("held", flush=True)
+sys.stdin.readline()
+db.execute("COMMIT")
+"""
+
+
+@fault(54, "a server of an older version writes while its database is brought up to date", promise="it is waited for")
+def test_bringing_a_database_up_to_date_waits_for_who_writes(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", HOLD, str(old)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin
+        assert server.stdout
+        assert server.stdout.readline() == "held\n"
+        with monkeypatch.context() as impatient:
+            connect = sqlite3.connect
+            impatient.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **{**options, "timeout": 0}))
+            with pytest.raises(StorageError, match=r"cannot be brought up to date \(database is locked\)"):
+                Storage(old).initdb()
+        server.stdin.write("\n")
+        server.stdin.flush()
+        with Storage(old) as storage:
+            assert storage.get_setting("from") == "the old server"
+            assert storage.workers(1) == []
+    assert server.returncode == 0
