@@ -162,7 +162,7 @@ def test_the_docs_name_every_refused_option() -> None:
 
 
 def test_no_test_file_imports_another() -> None:
-    """Nor does a program that a test writes in a string: what two need is in a module that holds no tests, or a fixture."""
+    """Nor does a program in a string: what two need is a fixture, or in a module that holds no tests."""
     imports = re.compile(r"^\W*(?:from|import) .*\btests(?:\.\w+)*(?:\.| import )(?:\w+, )*test_", re.MULTILINE)
     files = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
     assert {str(path): found for path, text in files.items() if (found := imports.findall(text))} == {}

@@ -27,7 +27,8 @@ import sheepdog
 from sheepdog import client
 from sheepdog.errors import StorageError
 from sheepdog.server.life import Server, log_file
-from sheepdog.storage.storage import SPAN, Storage
+from sheepdog.storage import Storage
+from sheepdog.storage.schema import SPAN
 from tests import disk as disks
 from tests.disk import faulty_disk
 from tests.disk.power_loss import Disk

@@ -4,9 +4,7 @@ import io
 import os
 import re
 import signal
-import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,11 @@ import pytest
 
 import sheepdog
 from sheepdog.client import CHECKPOINT, IN_MEMORY, REPORT, Message, dump
-from sheepdog.errors import RequestNotFound, StorageError, UntrustedResult
+from sheepdog.errors import StorageError, UntrustedResult
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import LASTING, Service
 from sheepdog.server.decide.policy import MAX_INTERRUPTIONS
 from sheepdog.storage import Storage
-from sheepdog.storage import storage as storage_module
 from sheepdog.values.model import Kind, RequestState, StoredBlob
 from tests.faults import fault
 from tests.local import DB, workers_of
@@ -242,75 +239,6 @@ def test_messages_in_a_spool_are_collected(farm: Farm) -> None:
     assert farm.reports == [(1, 1, b"a")]
     lose(farm, "w1")
     assert lease(farm, "w2") == ([[2, 2]], {2: b"b"})
-
-
-# The store
-
-
-def test_reports_can_be_asked_for_by_task_and_from_one_on(storage: Storage) -> None:
-    request = storage.new_request(b"f", b"", [b"x"] * 3)
-    other = storage.new_request(b"f", b"", [b"x"])
-    storage.store_messages(request, [report(1, b"a"), report(2, b"b")])
-    storage.store_messages(other, [report(1, b"other")])
-    before = time.time()
-    storage.store_messages(request, [report(1, b"c", 2)])
-    found = list(storage.reports(request))
-    assert [(each.task, each.attempt, each.value) for each in found] == [(1, 1, b"a"), (2, 1, b"b"), (1, 1, b"c")]
-    assert before <= found[-1].stored <= time.time()
-    assert list(storage.reports(request, task=1)) == [found[0], found[2]]
-    assert list(storage.reports(request, after=found[0].number)) == found[1:]
-    assert list(storage.reports(request, 2, found[1].number)) == []
-    storage.remove_request(request)
-    assert [each.value for each in storage.reports(other)] == [b"other"]
-    assert storage.db.execute("SELECT count(*) FROM report").fetchone() == (1,)
-    again = storage.new_request(b"f", b"", [b"x"])
-    storage.store_messages(again, [report(1, b"d")])
-    assert next(storage.reports(again)).number > found[-1].number  # who has read on to there misses nothing
-
-
-@pytest.mark.parametrize("task", [0, 3, -1, 2**32 + 1, "1"])
-def test_reports_of_no_task(storage: Storage, task: Any) -> None:
-    request = storage.new_request(b"f", b"", [b"x"] * 2)
-    with pytest.raises(RequestNotFound, match="has no task"):
-        storage.reports(request, task)
-    with pytest.raises(RequestNotFound, match="there is no request"):
-        storage.reports(99)
-
-
-def test_large_reports_and_checkpoints_come_as_files(storage: Storage) -> None:
-    request = storage.new_request(b"f", b"", [b"x"])
-    for attempt in (1, 2):
-        storage.store_messages(
-            request, [report(1, io.BytesIO(b"r" * LARGE)), checkpoint(1, io.BytesIO(b"c" * LARGE), attempt)]
-        )
-    assert [each.value for each in storage.reports(request)] == [b"r" * LARGE]
-    found, _ = storage.read_checkpoints(request, [1], 1)
-    assert b"".join(storage.chunks(found[1])) == b"c" * LARGE  # type: ignore[arg-type]
-
-
-@fault(13, "messages of which one cannot be stored", promise="all of a call are stored, or none")
-def test_messages_are_stored_all_or_none(storage: Storage) -> None:
-    request = storage.new_request(b"f", b"", [b"x"])
-    with pytest.raises(StorageError):
-        storage.store_messages(request, [report(1, b"a"), checkpoint(1, b"c"), report(1, b"b", 2, None)])  # type: ignore[arg-type]
-    assert list(storage.reports(request)) == []
-    assert storage.read_checkpoints(request, [1], 1) == ({}, set())
-
-
-@fault(54, "a database from before there were reports", promise="it is brought up to date, and its requests go on")
-def test_a_database_from_before_there_were_reports(tmp_path: Path) -> None:
-    file = tmp_path / "db"
-    with sqlite3.connect(file) as old:
-        old.executescript(storage_module.MIGRATIONS[0])
-        old.execute(f"PRAGMA application_id = {storage_module.APPLICATION_ID}")
-        old.execute("PRAGMA user_version = 1")
-        old.execute("INSERT INTO request (token, function, namespace, tasks, created) VALUES ('t', 'f', '', 2, 0)")
-        old.executemany("INSERT INTO task VALUES (?, ?)", [((1 << 32) + index, b"x") for index in (1, 2)])
-    with Storage(file) as storage:
-        storage.store_result(1, 1, b"r")
-        storage.store_messages(1, [report(2, b"a"), checkpoint(2, b"c")])
-        assert [each.value for each in storage.reports(1)] == [b"a"]
-        assert storage.get_tasks_with_results(1) == [(b"x", b"r"), (b"x", None)]
 
 
 # The road, on this machine

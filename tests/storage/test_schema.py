@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sheepdog.client import CHECKPOINT, REPORT, Message
 from sheepdog.errors import StorageError
-from sheepdog.storage import Storage
-from sheepdog.storage.storage import MIGRATIONS
+from sheepdog.storage import Storage, schema
 from sheepdog.values.model import ArrayJob, Kind, Outcome, Progress, RequestState
 from tests.faults import fault
+from tests.storage.samples import request_of
 
 SCRIPTS = [
     "26124a78b1c205596d7884ac5a469fba82f4f694a984b266c683038c24d927b1",
@@ -24,7 +25,7 @@ RAISED = b"ValueError: two\0pickle"
 
 
 def test_a_script_that_is_out_stays_as_it_is() -> None:
-    assert [hashlib.sha256(script.encode()).hexdigest() for script in MIGRATIONS] == SCRIPTS
+    assert [hashlib.sha256(script.encode()).hexdigest() for script in schema.MIGRATIONS] == SCRIPTS
 
 
 @pytest.fixture
@@ -111,3 +112,65 @@ def test_bringing_a_database_up_to_date_waits_for_who_writes(old: Path, monkeypa
             assert storage.get_setting("from") == "the old server"
             assert storage.workers(1) == []
     assert server.returncode == 0
+
+
+@fault(54, "a database from before there were reports", promise="it is brought up to date, and its requests go on")
+def test_a_database_from_before_there_were_reports(tmp_path: Path) -> None:
+    file = tmp_path / "db"
+    with sqlite3.connect(file) as old:
+        old.executescript(schema.MIGRATIONS[0])
+        old.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        old.execute("PRAGMA user_version = 1")
+        old.execute("INSERT INTO request (token, function, namespace, tasks, created) VALUES ('t', 'f', '', 2, 0)")
+        old.executemany("INSERT INTO task VALUES (?, ?)", [((1 << 32) + index, b"x") for index in (1, 2)])
+    with Storage(file) as storage:
+        storage.store_result(1, 1, b"r")
+        storage.store_messages(1, [Message(2, 1, REPORT, 1, b"a"), Message(2, 1, CHECKPOINT, 1, b"c")])
+        assert [each.value for each in storage.reports(1)] == [b"a"]
+        assert storage.get_tasks_with_results(1) == [(b"x", b"r"), (b"x", None)]
+
+
+@fault(54, "a database of a newer version", promise="it is refused with what to do, and left alone")
+def test_a_newer_schema_is_refused(storage: Storage) -> None:
+    storage.db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    storage.close()
+    before = Path(storage.dbfile).read_bytes()
+    with pytest.raises(StorageError, match=r"was made by a newer Sheepdog.*upgrade"):
+        storage.initdb()
+    assert Path(storage.dbfile).read_bytes() == before
+
+
+@fault(54, "a database of an older version", promise="it is brought up to date, and nothing in it is lost")
+def test_an_older_schema_is_brought_up_to_date(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_of(storage, 2)
+    storage.store_result(request, 1, b"r")
+    storage.close()
+    script = "CREATE TABLE later (x); INSERT INTO later SELECT value FROM outcome"
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, script))
+    assert storage.db.execute("SELECT x FROM later").fetchall() == [(b"r",)]
+    assert storage.get_tasks_with_results(request) == [(b"args 1", b"r"), (b"args 2", None)]
+
+
+@fault(54, "bringing an older database up to date fails halfway", promise="an error; the database stays as it was")
+def test_a_step_to_a_newer_schema_is_all_or_nothing(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_of(storage, 1)
+    storage.close()
+    script = "CREATE TABLE later (x); INSERT INTO nosuch VALUES (1)"
+    with monkeypatch.context() as newer:
+        newer.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, script))
+        with pytest.raises(StorageError, match="nosuch"):
+            storage.initdb()
+    assert storage.get_request(request).tasks == 1
+    assert storage.db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'later'").fetchone() == (0,)
+
+
+@fault(16, "a database of another program", promise="it is refused and left alone")
+def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "firefox"
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE cookies (x)")
+    connection.close()
+    before = file.read_bytes()
+    with pytest.raises(StorageError, match="database of another program"):
+        Storage(file).initdb()
+    assert file.read_bytes() == before

@@ -1,6 +1,6 @@
 """The values that pass between the rooms, and the two tables of states that everything about their lives comes from.
 
-No I/O. storage.py guards its statements by the tables, the docs draw them, and a property-based test walks them.
+No I/O. The store guards its statements by the tables, the docs draw them, and a property-based test walks them.
 """
 
 from __future__ import annotations

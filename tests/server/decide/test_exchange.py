@@ -16,7 +16,8 @@ from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import ENOUGH_REFUSED, SHORT_LEASE, heartbeat
 from sheepdog.server.decide.policy import FRESH, MAX_INTERRUPTIONS
 from sheepdog.server.writer import Clock
-from sheepdog.storage.storage import SPAN, Storage
+from sheepdog.storage import Storage
+from sheepdog.storage.schema import SPAN
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, Outcome, RequestState, StoredBlob
 from sheepdog.values.serialisation import form
 from tests.faults import fault

@@ -26,7 +26,8 @@ from sheepdog.server.decide import arrays
 from sheepdog.server.decide import clock as foreman
 from sheepdog.server.decide.exchange import Service
 from sheepdog.server.writer import Writer
-from sheepdog.storage.storage import SPAN, Storage
+from sheepdog.storage import Storage
+from sheepdog.storage.schema import SPAN
 from sheepdog.values.model import (
     REQUEST_STATES,
     TASK_STATES,

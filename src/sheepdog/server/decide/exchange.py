@@ -14,7 +14,8 @@ from ...client import CHECKPOINT, IN_MEMORY, MAX_BATCH, PROTOCOL, Message
 from ...config import Config
 from ...config.options import Options
 from ...errors import RequestNotFound
-from ...storage.storage import MAX_VALUE, Storage
+from ...storage import Storage
+from ...storage.schema import MAX_VALUE
 from ...values.model import Kind, Outcome, Request, RequestState, StoredBlob
 from ..calls import Call, Reply, clean, mismatch, read_exchange, refuse
 from .live import Herd, WorkerSeen

@@ -24,7 +24,8 @@ from starlette.types import Receive, Scope, Send
 
 from ...client import MAX_HEADER, pack
 from ...errors import StorageError
-from ...storage.storage import MAX_VALUE, Storage
+from ...storage import Storage
+from ...storage.schema import MAX_VALUE
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, refuse
 from ..decide.exchange import Service

@@ -1,0 +1,34 @@
+"""Events: what happened, when and to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..values.model import Event
+from .rows import Rows
+
+
+class Events(Rows):
+    """What happened to a request."""
+
+    def store_events(self, request_id: int, events: Iterable[Event]) -> None:
+        """Store what happened. The events get their numbers here."""
+        with self.transaction():
+            self.count_tasks(request_id)
+            self.db.executemany(
+                "INSERT INTO event (request, at, what, task, worker, text) VALUES (?, ?, ?, ?, ?, ?)",
+                ((request_id, event.at, event.what, event.task, event.worker, event.text) for event in events),
+            )
+
+    def events(self, request_id: int, task: int | None = None, after: int = 0) -> Iterator[Event]:
+        """Yield what happened to a request, or to one of its tasks, in the order in which it was stored.
+
+        after is the number of an event: only later ones are wanted.
+        """
+        self.count_tasks(request_id)
+        rows = self._query(
+            "SELECT at, what, task, worker, text, number FROM event WHERE request = ? AND number > ?"
+            " AND (? IS NULL OR task = ?) ORDER BY number",
+            *(request_id, after, task, task),
+        )
+        return (Event(*row) for row in rows)

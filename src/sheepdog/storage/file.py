@@ -1,0 +1,166 @@
+"""The file: it is made, brought up to date, checked and closed here, and written in transactions.
+
+A commit is on the disk when it returns (synchronous=FULL). One process, the server, checkpoints the log; before SQLite
+3.51.3 two at once could corrupt it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, Self
+
+from ..errors import DamagedError, StorageError
+from .mounts import network_file_system
+from .schema import migrate
+
+CHECKED = 1 << 28  # bytes of a file that is looked through before it is served: a million small tasks have half
+
+
+class File:
+    """The database file with its settings, and the connection to it."""
+
+    def __init__(self, dbfile: str | os.PathLike[str]) -> None:
+        self.dbfile = os.path.abspath(os.path.expanduser(dbfile))
+        self._opened: sqlite3.Connection | None = None
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection; opened, and the database made, when first needed."""
+        if self._opened is None:
+            self.initdb()
+            assert self._opened is not None
+        return self._opened
+
+    def initdb(self) -> None:
+        """Create the database, readable by its owner alone, or bring an older one up to date."""
+        if self._opened is not None:
+            return
+        connection = None
+        try:
+            if os.path.exists(self.dbfile) and not (os.path.isfile(self.dbfile) or os.path.isdir(self.dbfile)):
+                raise StorageError(f"{self.dbfile} is not a file: choose another dbfile")
+            if not os.path.exists(self.dbfile) and (kind := network_file_system(self.dbfile)):
+                raise StorageError(
+                    f"{self.dbfile} would lie on a network file system ({kind}), where SQLite may lose data: choose a "
+                    "dbfile on a disk of this machine, with the option dbfile"
+                )
+            with contextlib.suppress(FileExistsError):
+                descriptor = os.open(self.dbfile, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+                os.fchmod(descriptor, 0o600)  # whatever the umask
+                os.close(descriptor)
+            found = os.stat(self.dbfile)
+            if os.path.isfile(self.dbfile) and found.st_uid == os.getuid() and found.st_mode & 0o077:  # a copy, say
+                os.chmod(self.dbfile, 0o600)
+            connection = sqlite3.connect(self.dbfile, timeout=60, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            migrate(connection, self.dbfile)
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                raise StorageError(f"{self.dbfile}: this file system cannot hold the database; choose a local dbfile")
+        except (OSError, sqlite3.Error) as error:
+            if connection:
+                connection.close()
+            raise self._told(error) from error
+        except BaseException:
+            if connection:
+                connection.close()
+            raise
+        self._opened = connection
+
+    def check(self) -> None:
+        """Look for damage, unless that would take long: SQLite reads the whole file."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.getsize(self.dbfile) <= CHECKED:
+                found = [text for (text,) in self._query("PRAGMA quick_check(1)")]
+                if found != ["ok"]:
+                    raise self._damaged(" ".join(found[0].split()))
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. What SQLite cannot do is a StorageError that says what to do; within another, this is part
+        of that one."""
+        if self.db.in_transaction:
+            yield
+            return
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            self.db.execute("COMMIT")
+        except BaseException as error:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._told(error) from error
+            raise
+
+    def _query(self, statement: str, *values: Any) -> Iterator[Any]:
+        """Yield the rows of a query; what SQLite cannot do is a StorageError."""
+        try:
+            cursor = self.db.execute(statement, values)
+            while (row := cursor.fetchone()) is not None:  # `yield from` would close the cursor when the file is closed
+                yield row
+        except sqlite3.Error as error:
+            raise self._told(error) from error
+
+    def checkpoint_by_itself(self) -> None:
+        """From now on, move the log into the database as it grows. The server's business alone."""
+        self.db.execute("PRAGMA wal_autocheckpoint = 4000")
+
+    def version(self) -> int:
+        """Return a number that changes when another connection has committed something."""
+        return int(self.db.execute("PRAGMA data_version").fetchone()[0])
+
+    def get_setting(self, name: str) -> Any:
+        """Return a setting of this database, or None."""
+        for (value,) in self._query("SELECT value FROM setting WHERE name = ?", name):
+            return value
+        return None
+
+    def set_settings(self, **values: Any) -> None:
+        """Store settings of this database."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", values.items())
+
+    def set_settings_once(self, **values: Any) -> None:
+        """Store settings that belong together, unless one of them is there."""
+        with self.transaction():
+            if all(self.get_setting(name) is None for name in values):
+                self.set_settings(**values)
+
+    def _told(self, error: Exception) -> StorageError:
+        """Return an error of the system or of SQLite as ours, which says what to do."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+            return self._damaged(str(error))
+        return StorageError(self._advice(error))
+
+    def _damaged(self, text: str) -> DamagedError:
+        return DamagedError(
+            f"{self.dbfile} is damaged ({text}): put a copy in its place, or save what can be read: "
+            f"sqlite3 {self.dbfile} .recover | sqlite3 NEW_FILE"
+        )
+
+    def _advice(self, error: Exception) -> str:
+        text = str(error)
+        if "not a database" in text:
+            return f"{self.dbfile} is not a database: choose another dbfile"
+        if "full" in text or getattr(error, "errno", None) == 28:
+            return f"{self.dbfile}: the disk is full; make room, or choose a dbfile elsewhere"
+        if "readonly" in text or "unable to open" in text or isinstance(error, OSError):
+            folder = os.path.dirname(self.dbfile)
+            return f"{self.dbfile} cannot be written ({text}): choose a dbfile in a directory that can, not {folder}"
+        return f"{self.dbfile}: {text}"

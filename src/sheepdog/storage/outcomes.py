@@ -1,0 +1,200 @@
+"""Outcomes: how tasks ended. The first of a task stays: a repeated report changes nothing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ..client import size_of
+from ..errors import RequestNotFound
+from ..values.model import ENDS, Kind, Outcome, State
+from ..values.ranges import runs_of
+from .messages import Messages
+from .requests import Requests
+from .schema import SPAN
+from .tasks import Tasks
+
+SOME = 10_000  # outcomes made at once
+
+INSERT_OUTCOME = (
+    "INSERT INTO outcome (id, kind, attempt, attempts, host, seconds, output, stored, value)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?,"
+)
+OUTCOME = "id, kind, value, attempt, host, seconds, output, signal, status, peak"
+MEASURED = "outcome LEFT JOIN measure USING (id)"
+UNLESS_THERE = "ON CONFLICT (id) DO NOTHING"  # no state in which a task has ended allows another end: see model.py
+
+
+class Outcomes(Requests, Tasks, Messages):
+    """How the tasks of a request ended."""
+
+    def store_outcomes(self, request_id: int, outcomes: Sequence[Outcome]) -> list[int]:
+        """Store outcomes, all or none; the first one of a task stays. Return the tasks that had ended before."""
+        now = time.time()
+        base = request_id * SPAN
+        counts = dict.fromkeys((State.DONE, State.FAILED, State.CANCELLED), 0)
+        with self.transaction():
+            tasks = self.count_tasks(request_id)
+            for outcome in outcomes:
+                if not 1 <= outcome.task <= tasks:
+                    raise RequestNotFound(f"request {request_id} has no task {outcome.task}, only 1 to {tasks}")
+            ended = {*self.ended_among(request_id, runs_of(sorted({outcome.task for outcome in outcomes})))}
+            late, again = [], []
+            small, measures = [], []
+            for outcome in outcomes:
+                if outcome.task in ended:
+                    late.append(outcome.task)
+                    again.append((outcome.attempt, base + outcome.task))
+                    continue
+                ended.add(outcome.task)
+                counts[ENDS.get(outcome.kind, State.FAILED)] += 1
+                if isinstance(outcome.value, (bytes, str)):
+                    small.append(_row(base, outcome, outcome.value, now))
+                else:
+                    self._store_large(base, outcome, now)
+                if outcome.measured:
+                    measures.append((base + outcome.task, outcome.signal, outcome.status, outcome.peak))
+            self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
+            self.db.executemany("INSERT OR REPLACE INTO measure VALUES (?, ?, ?, ?)", measures)
+            if counts[State.DONE]:
+                self._forget_checkpoints(base + min(ended), base + max(ended))
+            if again:
+                self.db.executemany("UPDATE outcome SET attempts = max(attempts, ?) WHERE id = ?", again)
+            new = tuple(counts.values())
+            if any(new):
+                self.db.execute(
+                    "UPDATE request SET done = done + ?, failed = failed + ?, cancelled = cancelled + ? WHERE id = ?",
+                    (*new, request_id),
+                )
+                self._end_if_finished(request_id)
+        return late
+
+    def _store_large(self, base: int, outcome: Outcome, now: float) -> None:
+        row = _row(base, outcome, size_of(outcome.value), now)
+        self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
+        self._write("outcome", row[0], outcome.value)
+
+    def end_pending(self, request_id: int, kind: Kind, error: str, tasks: Iterable[int] | None = None) -> int:
+        """End every task that has not ended, or only these, with this error. Return how many there were."""
+        value = error.encode("utf-8", "replace")
+        base, leased, count = request_id * SPAN, self.leased(request_id), 0
+        history = "SELECT id, max(attempt) FROM attempt WHERE id BETWEEN ? AND ? GROUP BY id"
+        with self.transaction():
+            ranges = self.pending(request_id) if tasks is None else self._pending_among(request_id, tasks)
+            for first, last in ranges:
+                begun = dict(self._query(history, base + first, base + last))
+                for start in range(first, last + 1, SOME):
+                    outcomes = [
+                        Outcome(
+                            task=index,
+                            kind=kind,
+                            value=value,
+                            attempt=0,
+                            attempts=begun.get(base + index, 0) + (index <= leased),
+                        )
+                        for index in range(start, min(start + SOME, last + 1))
+                    ]
+                    self.store_outcomes(request_id, outcomes)
+                    count += len(outcomes)
+        return count
+
+    def outcomes(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
+        """Yield how tasks in these ranges (first, last) ended, of those that have."""
+        for first, last in ranges:
+            rows = self._query(
+                f"SELECT attempts, {OUTCOME} FROM {MEASURED} WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608
+                request_id * SPAN + first,
+                request_id * SPAN + last,
+            )
+            yield from (outcome_of(*row) for row in rows)
+
+    def first_outcomes(self, request_id: int, limit: int) -> list[Outcome]:
+        """Return what the first tasks ended with since the request was submitted; one result, if there is any."""
+        [since] = self._one(request_id, "ifnull(submitted, created)")
+        where = "id BETWEEN ? AND ? AND stored >= ?"
+        for (row,) in self._query(
+            f"SELECT id FROM outcome WHERE {where} AND kind = 0 LIMIT 1",  # noqa: S608
+            *self._rows(request_id),
+            since,
+        ):
+            return [Outcome(task=row % SPAN, kind=Kind.RESULT, value=b"")]
+        rows = self._query(
+            f"SELECT id, kind, value FROM outcome WHERE {where} ORDER BY stored LIMIT ?",  # noqa: S608
+            *self._rows(request_id),
+            since,
+            limit,
+        )
+        return [Outcome(task=row % SPAN, kind=Kind(kind), value=value) for row, kind, value in rows]
+
+    def results(self, request_id: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, serialised result) of the tasks that are done, in order."""
+        self.count_tasks(request_id)
+        rows = self._query(
+            "SELECT id, value FROM outcome WHERE id BETWEEN ? AND ? AND kind = 0", *self._rows(request_id)
+        )
+        return ((row % SPAN, value) for row, value in rows)
+
+    def tasks(self, request_id: int) -> Iterator[tuple[bytes, Kind | None, Any]]:
+        """Yield (serialised arguments, kind, value) of every task, in order; both are None if it has not ended."""
+        self.count_tasks(request_id)
+        rows = self._query(
+            "SELECT task.args, outcome.kind, outcome.value FROM task LEFT JOIN outcome USING (id)"
+            " WHERE id BETWEEN ? AND ? ORDER BY id",
+            *self._rows(request_id),
+        )
+        return ((args, None if kind is None else Kind(kind), value) for args, kind, value in rows)
+
+    def errors(self, request_id: int) -> Iterator[tuple[bytes, Outcome]]:
+        """Yield (serialised arguments, outcome) of the tasks that ended without a result, in order."""
+        self.count_tasks(request_id)
+        rows = self._query(
+            f"SELECT args, attempts, {OUTCOME} FROM {MEASURED} JOIN task USING (id)"  # noqa: S608
+            " WHERE id BETWEEN ? AND ? AND kind != 0",
+            *self._rows(request_id),
+        )
+        return ((args, outcome_of(*row)) for args, *row in rows)
+
+
+def outcome_of(
+    attempts: int,
+    row: int,
+    kind: int,
+    value: Any,
+    attempt: int,
+    host: str,
+    seconds: float,
+    output: bytes | None,
+    signal: int | None,
+    status: int | None,
+    peak: int | None,
+) -> Outcome:
+    """Return the outcome that its columns tell: the number of its attempts, and those of OUTCOME."""
+    return Outcome(
+        task=row % SPAN,
+        kind=Kind(kind),
+        value=value,
+        attempt=attempt,
+        host=host,
+        seconds=seconds,
+        output=output or b"",
+        attempts=attempts,
+        signal=signal or 0,
+        status=status,
+        peak=peak or 0,
+    )
+
+
+def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:
+    return (
+        base + outcome.task,
+        int(outcome.kind),
+        outcome.attempt,
+        max(outcome.attempt, outcome.attempts),
+        outcome.host,
+        0.0 if math.isnan(outcome.seconds) else outcome.seconds,
+        outcome.output or None,
+        now,
+        value,
+    )

@@ -1,0 +1,187 @@
+"""Requests: made, changed step by step, and removed with everything of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from ..client import IN_MEMORY
+from ..errors import RequestNotFound
+from ..values.model import REQUEST_STATES, Progress, Request, RequestState, StoredBlob, after, before
+from .files import Files
+from .schema import SPAN
+from .workers import Workers
+
+OVERHEAD = 64  # bytes of memory for an object, about
+OPEN = f"state IN ({', '.join(str(int(state)) for state in before(REQUEST_STATES, 'end'))})"
+
+
+class Requests(Workers, Files):
+    """A request's own row, and the tasks that it is made with."""
+
+    def new_request(
+        self,
+        serialised_function: bytes,
+        serialised_namespace: bytes,
+        args_list: Iterable[bytes],
+        *,
+        name: str = "",
+        form: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+        open: bool = False,
+    ) -> int:
+        """Store a request with its tasks, one for each item of args_list, and return its id.
+
+        If open, more may be added until close_request. The items are drawn first, into a temporary file if they are
+        many: however long they take, the database is not locked meanwhile, and if one fails nothing has been stored.
+        """
+        with tempfile.TemporaryFile() as spool:
+            waiting: list[bytes] = []
+            size = spilled = 0
+            for args in args_list:
+                waiting.append(args)
+                size += len(args) + OVERHEAD
+                if size > IN_MEMORY:
+                    spool.writelines(part for item in waiting for part in (len(item).to_bytes(8, "big"), item))
+                    spilled += len(waiting)
+                    waiting, size = [], 0
+            count = spilled + len(waiting)
+            if count >= SPAN:
+                raise ValueError(f"a request of {count} tasks is too large; split it")
+            spool.seek(0)
+            with self.transaction():
+                cursor = self.db.execute(
+                    "INSERT INTO request"
+                    " (token, function, namespace, tasks, name, form, options, created, ended, state, open)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        new_token(),
+                        serialised_function,
+                        serialised_namespace,
+                        count,
+                        name,
+                        json.dumps(form or {}),
+                        json.dumps(options or {}),
+                        time.time(),
+                        None if count or open else time.time(),
+                        RequestState.NEW if count or open else RequestState.CLOSED,
+                        open,
+                    ),
+                )
+                request_id = cursor.lastrowid
+                assert request_id is not None
+                first = request_id * SPAN + 1
+                from_spool = (spool.read(int.from_bytes(spool.read(8), "big")) for _ in range(spilled))
+                items = itertools.chain(from_spool, waiting)
+                self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
+        return request_id
+
+    def add_tasks(self, request_id: int, args_list: Sequence[bytes]) -> int:
+        """Add tasks to an open request. Return the index of the first of them.
+
+        Raises RequestNotFound if it has been closed, or is no more.
+        """
+        with self.transaction():
+            tasks, open, note = self._one(request_id, "tasks, open, note")
+            if not open:
+                raise RequestNotFound(f"request {request_id} takes no more tasks: {note or 'it has been closed'}")
+            first = request_id * SPAN + tasks + 1
+            self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(args_list, first))
+            self.db.execute("UPDATE request SET tasks = tasks + ? WHERE id = ?", (len(args_list), request_id))
+        return int(tasks) + 1
+
+    def close_request(self, request_id: int) -> None:
+        """Let an open request take no more tasks: it ends with the last that it has."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET open = 0 WHERE id = ?", (request_id,))
+            self._end_if_finished(request_id)
+
+    def remove_request(self, request_id: int) -> None:
+        """Remove a request and everything of it."""
+        with self.transaction():
+            for table in ("task", "outcome", "measure", "attempt", "checkpoint"):
+                self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
+            self.db.execute("DELETE FROM report WHERE task BETWEEN ? AND ?", self._rows(request_id))
+            self._remove_files(request_id)
+            for table in ("array_job", "worker", "event"):
+                self.db.execute(f"DELETE FROM {table} WHERE request = ?", (request_id,))  # noqa: S608
+            self.db.execute("DELETE FROM request WHERE id = ?", (request_id,))
+
+    def get_request(self, request_id: int) -> Request:
+        """Return a request without its function and tasks."""
+        names = [field.name for field in fields(Request)]
+        row = dict(zip(names, self._one(request_id, ", ".join(names)), strict=True))
+        row.update({key: json.loads(row[key]) for key in ("form", "options")})
+        row.update({key: bool(row[key]) for key in ("gave_up", "open")})
+        return Request(**{**row, "state": RequestState(row["state"])})
+
+    def requests(self, *states: RequestState) -> list[int]:
+        """Return the ids of the requests in these states."""
+        wanted = ", ".join(str(int(state)) for state in states)
+        return [row for (row,) in self._query(f"SELECT id FROM request WHERE state IN ({wanted}) ORDER BY id")]  # noqa: S608
+
+    def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:
+        """Return the serialised function and namespace."""
+        lengths = self._one(request_id, "length(function), length(namespace)")
+        columns = zip(("function", "namespace"), lengths, strict=True)
+        return [self._blob("request", column, request_id, length) for column, length in columns]
+
+    def progress(self, request_id: int) -> Progress:
+        """Return how far a request is."""
+        columns = f"tasks, done, failed, cancelled, note, open, {OPEN}"
+        tasks, done, failed, cancelled, note, open, unended = self._one(request_id, columns)
+        running, workers, hosts = self._at_work(request_id) if unended else (0, 0, ())
+        running = min(running, tasks - done - failed - cancelled)  # that one has ended may be known first
+        return Progress(tasks, done, failed, cancelled, note, bool(open), running, workers, hosts)
+
+    def step(self, request_id: int, event: str) -> bool:
+        """Let something happen to a request. Return whether it was in a state in which that may happen."""
+        sources = ", ".join(str(int(state)) for state in before(REQUEST_STATES, event))
+        with self.transaction():
+            cursor = self.db.execute(
+                f"UPDATE request SET state = ? WHERE id = ? AND state IN ({sources})",  # noqa: S608
+                (after(REQUEST_STATES, event), request_id),
+            )
+            if cursor.rowcount > 0 and event == "end":
+                self._end_runs(request_id)
+            return cursor.rowcount > 0
+
+    def leased(self, request_id: int) -> int:
+        """Return the highest index that was ever leased; 0 if none was."""
+        return int(self._one(request_id, "leased")[0])
+
+    def set_leased(self, request_id: int, index: int) -> None:
+        """Note the highest index that was ever leased: a server that takes over knows that the rest is free."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET leased = ? WHERE id = ?", (index, request_id))
+
+    def set_gave_up(self, request_id: int) -> None:
+        """Note that a request's workers ended before its tasks."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET gave_up = 1 WHERE id = ?", (request_id,))
+
+    def set_fruitless(self, request_id: int, count: int) -> None:
+        """Note how many submissions of workers in a row were of no use."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET fruitless = ? WHERE id = ?", (count, request_id))
+
+    def set_note(self, request_id: int, note: str) -> None:
+        """Note what the user of a request should know while it runs."""
+        with self.transaction():
+            self.db.execute("UPDATE request SET note = ? WHERE id = ? AND note != ?", (note, request_id, note))
+
+    def _end_if_finished(self, request_id: int) -> None:
+        [finished] = self._one(request_id, "done + failed + cancelled >= tasks AND NOT open")
+        if finished and self.step(request_id, "end"):
+            self.db.execute("UPDATE request SET ended = ? WHERE id = ?", (time.time(), request_id))
+
+
+def new_token() -> str:
+    """Return a secret that a request's workers show."""
+    return secrets.token_hex(32)

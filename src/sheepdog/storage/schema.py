@@ -1,0 +1,182 @@
+"""The schema: the scripts that lead a database of any version to the newest, and the ids of its rows.
+
+A task's row id is its request's id times 2**32 plus its index, so tasks and outcomes lie in order, and an outcome is
+unique because its id is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ..errors import StorageError
+
+APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
+SPAN = 1 << 32  # task indices in a request
+MAX_VALUE = 950_000_000  # SQLite holds at most 1,000,000,000 bytes in a row
+
+MIGRATIONS = (
+    """
+    CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE request (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL DEFAULT '',
+        token TEXT NOT NULL,
+        form TEXT NOT NULL DEFAULT '{}',
+        options TEXT NOT NULL DEFAULT '{}',
+        function BLOB NOT NULL,
+        namespace BLOB NOT NULL,
+        tasks INTEGER NOT NULL DEFAULT 0,
+        state INTEGER NOT NULL DEFAULT 0,
+        done INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
+        leased INTEGER NOT NULL DEFAULT 0,
+        gave_up INTEGER NOT NULL DEFAULT 0,
+        fruitless INTEGER NOT NULL DEFAULT 0,
+        note TEXT NOT NULL DEFAULT '',
+        created REAL NOT NULL,
+        submitted REAL,
+        ended REAL
+    );
+    CREATE INDEX not_closed ON request (state) WHERE state < 3;
+    CREATE TABLE wave (
+        request INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        directory TEXT NOT NULL,
+        workers INTEGER NOT NULL,
+        level INTEGER NOT NULL,
+        job TEXT NOT NULL DEFAULT '',
+        urls TEXT NOT NULL DEFAULT '[]',
+        created REAL NOT NULL,
+        ended REAL,
+        PRIMARY KEY (request, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE task (id INTEGER PRIMARY KEY, args BLOB NOT NULL);
+    CREATE TABLE outcome (
+        id INTEGER PRIMARY KEY,
+        kind INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        host TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        output BLOB,
+        stored REAL NOT NULL,
+        value NOT NULL  -- last, or SQLite would build a large one in memory
+    );
+    CREATE TABLE attempt (
+        id INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        counts INTEGER NOT NULL,
+        host TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        output BLOB,
+        stored REAL NOT NULL,
+        value NOT NULL,
+        PRIMARY KEY (id, attempt, kind)
+    );
+    """,
+    """
+    ALTER TABLE request ADD COLUMN open INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE report (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        task INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        message INTEGER NOT NULL,
+        stored REAL NOT NULL,
+        value BLOB NOT NULL,
+        UNIQUE (task, attempt, message)
+    );
+    CREATE TABLE checkpoint (
+        id INTEGER PRIMARY KEY,
+        attempt INTEGER NOT NULL,
+        stored REAL NOT NULL,
+        value BLOB NOT NULL
+    );
+    """,
+    """
+    ALTER TABLE wave RENAME TO array_job;
+    CREATE TABLE measure (
+        id INTEGER PRIMARY KEY,  -- of the outcome, which keeps its value last
+        signal INTEGER NOT NULL,
+        status INTEGER,
+        peak INTEGER NOT NULL
+    );
+    ALTER TABLE attempt ADD COLUMN signal INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempt ADD COLUMN status INTEGER;
+    ALTER TABLE attempt ADD COLUMN peak INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE worker (
+        request INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        array INTEGER NOT NULL,
+        element TEXT NOT NULL,
+        host TEXT NOT NULL,
+        python TEXT NOT NULL,
+        joined REAL NOT NULL,
+        heard REAL NOT NULL,
+        ended REAL,
+        why TEXT NOT NULL,
+        task INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        since REAL,
+        PRIMARY KEY (request, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX at_work ON worker (request, host, task) WHERE ended IS NULL;
+    CREATE TABLE event (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        request INTEGER NOT NULL,
+        at REAL NOT NULL,
+        what TEXT NOT NULL,
+        task INTEGER,
+        worker TEXT NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE INDEX event_of ON event (request, number);
+    CREATE TABLE file (hash TEXT PRIMARY KEY, size INTEGER NOT NULL, content BLOB NOT NULL);
+    CREATE TABLE request_file (
+        request INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        PRIMARY KEY (request, path)
+    ) WITHOUT ROWID;
+    """,
+)
+"""One script a version of the schema, each taking the database from the version before."""
+
+
+def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
+    """Bring a database to the newest schema, all or nothing; an empty one too."""
+
+    def pragma(name: str) -> int:
+        return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    if pragma("user_version") == len(MIGRATIONS) and pragma("application_id") == APPLICATION_ID:
+        return
+    try:
+        connection.execute("BEGIN IMMEDIATE")  # waits for who writes, as long as the connection's timeout
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            f"{dbfile} cannot be brought up to date ({error}): another process writes to it; try again, or "
+            "stop the server that has it open"
+        ) from error
+    try:
+        version = pragma("user_version")
+        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if pragma("application_id") != APPLICATION_ID and not empty:
+            raise StorageError(f"{dbfile} is a database of another program (or of Sheepdog 0.2): choose another dbfile")
+        if version > len(MIGRATIONS):
+            raise StorageError(
+                f"{dbfile} was made by a newer Sheepdog (schema {version}; this one knows up to "
+                f"{len(MIGRATIONS)}): upgrade with `pip install --upgrade sheepdog`, or choose another dbfile"
+            )
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,65 @@
+"""Tasks: their arguments, and which have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..client import IN_MEMORY
+from ..values.model import StoredBlob
+from ..values.ranges import runs_of
+from .rows import Rows
+from .schema import SPAN
+
+
+class Tasks(Rows):
+    """The tasks of a request."""
+
+    def read_tasks(self, request_id: int, indexes: Sequence[int], limit: int) -> list[tuple[int, bytes | StoredBlob]]:
+        """Return the arguments of these tasks, in ascending order, until there are more bytes than the limit."""
+        found: list[tuple[int, bytes | StoredBlob]] = []
+        total = 0
+        for start, stop in runs_of(sorted(indexes)):
+            rows = self.db.execute(
+                "SELECT id, length(args), CASE WHEN length(args) <= ? THEN args END FROM task WHERE id BETWEEN ? AND ?",
+                (IN_MEMORY, request_id * SPAN + start, request_id * SPAN + stop),
+            )
+            for row, length, args in rows:
+                if found and total + length > limit:
+                    return found
+                total += length
+                found.append((row % SPAN, args if args is not None else StoredBlob("task", "args", row, length)))
+        return found
+
+    def arguments(self, request_id: int, task: int) -> bytes:
+        """Return the serialised arguments of a task."""
+        [(args,)] = self._query("SELECT args FROM task WHERE id = ?", self._row_id(request_id, task))
+        return bytes(args)
+
+    def pending(self, request_id: int) -> list[tuple[int, int]]:
+        """Return the tasks without an outcome, as ranges (first, last)."""
+        tasks = self.count_tasks(request_id)
+        gaps = []
+        expected = 1
+        for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", *self._rows(request_id)):
+            index = row % SPAN
+            if index > expected:
+                gaps.append((expected, index - 1))
+            expected = index + 1
+        if expected <= tasks:
+            gaps.append((expected, tasks))
+        return gaps
+
+    def _pending_among(self, request_id: int, tasks: Iterable[int]) -> list[tuple[int, int]]:
+        count = self.count_tasks(request_id)
+        there = sorted({task for task in tasks if 1 <= task <= count})
+        ended = {*self.ended_among(request_id, runs_of(there))}
+        return [*runs_of(task for task in there if task not in ended)]
+
+    def ended_among(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> list[int]:
+        """Return the tasks in these ranges (first, last) that have ended."""
+        base = request_id * SPAN
+        return [
+            row - base
+            for first, last in ranges
+            for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
+        ]
