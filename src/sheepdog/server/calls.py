@@ -77,11 +77,13 @@ def read_exchange(call: Call) -> Said:
         raise ValueError("want and call must be numbers")
     host = clean(header.get("host"))
     outcomes = []
-    for (index, attempt, kind, seconds), value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
+    for (index, attempt, kind, seconds, *facts), value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
             raise ValueError("an outcome needs the numbers of its task and attempt")
         if type(kind) is not int or not math.isfinite(seconds) or not isinstance(output, bytes):
             raise ValueError("an outcome needs its kind, its run time, and an output that is not large")
+        if len(facts) not in (0, 3):  # signal, status and peak memory; workers of older versions do not say them
+            raise ValueError("an outcome has four numbers, or seven")
         outcomes.append(
             Outcome(
                 task=index,
