@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sheepdog import client
+from sheepdog.client.parent.autopsy import autopsy
 from sheepdog.client.parent.child import Child
 
 
@@ -119,7 +120,7 @@ def death(child: Child, seconds: float = 20) -> tuple[str, Any, list[Any], list[
         new, ended = child.collect(0.5)
         found += new
         if ended:
-            how, rest, outcome, left = child.autopsy()
+            how, rest, outcome, left = autopsy(child)
             return how, outcome, left, found + rest
     raise AssertionError(f"the end of the child was not noticed in {seconds} s")
 

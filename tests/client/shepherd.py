@@ -104,9 +104,9 @@ class FakeServer:
         said, values = header.get("messages", []), blobs[2 * len(header["outcomes"]) :]
         self.messages += [client.Message(*each, value) for each, value in zip(said, values, strict=True)]
         pairs = zip(blobs[: -len(said) or None : 2], blobs[1 : -len(said) or None : 2], strict=True)
-        for (task, attempt, kind, seconds), (value, output) in zip(header["outcomes"], pairs, strict=True):
-            assert task not in self.outcomes, f"{task} was reported twice"
-            self.outcomes[task] = client.Outcome(task, attempt, kind, seconds, value, output)
+        for (*numbers, signal, status, peak), (value, output) in zip(header["outcomes"], pairs, strict=True):
+            assert numbers[0] not in self.outcomes, f"{numbers[0]} was reported twice"
+            self.outcomes[numbers[0]] = client.Outcome(*numbers, value, output, signal, status, peak)
         held = [index for first, last, _ in header["holding"] for index in range(first, last + 1)]
         gone = {*held, *self.outcomes, *self.dropped}
         self.ready += [index for index in self.leased if index not in gone]
@@ -173,10 +173,14 @@ class Shepherd:
         self.servers.append(FakeServer(*tasks, **settings))
         return self.servers[-1]
 
+    def secret(self, server: FakeServer) -> dict[str, Any]:
+        """Return what secret.json says of a server."""
+        secret = {"request": 1, "token": "t", "urls": [server.url], "certificate": server.certificate}
+        return {"patience": 100.0, "array": 3, **secret}
+
     def tell(self, server: FakeServer, **secret: Any) -> None:
         """Write secret.json."""
-        secret = {"request": 1, "token": "t", "urls": [server.url], "certificate": server.certificate, **secret}
-        (self.directory / "secret.json").write_text(json.dumps({"patience": 100.0, "array": 3, **secret}))
+        (self.directory / "secret.json").write_text(json.dumps({**self.secret(server), **secret}))
 
     def work(
         self,
@@ -216,9 +220,9 @@ class Shepherd:
                 assert (header["want"], header["holding"], header["array"], header["element"]) == (0, [], 3, "7")
                 assert path.name.startswith(header["worker"] + "-")
                 assert header["call"] > 1
-                for task, attempt, kind, seconds in header["outcomes"]:
+                for *numbers, signal, status, peak in header["outcomes"]:
                     value, output = (client.read_blob(file, header["blobs"].pop(0)) for _ in range(2))
-                    found[task] = client.Outcome(task, attempt, kind, seconds, value, output)
+                    found[numbers[0]] = client.Outcome(*numbers, value, output, signal, status, peak)
                 for said in header.get("messages", []):
                     self.messages.append(client.Message(*said, client.read_blob(file, header["blobs"].pop(0))))
                 assert not file.read()

@@ -106,6 +106,8 @@ class Run(object):
             status = exit_status(error.code)
             if not status:
                 return None
+            if not isinstance(error.code, int):
+                sys.stderr.write("%s\n" % (error.code,))
             raise SystemExit(status).with_traceback(error.__traceback__) from None
 
 
@@ -131,10 +133,9 @@ run_any.stands_for = (THERE, "run_any")  # type: ignore[attr-defined]
 
 
 def exit_status(code: object) -> int:
-    """Return the exit status of sys.exit(code), as a process has it; say what it is if it is no number."""
+    """Return the exit status of sys.exit(code), as a process has it."""
     if code is None or isinstance(code, int):
         return (code or 0) & 0xFF
-    sys.stderr.write("%s\n" % (code,))
     return 1
 
 

@@ -1,5 +1,6 @@
 """The program: runs one worker, from its files to its exit status."""
 
+import functools
 import json
 import os
 import socket
@@ -8,7 +9,8 @@ import time
 import traceback
 import uuid
 
-from .link.https import Line, Over, Refused
+from .link import Over, Refused, make_link
+from .parent.server import Server
 from .parent.signals import Signals
 from .parent.worker import Worker
 from .processes import adopt_orphans
@@ -23,21 +25,35 @@ def work(directory: str, element: str, start: float) -> int:
     with open(os.path.join(directory, "secret.json"), encoding="utf-8") as file:
         secret = dict(json.load(file), directory=directory, umask=umask)
     host = socket.gethostname()
-    about = {"worker": uuid.uuid4().hex, "host": host, "pid": os.getpid(), "element": element}
-    line = Line(secret, dict(about, array=secret.get("array", 1)), signals)
-    line.log("on %s, Python %s, request %d" % (host, sys.version.split()[0], secret["request"]))
+    worker, array = uuid.uuid4().hex, secret.get("array", 1)
+    log = functools.partial(write, worker[:8])
+    log("on %s, Python %s, request %d" % (host, sys.version.split()[0], secret["request"]))
     try:
-        settings, function = line.join()
-        worker = Worker(line, settings, function, start)
-        worker.run()
-    except Over as reason:
-        line.log("ends: %s" % reason)
+        link = make_link(secret)
+        signals.interrupt = link.interrupt
+        about = {"worker": worker, "host": host, "pid": os.getpid(), "element": element, "array": array}
+        server = Server(link, about, secret, log)
+        try:
+            settings, function = server.join(signals)
+            reason = Worker(server, dict(secret, host=host), settings, function, signals, start).run()
+        finally:
+            link.close()
+    except Over as over:
+        log("ends: %s" % over)
     except Refused as error:
-        line.log("ends: %s" % error)
+        log("ends: %s" % error)
         return 1
     else:
-        line.log("ends: %s" % (worker.leaving.reason if worker.leaving is not None else "nothing left to do"))
+        log("ends: %s" % reason)
     return 0
+
+
+def write(worker: str, text: str) -> None:
+    """Write a line to the scheduler's output file."""
+    try:
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), "worker %s: %s" % (worker, text), flush=True)
+    except OSError:  # a full disk is no reason not to compute
+        pass
 
 
 def main() -> None:

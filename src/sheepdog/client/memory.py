@@ -34,6 +34,11 @@ def peak_memory() -> int:
                     return int(line.split()[1]) * 1024
     except (OSError, ValueError):
         pass
+    return peak_resident()
+
+
+def peak_resident() -> int:
+    """Return the peak resident memory of this process, in bytes."""
     import resource
 
     return resident(resource.getrusage(resource.RUSAGE_SELF))

@@ -132,7 +132,7 @@ def act(source: str, controller: Any = None) -> Any:
 
 def messages(child: Child) -> list[tuple[int, int, Any]]:
     """What the tasks have said so far: number, kind, value."""
-    return [(m.number, m.kind, pickle.loads(read(m.value))) for m in child.take_messages()]
+    return [(m.number, m.kind, pickle.loads(read(m.value))) for m in child.incoming.take_messages()]
 
 
 def results(child: Child, count: int = 1) -> list[Any]:
@@ -164,13 +164,13 @@ def test_reports_come_in_order_before_the_outcome(start: Start) -> None:
     child = start(act)
     give(child, ("for i in range(3): controller.report({'i': i})",), ("controller.report(None)",))
     assert results(child, 2) == [None, None]
-    said = child.take_messages()
+    said = child.incoming.take_messages()
     assert [(m.task, m.attempt, m.kind, m.number) for m in said] == [
         *[(1, 1, REPORT, number) for number in (1, 2, 3)],
         (2, 1, REPORT, 4),
     ]
     assert [pickle.loads(m.value) for m in said] == [{"i": 0}, {"i": 1}, {"i": 2}, None]
-    assert child.take_messages() == []
+    assert child.incoming.take_messages() == []
 
 
 def test_what_was_said_just_before_a_death_is_heard(start: Start) -> None:
@@ -280,7 +280,7 @@ signal.signal(signal.SIGALRM, signal.SIG_DFL)
 """
     give(child, (source,))
     assert results(child) == [100]
-    said = child.take_messages()
+    said = child.incoming.take_messages()
     assert {message.value for message in said} == {pickle.dumps(b"x" * 100_000, 4)}
     assert [message.number for message in said] == [*range(1, len(said) + 1)]
 

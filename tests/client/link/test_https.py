@@ -1,14 +1,11 @@
 """The line to the server."""
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 
-from sheepdog.client.link.https import Line
-from sheepdog.client.parent.signals import Signals
-from sheepdog.server.certificate import make_certificate
+from sheepdog.client.link import Later, make_link
 from tests.client.shepherd import Shepherd
 from tests.faults import fault
 from tests.waiting import until
@@ -50,12 +47,11 @@ def test_a_server_that_has_moved_is_found_again(shepherd: Shepherd, tmp_path: Pa
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"urls": []}', '{"urls": [7]}', '{"urls": "x"}', '{"urls": ["https://x"]}']
 )
-def test_addresses_that_cannot_be_read_are_left_as_they_are(tmp_path: Path, text: str) -> None:
-    (tmp_path / "secret.json").write_text(text)
-    secret = {"directory": str(tmp_path), "urls": ["https://here:1"], "certificate": make_certificate()[0]}
-    signals = Signals()
-    line = Line(secret, {"worker": "w"}, signals)
-    line.look_for_addresses()
-    assert secret["urls"] == ["https://here:1"]
-    for fd in (signals.woken, signals.wake):
-        os.close(fd)
+def test_addresses_that_cannot_be_read_are_left_as_they_are(shepherd: Shepherd, text: str) -> None:
+    server = shepherd.serve()
+    server.status = (500, {})
+    link = make_link({**shepherd.secret(server), "directory": str(shepherd.directory)})
+    (shepherd.directory / "secret.json").write_text(text)
+    with pytest.raises(Later):
+        link.join({})
+    assert link.where == server.url

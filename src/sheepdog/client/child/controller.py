@@ -8,7 +8,7 @@ import time
 
 from ..wire.messages import CHECKPOINT, REPORT
 from ..wire.values import dump
-from .pipe import OUTCOME, Pipe
+from .pipe import NO_STATUS, OUTCOME, Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +105,6 @@ class Controller(object):
 
     def _send(self, kind: int, data: bytes) -> None:
         try:
-            self._pipe.send(OUTCOME.pack(self.id, self.attempt, kind, 0.0, len(data), 0), data)
+            self._pipe.send(OUTCOME.pack(self.id, self.attempt, kind, 0.0, NO_STATUS, 0, len(data), 0), data)
         except BaseException:  # another thread had the signal
             os._exit(1)

@@ -8,7 +8,9 @@ from ..wire.limits import CHUNK
 from .capture import Capture
 from .descriptors import F_GETSIG, MARK, identity, mark, move_up, write_all
 
-OUTCOME = struct.Struct("!QIBdQI")  # index, attempt, kind, seconds, bytes of value, bytes of output
+# index, attempt, kind, seconds, exit status, peak memory, bytes of value, bytes of output
+OUTCOME = struct.Struct("!QIBdhQQI")
+NO_STATUS = -1  # the task has not exited
 LOADED, PARTING = range(2)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
 TASK = struct.Struct("!QIQQ")  # index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none
 NO_PIPE = 77  # the exit status of a child that cannot report any more
@@ -58,5 +60,5 @@ class Pipe(object):
     def part(self, why: str) -> None:
         """End this process as the parent expects it: nothing is wrong, but it takes no more tasks."""
         text = why.encode()
-        self.send(OUTCOME.pack(0, 0, PARTING, 0.0, len(text), 0), text)
+        self.send(OUTCOME.pack(0, 0, PARTING, 0.0, NO_STATUS, 0, len(text), 0), text)
         os._exit(0)

@@ -8,13 +8,13 @@ import sys
 import time
 import types
 
-from ..memory import limit_memory
+from ..memory import limit_memory, peak_resident
 from ..processes import adopt_orphans, die_with_parent
-from ..wire.limits import CHUNK
+from ..wire.limits import CHUNK, MEASURED
 from ..wire.outcomes import RAISED
 from .controller import Controller
 from .descriptors import move_up
-from .pipe import LOADED, OUTCOME, TASK, Pipe
+from .pipe import LOADED, NO_STATUS, OUTCOME, TASK, Pipe
 from .surroundings import Surroundings
 from .target import Target
 
@@ -64,7 +64,7 @@ def run_child(pipe: Pipe, inputs: "tuple[int, int]", secret: "dict[str, Any]", b
 
     def loaded() -> None:
         surroundings.note()
-        pipe.send(OUTCOME.pack(0, 0, LOADED, 0.0, 0, 0))
+        pipe.send(OUTCOME.pack(0, 0, LOADED, 0.0, NO_STATUS, 0, 0, 0))
 
     def make_controller() -> Controller:
         return Controller(pipe, secret, index, attempt, saved or None)
@@ -75,7 +75,7 @@ def run_child(pipe: Pipe, inputs: "tuple[int, int]", secret: "dict[str, Any]", b
     number, credit = 0, False
     me = os.getpid()
     most = secret.get("tasks_per_child") or 0
-    count = 0
+    count, peak = 0, 0
     while True:
         start = stream.read(4)
         if len(start) < 4:
@@ -101,19 +101,21 @@ def run_child(pipe: Pipe, inputs: "tuple[int, int]", secret: "dict[str, Any]", b
             if attempt != last_attempt:
                 surroundings.set(b"SHEEPDOG_ATTEMPT", attempt)
                 last_attempt = attempt
-            kind, value = target(arguments)
+            kind, value, status = target(arguments)
             if os.getpid() != me:  # the function forked, and this is its child
                 os._exit(0)
             seconds = time.perf_counter() - target.clock
             if len(value) > secret["max_value"]:
                 text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
                 kind, value = RAISED, (text % (len(value), secret["max_value"])).encode()
+            if seconds > MEASURED or not peak:  # asking takes longer than many a task
+                peak = peak_resident()
             change = surroundings.change()
             whole = pipe.is_whole()
             if not whole:
                 pipe.open_again()
             output = pipe.capture.take()
-            pipe.send(OUTCOME.pack(index, attempt, kind, seconds, len(value), len(output)), value, output)
+            pipe.send(OUTCOME.pack(index, attempt, kind, seconds, status, peak, len(value), len(output)), value, output)
             count += 1
             if change or not whole or count == most:
                 pipe.part(change if whole else "it closed the worker's files")

@@ -5,12 +5,14 @@ import time
 import traceback
 
 from ..function import CONTROLLER, asks_for_controller, load_function
+from ..job import exit_status
 from ..memory import address_limit, peak_memory
 from ..wire.limits import MAX_EXCEPTION
 from ..wire.outcomes import MEMORY, RAISED, RESULT
 from ..wire.values import dump
 from ..words import explain, out_of_memory
 from .controller import Controller
+from .pipe import NO_STATUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,15 +37,15 @@ class Target(object):
         self.make_controller = make_controller
         self.clock = 0.0  # when the task began, the loading of the function left out
 
-    def __call__(self, arguments: bytes) -> "tuple[int, bytes]":
-        """Return the kind and the value of the outcome."""
+    def __call__(self, arguments: bytes) -> "tuple[int, bytes, int]":
+        """Return the kind and the value of the outcome, and the status if the task has exited."""
         self.clock = time.perf_counter()
         try:
             if self.function is None:
                 try:
                     self.function = load_function(*self.blobs)
                 except BaseException as error:
-                    return blame(error, 2, "the function cannot be loaded here: ")
+                    return blame(error, 2, "the function cannot be loaded here: ") + (NO_STATUS,)
                 self.asks = asks_for_controller(self.function)
                 self.blobs = []
                 self.loaded()
@@ -51,7 +53,7 @@ class Target(object):
             try:
                 args, kwargs = pickle.loads(arguments)
             except BaseException as error:
-                return blame(error, 1, "the arguments cannot be loaded here: ")
+                return blame(error, 1, "the arguments cannot be loaded here: ") + (NO_STATUS,)
             if self.asks is None or not self.asks(args or (), kwargs):
                 result = self.function(*(args or ()), **kwargs)
             else:
@@ -62,11 +64,12 @@ class Target(object):
                     controller.close()
         except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
             kind, text = blame(error, 1)
-            return kind, text + enclose(error)
+            status = exit_status(error.code) if isinstance(error, SystemExit) else NO_STATUS
+            return kind, text + enclose(error), status
         try:
-            return RESULT, dump(result)
+            return RESULT, dump(result), NO_STATUS
         except BaseException as error:
-            return blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__)
+            return blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__) + (NO_STATUS,)
 
 
 def blame(error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes]":

@@ -1,163 +1,56 @@
-"""The line to the server: one call at a time, tried again."""
+"""The link over HTTPS: one connection, kept alive, to a server whose certificate is known."""
 
 import json
 import os
-import random
 import socket
+import ssl
 import time
+from http.client import HTTPException, HTTPSConnection
 
-from ..parent.signals import WARNINGS, Signals
 from ..wire.frames import chunks_of, pack, read_blob, size_of, unpack
-from ..wire.limits import CHUNK, CONNECT_TIMEOUT, MAX_RETRY_AFTER, PROTOCOL, REPLY_TIMEOUT
-from ..wire.values import describe_python
+from ..wire.limits import CHUNK, CONNECT_TIMEOUT, MAX_RETRY_AFTER, REPLY_TIMEOUT
+from . import Later, Link, Over, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from http.client import HTTPResponse, HTTPSConnection  # noqa: F401 (named in a comment)
+    from http.client import HTTPResponse
     from typing import Any
 
     from ..wire.frames import Blob
+    from . import Answer
 
 
-class Refused(Exception):
-    """The server will not have this worker, or has not answered for too long: it ends."""
+class HttpsLink(Link):
+    """The connection to the server. It is opened by the first call, and again by the first after a failure."""
 
-
-class Over(Exception):
-    """There is nothing to do any more: the worker ends, and all is well."""
-
-
-class Line(object):
-    """The connection to the server: one call at a time, kept alive, tried again with growing pauses."""
-
-    def __init__(self, secret: "dict[str, Any]", about: "dict[str, Any]", signals: Signals) -> None:
-        self.secret = secret
-        self.about = about
-        self.signals = signals
-        signals.interrupt = self.interrupt
-        self.connect_timeout = CONNECT_TIMEOUT
-        self.reply_timeout = REPLY_TIMEOUT
-        self.calls = 0
+    def __init__(self, secret: "dict[str, Any]") -> None:
+        self.directory = secret["directory"]
+        self.path = "/requests/%d/" % secret["request"]
+        self.token = secret["token"]
+        self.urls = secret["urls"]
+        self.turn = 0  # of these
         self.calling = False
-        self.turn = 0
         self.connection = None  # type: HTTPSConnection | None
-        self.heartbeat = 20.0
-        self.failures = 0
-        self.failing_since = 0.0
-        self.next_call = 0.0  # when it is due
-        import ssl  # not at the top: the host, which imports this file too, has no use for it
+        self.context = pinned(secret["certificate"])
 
-        self.context = ssl.create_default_context(cadata=secret["certificate"])
-        self.context.check_hostname = False  # the certificate itself is pinned
-        if hasattr(ssl, "TLSVersion"):
-            self.context.minimum_version = ssl.TLSVersion.TLSv1_2  # novm
-        else:  # 3.6
-            self.context.options |= ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
+    @property
+    def where(self) -> str:
+        """The server's addresses."""
+        return " ".join(self.urls)
 
-    def log(self, text: str) -> None:
-        """Write a line to the scheduler's output file."""
-        try:
-            print(time.strftime("%Y-%m-%d %H:%M:%S"), "worker %s: %s" % (self.about["worker"][:8], text), flush=True)
-        except OSError:  # a full disk is no reason not to compute
-            pass
+    def join(self, about: "dict[str, Any]") -> "Answer":
+        """Say what this worker is; return the settings and the function."""
+        answer = self._call("join", about, (), float("inf"))
+        self.silence = answer[0]["heartbeat"]
+        return answer
 
-    def join(self) -> "tuple[dict[str, Any], list[Blob]]":
-        """Say what this worker is; return the settings and the function. Keep trying."""
-        while True:
-            if self.signals.warning:
-                raise Over(WARNINGS[self.signals.warning])
-            header = {"protocol": PROTOCOL, "python": describe_python()}
-            answer = self.call("join", header, (), self.secret["patience"])
-            if answer is not None:
-                self.heartbeat = answer[0]["heartbeat"]
-                self.reply_timeout = min(
-                    REPLY_TIMEOUT, max(5.0, 3 * self.heartbeat)
-                )  # or a lost packet may cost the lease
-                return answer
-            self.signals.sleep(self.next_call - time.monotonic())
-
-    def call(
-        self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]", patience: float
-    ) -> "tuple[dict[str, Any], list[Blob]] | None":
-        """Make a call; return the reply's header and blobs. None if it failed: try again from next_call on.
-
-        Refused if the server says no, or when nothing was heard of it for longer than patience. Over if the request
-        has ended.
-        """
-        from http.client import HTTPException
-
-        retry_after = 0.0
-        self.calling = True
-        try:
-            reply = self._send(verb, self.signed(header), blobs)
-            if reply.status != 200:
-                text = "%d: %s" % (reply.status, reply.read(4096).decode("utf-8", "replace"))
-                if reply.status == 410:
-                    raise Over("the server says " + text)
-                if reply.status < 500 and reply.status != 429:
-                    raise Refused("the server says " + text)
-                retry_after = seconds_of(reply.getheader("Retry-After"))
-                raise OSError("the server says " + text)
-            answer = unpack(reply)
-            found = [read_blob(reply, length) for length in answer["blobs"]]
-            reply.read()  # to its end, or the connection cannot be used again
-        except (OSError, HTTPException, ValueError) as error:
-            self.hang_up()
-            self._wait_longer(error, patience, retry_after)
-            return None
-        finally:
-            self.calling = False
-        if self.failures:
-            self.log("the server answers again")
-        self.failures = 0
-        return answer, found
-
-    def call_within(self, seconds: float) -> None:
-        """Let the next call be no later than this, from now; but a server that does not answer keeps its pause."""
-        if not self.failures:
-            self.next_call = min(self.next_call, time.monotonic() + seconds)
-
-    def signed(self, header: "dict[str, Any]") -> "dict[str, Any]":
-        """Return the header of the next call: with its number, and the name of this worker."""
-        self.calls += 1
-        return dict(header, call=self.calls, **self.about)
-
-    def _send(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]") -> "HTTPResponse":
-        from http.client import HTTPSConnection
-
-        lengths = [size_of(blob) for blob in blobs]
-        head = pack(header, lengths)
-        total = len(head) + sum(lengths)
-        if total < CHUNK:
-            body = head + b"".join(blobs)  # type: Any
-        else:
-            body = (chunk for blob in [head] + list(blobs) for chunk in chunks_of(blob))
-        if self.connection is None or self.connection.sock is None:
-            urls = self.secret["urls"]
-            host, port = urls[self.turn % len(urls)].split("://", 1)[1].rsplit(":", 1)
-            self.connection = HTTPSConnection(
-                host.strip("[]"), int(port), timeout=self.connect_timeout, context=self.context
-            )
-            self.connection.connect()
-        self.connection.sock.settimeout(self.reply_timeout)
-        headers = {
-            "Authorization": "Bearer " + self.secret["token"],
-            "Content-Type": "application/x-sheepdog",
-            "Content-Length": str(total),
-        }
-        self.connection.request("POST", "/requests/%d/%s" % (self.secret["request"], verb), body, headers)
-        return self.connection.getresponse()
-
-    def hang_up(self) -> None:
-        """Close the connection; the next call opens another, to the next address if there are several."""
-        self.turn += 1
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
+    def exchange(self, header: "dict[str, Any]", blobs: "Sequence[Blob]", deadline: float) -> "Answer":
+        """Bring a call; return the reply."""
+        return self._call("exchange", header, blobs, deadline)
 
     def interrupt(self) -> None:
-        """Let a call that is under way fail now: a warning has come, and the server may not answer in time."""
+        """Shut the connection down if a call is under way."""
         if not self.calling:
             return
         try:
@@ -165,33 +58,90 @@ class Line(object):
         except (AttributeError, OSError):  # there is none, or it is being made: that is not for long
             pass
 
-    def look_for_addresses(self) -> None:
+    def close(self) -> None:
+        """Close the connection."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def _call(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]", deadline: float) -> "Answer":
+        self.calling = True
+        try:
+            reply = self._send(verb, header, blobs, deadline)
+            if reply.status != 200:
+                text = reply.read(4096).decode("utf-8", "replace")
+                raise refusal(reply.status, text, reply.getheader("Retry-After"))
+            answer = unpack(reply)
+            found = [read_blob(reply, length) for length in answer["blobs"]]
+            reply.read()  # to its end, or the connection cannot be used again
+        except (Later, OSError, HTTPException, ValueError) as error:
+            self.close()
+            self.turn += 1
+            self._look_for_addresses()
+            raise error if isinstance(error, Later) else Later(str(error))
+        finally:
+            self.calling = False
+        return answer, found
+
+    def _send(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]", deadline: float) -> "HTTPResponse":
+        lengths = [size_of(blob) for blob in blobs]
+        head = pack(header, lengths)
+        total = len(head) + sum(lengths)
+        if total < CHUNK:
+            body = head + b"".join(blobs)  # type: Any
+        else:
+            body = (chunk for blob in [head] + list(blobs) for chunk in chunks_of(blob))
+        headers = {
+            "Authorization": "Bearer " + self.token,
+            "Content-Type": "application/x-sheepdog",
+            "Content-Length": str(total),
+        }
+        connection = self._connection(deadline)
+        connection.request("POST", self.path + verb, body, headers)
+        return connection.getresponse()
+
+    def _connection(self, deadline: float) -> "HTTPSConnection":
+        """Return the connection; it is opened if it has to be."""
+        left = max(0.1, deadline - time.monotonic())
+        if self.connection is None or self.connection.sock is None:
+            host, port = self.urls[self.turn % len(self.urls)].split("://", 1)[1].rsplit(":", 1)
+            timeout = min(CONNECT_TIMEOUT, left)
+            self.connection = HTTPSConnection(host.strip("[]"), int(port), timeout=timeout, context=self.context)
+            self.connection.connect()
+        reply_timeout = min(REPLY_TIMEOUT, max(5.0, 3 * self.silence))  # or a lost packet may cost the lease
+        self.connection.sock.settimeout(min(reply_timeout, left))
+        return self.connection
+
+    def _look_for_addresses(self) -> None:
         """Read the server's addresses again: it writes them anew when it has had to take another port."""
         try:
-            with open(os.path.join(self.secret["directory"], "secret.json"), encoding="utf-8") as file:
+            with open(os.path.join(self.directory, "secret.json"), encoding="utf-8") as file:
                 urls = json.load(file)["urls"]
-            if urls and all("://" in url and url.rsplit(":", 1)[1].isdigit() for url in urls):
-                if urls != self.secret["urls"]:
-                    self.log("the server is now at %s" % " ".join(urls))
-                    self.turn = 0
-                    self.next_call = 0.0
-                self.secret["urls"] = urls
+            if urls and urls != self.urls and all("://" in url and url.rsplit(":", 1)[1].isdigit() for url in urls):
+                self.urls, self.turn = urls, 0
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
 
-    def _wait_longer(self, error: Exception, patience: float, retry_after: float) -> None:
-        self.failures += 1
-        now = time.monotonic()
-        if self.failures == 1:
-            self.failing_since = now
-        if now - self.failing_since > patience:
-            raise Refused("no answer from the server for %d s; the last error was: %s" % (patience, error))
-        if self.failures in (1, 10, 100) or self.failures % 1000 == 0:
-            self.log("cannot reach %s (%s); trying on" % (" ".join(self.secret["urls"]), error))
-        # Even the longest pause is shorter than a lease, so that the next server hears of what this worker holds.
-        pause = random.uniform(0.2, 1.0) * min(3 * self.heartbeat, 0.25 * 2 ** min(self.failures, 9))
-        self.next_call = now + max(pause, retry_after * random.uniform(1.0, 1.5))
-        self.look_for_addresses()
+
+def pinned(certificate: str) -> ssl.SSLContext:
+    """Return a context that trusts this certificate and no other."""
+    context = ssl.create_default_context(cadata=certificate)
+    context.check_hostname = False  # the certificate itself is pinned
+    if hasattr(ssl, "TLSVersion"):
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # novm
+    else:  # 3.6
+        context.options |= ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
+    return context
+
+
+def refusal(status: int, text: str, retry_after: "str | None") -> Exception:
+    """Return what a reply other than 200 means."""
+    text = "the server says %d: %s" % (status, text)
+    if status == 410:
+        return Over(text)
+    if status < 500 and status != 429:
+        return Refused(text)
+    return Later(text, seconds_of(retry_after))
 
 
 def seconds_of(text: "str | None") -> float:

@@ -29,7 +29,8 @@ class Parcel(collections.namedtuple("Parcel", "messages outcomes last")):
     @property
     def header(self) -> "dict[str, Any]":
         """What the call says of it."""
-        found = {"outcomes": [[o.task, o.attempt, o.kind, round(o.seconds, 6)] for o in self.outcomes]}
+        entries = [[o.task, o.attempt, o.kind, round(o.seconds, 6), o.signal, o.status, o.peak] for o in self.outcomes]
+        found = {"outcomes": entries}
         if self.messages:
             found["messages"] = [[m.task, m.attempt, m.kind, m.number] for m in self.messages]
         return found

@@ -19,14 +19,21 @@ class Pace(object):
         self.ended = 0  # tasks of the present batch
         self.spent = 0.0  # seconds on these
         self.want = 1  # tasks of the next batch
+        self.replaced = 0.0  # when the child was, if it has had no outcome yet
 
     def begin(self) -> None:
         """Note that a batch begins."""
         self.ended, self.spent = 0, 0.0
 
-    def note(self, found: "list[Outcome]", least: float) -> None:
-        """Note that tasks have ended, which took so many seconds at least."""
+    def replace(self) -> None:
+        """Note that a fresh child is made. What it costs is part of the work."""
+        self.replaced = time.monotonic()
+
+    def note(self, found: "list[Outcome]") -> None:
+        """Note that tasks have ended."""
         seconds = [outcome.seconds for outcome in found]
+        least = time.monotonic() - self.replaced if self.replaced else 0.0
+        self.replaced = 0.0
         self.ended += len(found)
         self.spent += max(sum(seconds), least)
         if self.deadline != float("inf"):

@@ -11,5 +11,10 @@ RESULT, RAISED, DIED, MEMORY, TIMEOUT, INTERRUPTED = range(6)
 # TIMEOUT      it took longer than its timeout, and was ended
 # INTERRUPTED  the worker had to end while it ran; the task is not to blame
 
-Outcome = collections.namedtuple("Outcome", "task attempt kind seconds value output")
+Outcome = collections.namedtuple("Outcome", "task attempt kind seconds value output signal status peak")
+# signal  by which its process was ended; 0 if it was not
+# status  with which it exited, or its process did; None if neither did
+# peak    bytes of memory that its process has had at most; 0 if nobody knows
+Outcome.__new__.__defaults__ = (0, None, 0)
+
 INTERRUPTION = "the worker was ended while the task ran: "

@@ -1,0 +1,238 @@
+"""The work: the tasks that this worker has, those that its child runs and those that wait here."""
+
+import signal
+import time
+
+from ..processes import end_orphans
+from ..wire.limits import BATCH_STUCK, FETCH_AHEAD, LISTEN_PAUSE, LOADING, SUSPENDED, TRIM_PAUSE, TRIM_PAUSE_BUSY
+from ..wire.outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT
+from .autopsy import autopsy, death
+from .child import Child
+from .pace import Pace
+from .server import Holding
+from .signals import WARNINGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..wire.frames import Blob, Task
+    from ..wire.outcomes import Outcome
+    from .autopsy import Autopsy
+    from .server import Reply, Server
+    from .signals import Signals
+
+
+class Work(object):
+    """A child, which is replaced when it ends, and its tasks. Making one starts the child."""
+
+    def __init__(
+        self, server: "Server", secret: "dict[str, Any]", function: "list[Blob]", signals: "Signals", last: float
+    ) -> None:
+        self.server = server
+        self.secret = secret
+        self.function = function
+        self.signals = signals
+        self.timeout = secret["timeout"]  # type: float | None
+        self.pace = Pace(last)
+        self.fetched = []  # type: list[Task]  # for when the child has ended its present batch
+        self.checkpoints = {}  # type: dict[int, Blob]  # of tasks that another worker had, by their indices
+        self.fetch_ahead = False  # the next batch while the present one runs
+        self.ends = False  # are no more tasks to begin?
+        self.early_deaths = 0  # of children that had not started a task
+        self.partings = 0  # of children that the function had left unfit
+        self.child = self._new_child()
+
+    def _new_child(self) -> Child:
+        return Child(self.secret, self.function[0], self.function[1], self.signals)
+
+    def close(self) -> None:
+        """End the child and what it started."""
+        self.child.kill()
+        end_orphans()
+
+    # --- tasks
+
+    @property
+    def holding(self) -> Holding:
+        """What the server is told of it."""
+        child = self.child
+        tasks = [(index, attempt) for index, (attempt, _) in child.running.items()]
+        running = list(tasks[0]) + [round(time.monotonic() - child.since, 3)] if tasks else None
+        return Holding(tasks + [(index, attempt) for index, attempt, _ in self.fetched], running)
+
+    def affordable(self) -> int:
+        """Return how many tasks to ask for."""
+        return self.pace.affordable(len(self.child.running) + len(self.fetched))
+
+    def accept(self, reply: "Reply") -> None:
+        """Take the tasks of a reply. The child begins with them if it has none."""
+        held = [index for index, _ in self.holding.tasks] if self.checkpoints else []
+        self.checkpoints = {index: self.checkpoints[index] for index in held if index in self.checkpoints}
+        self.checkpoints.update(reply.checkpoints)
+        if self.child.running or self.fetched:
+            self.fetched += reply.tasks
+        elif reply.tasks:
+            self.give(reply.tasks)
+
+    def give_fetched(self) -> bool:
+        """Hand the child what was fetched while it was busy; tell whether there was any."""
+        fetched, self.fetched = self.fetched, []
+        if fetched:
+            self.give(fetched)
+        return bool(fetched)
+
+    def give(self, tasks: "list[Task]") -> None:
+        """Hand the child a batch."""
+        if self.child.parting is not None:
+            self.replace_child()
+        self.pace.begin()
+        self.fetch_ahead = len(tasks) >= FETCH_AHEAD
+        self.child.give(tasks, self.checkpoints)
+
+    def hand_back(self) -> int:
+        """Part with the tasks that have not begun: the next call does not name them. Return how many."""
+        count = len(self.child.recall()) + len(self.fetched)
+        self.fetched = []
+        return count
+
+    def drop(self, tasks: "set[int]") -> None:
+        """Stop running tasks that have ended elsewhere."""
+        child = self.child
+        self.take(child.collect(0)[0])
+        if any(index in tasks for index in child.running):
+            self.fetched = child.recall() + self.fetched
+            if any(index in tasks for index in child.running):
+                self.take(child.finish())
+                child.close()
+                end_orphans()
+                self.child = self._new_child()
+        self.fetched = [task for task in self.fetched if task[0] not in tasks]
+        self.server.outbox.drop(tasks)
+
+    # --- the child
+
+    def listen(self, limit: float = float("inf")) -> None:
+        """Take what the child has to say, until it is time for something else; take back what it cannot start soon."""
+        child = self.child
+        waiting = len(child.running) - 1 + len(self.fetched)
+        listens = self.ends or not self.server.outbox.full
+        before = time.monotonic()
+        found, ended = child.collect(min(limit, self._next_look(before, waiting)) - before, listens)
+        said = len(child.incoming.messages)
+        self.take(found)
+        now = time.monotonic()
+        if now - before > SUSPENDED or not listens:
+            # Nothing here waits for so long: the job was stopped, the child with it. Or the child is made to wait.
+            child.since += now - before
+        if ended or (child.verdict is not None and (now >= child.kill_at or not child.running)):
+            self.replace_child()
+        elif self.timeout and child.running and now >= child.overdue(self.timeout):
+            self._end_overdue(self.timeout)
+        elif child.running:
+            self._let_it_run(len(found), said, waiting, now)
+        if found:
+            self.server.rhythm.call_within(BATCH_STUCK)
+
+    def _next_look(self, now: float, waiting: int) -> float:
+        """Return when there may be something else to do than to listen."""
+        child = self.child
+        limits = [self.server.rhythm.next_call, now + (TRIM_PAUSE_BUSY if child.capture.trim() else TRIM_PAUSE)]
+        if waiting:
+            limits.append(child.started + BATCH_STUCK)
+        if child.verdict is not None:
+            limits.append(child.kill_at)
+        elif self.timeout:
+            limits.append(child.overdue(self.timeout))
+        return min(limits)
+
+    def _let_it_run(self, found: int, said: int, waiting: int, now: float) -> None:
+        """If the child has much to say, let it, rather than wake for every word; if it is stuck, relieve it."""
+        child = self.child
+        if found >= 4:
+            time.sleep(min(LISTEN_PAUSE, (now - child.started) / self.pace.ended * len(child.running) / 2))
+        elif said >= 4:
+            time.sleep(LISTEN_PAUSE)
+        elif waiting and now - child.started >= BATCH_STUCK:
+            child.started = now
+            back = self.hand_back()
+            if back:
+                self.server.log("gives %d tasks back: one takes long" % back)
+                self.server.rhythm.call_within(0)
+
+    def take(self, found: "list[Outcome]") -> None:
+        """Note outcomes, and what tasks have said before them, to be delivered."""
+        messages = self.child.incoming.take_messages()
+        if messages:
+            self.server.say(messages)
+        if not found:
+            return
+        self.early_deaths = 0
+        self.pace.note(found)
+        if self.child.verdict is not None:
+            kind, text = self.child.verdict
+            found = [
+                o if o.kind == RESULT else o._replace(kind=kind, value=text.encode() + b"\n" + o.value) for o in found
+            ]
+        self.server.outbox.add(found)
+
+    def _end_overdue(self, timeout: float) -> None:
+        """End the task that runs, and no other: those behind it are kept for the next child."""
+        child = self.child
+        self.fetched = child.recall() + self.fetched
+        self.take(child.collect(0)[0])
+        if not child.running or time.monotonic() < child.overdue(timeout):
+            return  # it has just ended; another has perhaps begun
+        text = "the task took longer than its timeout of %g s and was ended" % timeout
+        if not child.loaded:
+            text = "the function was not loaded within %g s, and its process was ended" % (LOADING + timeout)
+        child.terminate(TIMEOUT, text)
+
+    def replace_child(self) -> None:
+        """Report the task that the child died of, and let another go on with the rest."""
+        child = self.child
+        found = autopsy(child)
+        self.take(found.found)
+        outcome = found.outcome
+        if outcome is not None:
+            outcome = self._interrupted(outcome)
+        if child.parting:
+            self._note_parting(child.parting)
+        elif child.parting is None and child.verdict is None:
+            self.server.log("the task's process " + found.how)
+            if outcome is None and found.left:
+                outcome = self._early_death(found)
+        if outcome is not None:
+            self.server.outbox.add([outcome])
+        end_orphans()
+        self.pace.replace()
+        self.child = self._new_child()
+        if found.left and not self.ends:
+            self.child.give(found.left, self.checkpoints)
+
+    def _interrupted(self, outcome: "Outcome") -> "Outcome":
+        """Return the outcome of a task; it counts as interrupted if it died of the scheduler's own signal."""
+        if outcome.kind != DIED or outcome.signal not in (signal.SIGTERM, signal.SIGKILL):
+            return outcome
+        if not self.signals.warning:  # schedulers signal all processes of a job; this one may have been the first
+            self.signals.sleep(0.1)
+        if not self.signals.warning:
+            return outcome
+        text = INTERRUPTION + WARNINGS[self.signals.warning]
+        return outcome._replace(kind=INTERRUPTED, value=text.encode())
+
+    def _note_parting(self, why: str) -> None:
+        self.partings += 1
+        if self.partings == 1:
+            text = "goes on with a fresh process, now and whenever the function leaves its own changed: "
+            self.server.log(text + why)
+
+    def _early_death(self, found: "Autopsy") -> "Outcome | None":
+        """Count the children that had not started a task; the third takes one with it, or that would go on for ever."""
+        self.early_deaths += 1
+        if self.early_deaths < 3:
+            return None
+        self.early_deaths = 0
+        index, attempt, _ = found.left.pop(0)
+        text = "the task's process %s before it could start the task" % found.how
+        return death(self.child, index, attempt, DIED, text)
