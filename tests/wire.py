@@ -10,6 +10,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ SERVE = """
 import importlib, json, sys
 dbfile, figures, missing = json.loads(sys.argv[1])
 sys.modules.update(dict.fromkeys(missing))
-for room in ("connections", "body", "app"):
-    vars(importlib.import_module("sheepdog.server.http." + room)).update(figures.get(room, {}))
+for room in ("connections", "uvicorn_server", "body", "tokens", "app"):
+    names = vars(importlib.import_module("sheepdog.server.http." + room))
+    assert figures.get(room, {}).keys() <= names.keys(), (room, figures)
+    names.update(figures.get(room, {}))
 importlib.import_module("sheepdog.server.main").serve(dbfile)
 """
 
@@ -121,6 +124,10 @@ class Wire:
             with suppress(OSError):
                 links.append(os.readlink(link))
         return sum(link.startswith("socket:") for link in links)
+
+
+Make = Callable[..., Wire]
+"""Makes a request, and a Wire to a server of it that is to be started."""
 
 
 def answer(connection: socket.socket, data: bytes = b"") -> tuple[int, bytes, dict[str, str]]:

@@ -1,6 +1,6 @@
 """What workers and the server say to each other: a call and its reply, and what of a call is accepted.
 
-How it travels is in client/frames.py and door.py (HTTP).
+How it travels is in client/wire/frames.py and http/app.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Whoever needs a server takes the lock beside the database, opens the port, and starts a process that inherits both;
 workers may connect before it is up. The lock is held as long as the process lives, so a dead server is noticed by
-trying the lock. What the process does is in listener.py.
+trying the lock. What the process does is in main.py.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Server:
             raise ServerError(f"port is {port}; it must be from 1 to 65535") from error
         except OSError as error:
             if self.wanted is None and not storage.get_setting("port_wanted"):
-                listener = _listen(address, 0)  # who calls the old one is told: see watcher.py
+                listener = _listen(address, 0)  # who calls the old one is told: see scheduling/
             else:
                 state = "is taken" if error.errno == errno.EADDRINUSE else "cannot be used"
                 raise PortInUse(

@@ -1,6 +1,6 @@
 """The server process: carries bytes between the workers and the service, and goes when there is nothing left to do.
 
-    event loop    TLS, HTTP, sizes, tokens          (connections.py, door.py, body.py; on uvicorn)
+    event loop    TLS, HTTP, sizes, tokens          (http/, on uvicorn)
     writer        the service and the only writing connection: many calls, one commit, then the replies
     watcher       asks the schedulers what became of the array jobs
 
@@ -10,7 +10,6 @@ Each is a thread; they meet in the writer's queue.
 from __future__ import annotations
 
 import asyncio
-import asyncio.sslproto
 import contextlib
 import functools
 import logging
@@ -18,21 +17,17 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import sys
-import tempfile
 import time
-
-import uvicorn
 
 from ..errors import ServerError
 from ..storage import Storage
 from ..values.model import RequestState
-from .certificate import ensure_certificate
 from .decide.exchange import Service
 from .doorbell import Doorbell
-from .http.app import Door
-from .http.connections import END_SECONDS, IDLE_SECONDS, MAX_HEAD, Gate
+from .http.app import App
+from .http.tls import make_context
+from .http.uvicorn_server import Acceptor
 from .life import Server, sign, take_lock
 from .scheduling.thread import Watcher
 from .writer import Writer
@@ -84,7 +79,6 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for name in ("asyncio", "uvicorn.error", "sheepdog.server.http.app"):
         logging.getLogger(name).addFilter(Seldom())
-    asyncio.sslproto.SSLProtocol.max_size = 1 << 15  # a buffer for each connection; 256 KiB else
     sys.setswitchinterval(0.0005)  # the loop and the writer pass every call to and fro
     sign(lock, dbfile)
     log.info("serving %s on port %d as process %d", dbfile, listener.getsockname()[1], os.getpid())
@@ -102,20 +96,7 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
 async def _run(writer: Writer, listener: socket.socket) -> bool:
     """Serve; return whether a signal ended it."""
     dbfile = writer.dbfile
-    door = Door(writer, dbfile)
-    config = uvicorn.Config(
-        door,
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        proxy_headers=False,
-        server_header=False,
-        h11_max_incomplete_event_size=MAX_HEAD,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=int(END_SECONDS) + 2,
-    )
+    app = App(writer, dbfile)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -126,26 +107,26 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
         storage.set_settings(bell=bell.port)
 
     def done(changed: bool, ready: dict[int, int]) -> None:
-        if door.waiting.lines or (changed and bell.listeners):
+        if app.held.lines or (changed and bell.listeners):
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(spread, changed, ready)
 
     def spread(changed: bool, ready: dict[int, int]) -> None:
         if changed:
             bell.tell()
-        door.waiting.ring(ready)
+        app.held.wake(ready)
 
     writer.done = done
     writer.start()
     watcher.start()
-    gate = Gate(config, listener, tls(dbfile))
-    serving = asyncio.ensure_future(gate.serve())
+    acceptor = Acceptor(app, listener, make_context(dbfile))
+    serving = asyncio.ensure_future(acceptor.serve())
     telling = asyncio.ensure_future(told.wait())
     while not serving.done():
         await asyncio.wait([serving, telling], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
         if told.is_set() or writer.idle > LINGER or not writer.is_alive():
-            door.waiting.release()
-            gate.should_exit = True
+            app.held.release()
+            acceptor.end()
             await serving
     telling.cancel()
     bell.close()
@@ -153,17 +134,3 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     writer.stop()
     watcher.disband(writer.removed)
     return told.is_set()
-
-
-def tls(dbfile: str) -> ssl.SSLContext:
-    """Return the context with the database's certificate. OpenSSL reads files only: this one lives for a moment."""
-    with Storage(dbfile) as storage:
-        ensure_certificate(storage)
-        pem = storage.get_setting("key") + storage.get_setting("certificate")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # mode 0600
-        file.write(pem)
-        file.flush()
-        context.load_cert_chain(file.name)
-    return context

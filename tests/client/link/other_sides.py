@@ -13,7 +13,7 @@ from sheepdog.values.model import Kind
 from sheepdog.values.serialisation import form
 from tests.client.link.relay import Relay
 from tests.client.shepherd import FakeServer
-from tests.cluster import until
+from tests.waiting import until
 
 LARGE = b"0123456789abcdef" * (IN_MEMORY // 16) + b"more than is kept in memory"
 

@@ -15,7 +15,7 @@ import pytest
 from sheepdog.client import PROTOCOL, RESULT, chunks_of, describe_python
 from sheepdog.client.link import Later, Link, Over, Refused, make_link
 from tests.client.link.other_sides import LARGE, HttpsSide, OtherSide
-from tests.cluster import until
+from tests.waiting import until
 from tests.faults import fault
 
 LINKS = [HttpsSide]

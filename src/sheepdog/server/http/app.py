@@ -1,4 +1,4 @@
-"""Who may come in, and how much they may carry: HTTP on this side, the service on the other.
+"""The ASGI application: which calls are let in, and how large; HTTP on this side, the service on the other.
 
 Nothing of a body is read before the token was right. Whoever shows a wrong one waits for the answer, and hears the same
 whether the request, the token or the address is wrong.
@@ -7,12 +7,10 @@ whether the request, the token or the address is wrong.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import math
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -32,7 +30,8 @@ from ..decide.exchange import Service
 from ..writer import Writer
 from .body import BLOB_MEMORY, HEADER_MEMORY, JSON_GROWTH, Body, Budget, NoMemory, TooLarge
 from .connections import MAX_HEAD, Connection, Stage
-from .held import Place, Waiting
+from .held import HeldCall, HeldCalls
+from .tokens import Tokens, same
 
 log = logging.getLogger(__name__)
 
@@ -41,57 +40,13 @@ PATH = re.compile("/requests/([1-9][0-9]{0,17})/([a-z]{1,20})")
 NOWHERE = 0, ""  # no request has this number
 MAX_BODY = MAX_VALUE + MAX_HEADER + (1 << 20)
 PIECE = 256 << 10  # of a reply
-LOOK_SECONDS = 1.0  # from one look at a request's token to the next
 REFUSE_SECONDS = 1.0  # after which a wrong token is answered
-MANY_LOOKS = 1000  # that are remembered; the old ones go then
 MAX_REFUSED = 100  # answers that wait so; further ones are none: the connection ends
 WRONG = "the token is not this request's"
 RETRY = {"retry-after": "5"}
 
 
-class Tokens:
-    """The tokens of requests. ask says what a request's is now."""
-
-    def __init__(self, ask: Callable[[int], Awaitable[str | None]]) -> None:
-        self.ask = ask
-        self.known: dict[int, str] = {}
-        self.looks: dict[int, tuple[float, asyncio.Future[None]]] = {}  # when the latest began, and its end
-
-    async def fit(self, request_id: int, shown: str) -> bool:
-        """Tell whether this is the token of a request. The answer is no only after a look later than the question."""
-        clock = asyncio.get_running_loop().time
-        asked = clock()
-        while not same(self.known.get(request_id), shown):
-            began, look = self.looks.get(request_id, (-math.inf, None))
-            if look and not look.done():
-                await asyncio.wait([look])
-            elif look and began >= asked:
-                look.result()
-                return False
-            elif (pause := began + LOOK_SECONDS - clock()) > 0:
-                await asyncio.sleep(pause)
-            else:
-                self.looks[request_id] = clock(), asyncio.ensure_future(self._look(request_id))
-        return True
-
-    async def _look(self, request_id: int) -> None:
-        token = await self.ask(request_id)
-        if token is not None:
-            self.known[request_id] = token
-        else:
-            self.known.pop(request_id, None)
-        if len(self.looks) > MANY_LOOKS:
-            old = asyncio.get_running_loop().time() - LOOK_SECONDS
-            self.looks = {key: value for key, value in self.looks.items() if value[0] > old}
-
-
-def same(token: str | None, shown: str) -> bool:
-    """Compare a token with what a call shows, in a time that does not tell where they differ."""
-    expected = os.urandom(32).hex() if token is None else token
-    return hmac.compare_digest(f"Bearer {expected}".encode(), shown.encode("latin-1"))
-
-
-class Door:
+class App:
     """The ASGI application."""
 
     def __init__(self, writer: Writer, dbfile: str) -> None:
@@ -99,7 +54,7 @@ class Door:
         self.dbfile = dbfile
         self.directory = os.path.dirname(dbfile)
         self.tokens = Tokens(lambda request_id: self._decide(lambda service: service.token(request_id)))
-        self.waiting = Waiting()
+        self.held = HeldCalls()
         self.refused = 0  # answers that wait
         self.headers = Budget(HEADER_MEMORY)
         self.blobs = Budget(BLOB_MEMORY)
@@ -205,23 +160,23 @@ class Door:
                     )
                     connection.enter(Stage.WORK)
                     call = Call(request_id, verb, header, body.blobs)
-                    place = stack.enter_context(self.waiting.place(request_id))
+                    held = stack.enter_context(self.held.hold(request_id))
                     reply = await self._authorised(request_id, shown, lambda service: service.handle(call))
             if reply.hold:
-                reply = await self._wait_for_tasks(request, call, shown, place, reply)
+                reply = await self._wait_for_tasks(request, call, shown, held, reply)
             if reply.status == 200:
                 self.replies[request_id] = 2 * in_memory(reply)
             return reply
 
-    async def _wait_for_tasks(self, request: Request, call: Call, shown: str, place: Place, reply: Reply) -> Reply:
+    async def _wait_for_tasks(self, request: Request, call: Call, shown: str, held: HeldCall, reply: Reply) -> Reply:
         """Ask the service again whenever there may be a task, as long as the reply may be held back."""
         clock = asyncio.get_running_loop().time
         end = clock() + reply.hold
         worker, want = call.header["worker"], call.header["want"]
         gone = asyncio.ensure_future(request.receive())
         try:
-            while not self.waiting.over and await place.wait(end - clock(), gone):
-                place.line_up()
+            while not self.held.over and await held.wait(end - clock(), gone):
+                held.line_up()
                 later = await self._authorised(
                     call.request, shown, lambda service: service.ask_again(call.request, worker, want)
                 )
