@@ -1,7 +1,7 @@
 """A request that stays open: tasks go in as they come, outcomes come out as they end.
 
-add ----> the store, and a ring at the server ----> the workers that wait there
-ended <-- the store, when the server has rung <---- their outcomes
+add ----> the store, and a wake-up for the server ----> the workers that wait there
+ended <-- the store, when the server has said so <------ their outcomes
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 
 from ..config import Config
 from ..errors import RequestNotFound
-from ..server.doorbell import Bell
 from ..storage import Storage
 from ..values.model import Kind, Outcome, Progress
+from ..values.wakeup import SETTING
 from .dispatch import Keeper, dispatch
+from .wake import WakeUp
 
 NEWS = 1.0  # seconds from one look at what the user should know to the next
 LOOK = 0.05  # seconds at most from one look into the store to the next, while something is under way
@@ -31,7 +32,7 @@ class Stream:
         self.settings = settings
         self.ns = ns
         self.dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
-        self.bell = Bell()
+        self.wakeup = WakeUp()
         self.request = 0
 
     def __enter__(self) -> Stream:
@@ -39,11 +40,11 @@ class Stream:
         try:
             self.request = dispatch(self.f, (), self.settings, self.ns, open=True)
         except BaseException:
-            self.bell.close()
+            self.wakeup.close()
             raise
         self.storage = Storage(self.dbfile)
         self.keeper = Keeper(self.storage.dbfile)
-        self.port: int | None = self.storage.get_setting("bell")
+        self.port: int | None = self.storage.get_setting(SETTING)
         self.version = -1
         self.next_news = 0.0
         return self
@@ -52,25 +53,25 @@ class Stream:
         """Take no more tasks."""
         self.finish()
         self.storage.close()
-        self.bell.close()
+        self.wakeup.close()
 
     def add(self, items: Sequence[bytes]) -> int:
         """Add tasks, each as serialised arguments. Return the index of the first."""
         first = self.storage.add_tasks(self.request, items)
-        self.bell.look(self.port)
+        self.wakeup.look(self.port)
         return first
 
     def finish(self) -> None:
         """Take no more tasks; the request ends with the last that it has."""
         with suppress(RequestNotFound):
             self.storage.close_request(self.request)
-        self.bell.look(self.port)
+        self.wakeup.look(self.port)
 
     def withdraw(self, tasks: Iterable[int]) -> None:
         """Take tasks back. One that runs is stopped; one that has ended stays as it is."""
         self.storage.end_pending(self.request, Kind.CANCELLED, "cancelled by its user", tasks)
         self.version = -1  # one's own commits are not seen as changes
-        self.bell.look(self.port)
+        self.wakeup.look(self.port)
 
     def ended(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
         """Yield how tasks of these ranges (first, last) ended, of those that have."""
@@ -100,15 +101,15 @@ class Stream:
         if version == self.version:
             return False
         self.version = version
-        port = self.storage.get_setting("bell")
+        port = self.storage.get_setting(SETTING)
         if port != self.port:  # there is another server
             self.port = port
-            self.bell.listening = 0.0
+            self.wakeup.forget()
         return True
 
     def wait(self, seconds: float | None = LOOK) -> str:
         """Return when something may have changed. Return what the user should know, now and then, or nothing."""
-        self.bell.wait(self.port, seconds)
+        self.wakeup.wait(self.port, seconds)
         trouble, now = self.keeper.look(), time.monotonic()
         if trouble or now < self.next_news:
             return trouble
@@ -117,4 +118,4 @@ class Stream:
 
     def wake(self) -> None:
         """Let wait return now. Any thread may call this."""
-        self.bell.wake()
+        self.wakeup.wake()

@@ -22,14 +22,15 @@ import time
 
 from ..errors import ServerError
 from ..storage import Storage
+from ..values import wakeup
 from ..values.model import RequestState
 from .decide.exchange import Service
-from .doorbell import Doorbell
 from .http.app import App
 from .http.tls import make_context
 from .http.uvicorn_server import Acceptor
 from .life import Server, sign, take_lock
 from .scheduling.thread import Watcher
+from .wakeup import WakeUps
 from .writer import Writer
 
 log = logging.getLogger(__name__)
@@ -102,18 +103,18 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     watcher = Watcher(writer)
     loop = asyncio.get_running_loop()
-    bell = await Doorbell.open(lambda: writer.submit(Service.look_again))
+    wakeups = await WakeUps.open(lambda: writer.submit(Service.look_again))
     with Storage(dbfile) as storage:
-        storage.set_settings(bell=bell.port)
+        storage.set_settings(**{wakeup.SETTING: wakeups.port})
 
     def done(changed: bool, ready: dict[int, int]) -> None:
-        if app.held.lines or (changed and bell.listeners):
+        if app.held.lines or (changed and wakeups.listeners):
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(spread, changed, ready)
 
     def spread(changed: bool, ready: dict[int, int]) -> None:
         if changed:
-            bell.tell()
+            wakeups.tell()
         app.held.wake(ready)
 
     writer.done = done
@@ -129,7 +130,7 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
             acceptor.end()
             await serving
     telling.cancel()
-    bell.close()
+    wakeups.close()
     watcher.stop()
     writer.stop()
     watcher.disband(writer.removed)
