@@ -76,6 +76,7 @@ def test_no_secret_is_in_the_job_file_or_a_script() -> None:
         "token": token,
         "urls": ["https://here:1"],
         "certificate": "CERTIFICATE",
+        "path": ["cloudpickle.zip"],
         "patience": 5.0,
     }
 

@@ -65,6 +65,7 @@ def test_the_secret_tells_the_worker_its_limits() -> None:
         "token": "TOKEN",
         "urls": list(array.urls),
         "certificate": "CERTIFICATE",
+        "path": ["cloudpickle.zip"],
         "array": 4,
         "patience": 5.0,
         "memory_limit": 4 << 30,

@@ -1,418 +1,28 @@
-"""How functions and values travel: serialised here or in a script, loaded by the worker's own code in a bare Python."""
+"""How values travel: as bytes, and back."""
 
 import functools
-import json
 import pickle
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sheepdog import client
 from sheepdog.errors import ArgumentsError, SerialisationError
-from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
-from sheepdog.values import serialisation
-from sheepdog.values.serialisation import deserialise, deserialise_arguments, serialise_arguments, serialise_function
+from sheepdog.values.serialisation import (
+    deserialise,
+    deserialise_arguments,
+    name_of,
+    serialise_arguments,
+    serialise_function,
+)
 from tests.faults import fault
-
-# What the child of a worker does, without its pipes: no site-packages, only cloudpickle's archive.
-WORKER = """
-import json, pickle, sys, types
-sys.path.insert(0, sys.argv[1])
-from _sheepdog_worker.child.target import Target
-sys.path[0] = sys.argv[2]
-sys.modules["__main__"] = types.ModuleType("__main__")
-function, namespace, *calls = pickle.load(sys.stdin.buffer)
-target = Target(function, namespace, lambda: None, lambda: None)
-sys.stdout.buffer.write(pickle.dumps([target(call) for call in calls]))
-"""
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("archive") / "cloudpickle.zip"
-    file.write_bytes(cloudpickle_archive())
-    file.with_name("client.pyz").write_bytes(worker_archive())
-    return file
-
-
-class Far:
-    """A bare Python elsewhere: it has the worker's archive, and nothing of this one's path or modules."""
-
-    def __init__(self, archive: Path, directory: Path) -> None:
-        self.archive = archive
-        self.client = archive.with_name("client.pyz")
-        self.directory = directory
-
-    def work(self, blobs: bytes) -> list[Any]:
-        """Run a pickled list of function, namespace and calls; return the results, and texts of errors."""
-        command = [sys.executable, "-I", "-S", "-c", WORKER, str(self.client), str(self.archive)]
-        done = subprocess.run(command, input=blobs, capture_output=True, cwd="/")
-        assert done.returncode == 0, done.stderr.decode()
-        outcomes = pickle.loads(done.stdout)
-        return [deserialise(v) if kind == client.RESULT else v.partition(b"\0")[0].decode() for kind, v in outcomes]
-
-    def map(self, f: Any, args: list[Any], ns: dict[str, Any] | None = None) -> list[Any]:
-        return self.work(pickle.dumps([*serialise_function(f, ns), *serialise_arguments(args)]))
-
-    def script(self, source: str, **modules: str) -> list[Any]:
-        """Run a script that defines f, args and perhaps ns beside its modules; run f far away; return what came back.
-
-        The results are loaded in the script's own process, where `check(results)`, if it is there, looks at them.
-        """
-        for name, text in modules.items():
-            (self.directory / f"{name}.py").write_text(textwrap.dedent(text))
-        file = self.directory / "script.py"
-        file.write_text(textwrap.dedent(source) + SEND)
-        command = [sys.executable, "-c", WORKER, str(self.client), str(self.archive)]
-        command[1:1] = ["-I", "-S"]
-        done = subprocess.run([sys.executable, file], env={"WORKER": json.dumps(command)}, capture_output=True, cwd="/")
-        assert done.returncode == 0, done.stderr.decode()
-        return list(json.loads(done.stdout))
-
-
-SEND = """
-import json as _json, os as _os, pickle as _pickle, subprocess as _subprocess
-from sheepdog.serialisation import deserialise, serialise_arguments, serialise_function
-_blobs = _pickle.dumps([*serialise_function(f, globals().get("ns")), *serialise_arguments(args)])
-_done = _subprocess.run(_json.loads(_os.environ["WORKER"]), input=_blobs, stdout=-1, cwd="/", check=True)
-_results = [deserialise(v) if kind == 0 else v.partition(b"\\0")[0].decode() for kind, v in _pickle.loads(_done.stdout)]
-print(_json.dumps(_results if "check" not in globals() else check(_results)))
-"""
-
-
-@pytest.fixture
-def far(archive: Path, tmp_path: Path) -> Far:
-    return Far(archive, tmp_path)
-
-
-# Functions of an interactive session or a script
-
-
-def test_functions_of_a_script(far: Far) -> None:
-    assert far.script(
-        """
-        import functools, math
-        OFFSET = 10
-        def helper(x): return x + OFFSET
-        def f(kind, *args, **kwargs): return KINDS[kind](*args, **kwargs)
-        def default(x, y=5, *, z=7): return x + y + z
-        def factorial(n): return 1 if n < 2 else n * factorial(n - 1)
-        def closure(n): return lambda x: x + n
-        class Adder:
-            def __init__(self, n): self.n = n
-            def __call__(self, x): return self.n + x
-            def add(self, x): return self.n + helper(x)
-            @classmethod
-            def make(cls, n): return cls(n).n
-            @staticmethod
-            def double(x): return 2 * x
-        def generator(n): yield from range(n)
-        KINDS = {
-            "def": helper, "lambda": lambda x: -x, "closure": closure(3), "partial": functools.partial(default, y=1),
-            "method": Adder(20).add, "callable": Adder(30), "default": default, "recursion": factorial,
-            "class": Adder.make, "static": Adder.double, "builtin": len, "installed": math.hypot,
-            "generator": lambda n: list(generator(n)),
-        }
-        args = [
-            ("def", 1), ("lambda", 1), ("closure", 1), ("partial", 1), ("method", 1), ("callable", 1), ("default", 1),
-            ("recursion", 5), ("class", 4), ("static", 4), ("builtin", "abc"), ("installed", 3, 4), ("generator", 3),
-            {"kind": "default", "x": 1, "z": 0},
-        ]
-        """
-    ) == [11, -1, 4, 9, 31, 31, 13, 120, 4, 8, 3, 5.0, [0, 1, 2], 6]
-
-
-@pytest.mark.parametrize("f", ["lambda x: x + N", "functools.partial(plus, N)", "Adder(3)", "Adder(3).add", "plus3"])
-def test_each_kind_of_callable_is_a_function(far: Far, f: str) -> None:
-    source = f"""
-        import functools
-        N = 3
-        def plus(x, y): return x + y
-        def plus3(x, y=N, *, z=0): return x + y + z
-        class Adder:
-            def __init__(self, n): self.n = n
-            def __call__(self, x): return x + self.n
-            add = __call__
-        f = {f}
-        args = [(1,), [2]]
-    """
-    assert far.script(source) == [4, 5]
-
-
-def test_a_function_with_a_cache(far: Far) -> None:
-    source = "import functools\n@functools.lru_cache\ndef f(x): return -x\nargs = [(1,)]"
-    assert far.script(source) == [-1]
-    source = "from own import f, g\nargs = [(1,)]\nns = {'g': g}"
-    assert far.script(source, own="import functools\n@functools.cache\ndef g(x): return -x\ndef f(x): return g(x)") == [
-        -1
-    ]
-
-
-def test_a_class_is_a_function_too(far: Far) -> None:
-    assert far.map(complex, [(1, 2), {"real": 3}]) == [1 + 2j, 3 + 0j]
-
-
-# The user's own modules
-
-
-def test_functions_of_local_modules_and_of_the_modules_they_import(far: Far) -> None:
-    assert far.script(
-        "import upper; f = upper.f; args = [(1,), (2,)]",
-        upper="""
-            import lower
-            from lower import other
-            STATE = []
-            def mine(x):
-                global LAST
-                LAST = x
-                STATE.append(x)
-            def seen(): return [LAST, len(STATE)]
-            def f(x):
-                mine(x)
-                return [lower.triple(x), other(x), seen()]
-        """,
-        lower="""
-            import math
-            FACTOR = 3
-            def triple(x): return int(math.fabs(FACTOR * x))
-            def other(x): return triple(x) + 1
-        """,
-    ) == [[3, 4, [1, 1]], [6, 7, [2, 2]]]
-
-
-def test_classes_come_back_as_the_ones_they_were(far: Far) -> None:
-    assert far.script(
-        """
-        from shapes import Colour, Point, TooFar, f
-        args = [(Point(1), Colour.RED), (Point(2), Colour.BLUE)]
-        def check(results):
-            (point, colour, error), (other, blue, _) = results
-            return [
-                type(point) is type(other) is Point, point.x, other.x, colour is Colour.RED, blue is Colour.BLUE,
-                type(error) is TooFar, error.args, isinstance(error, ValueError),
-            ]
-        """,
-        shapes="""
-            import enum
-            class Colour(enum.Enum):
-                RED = 1
-                BLUE = 2
-            class TooFar(ValueError): pass
-            class Point:
-                def __init__(self, x): self.x = x
-            def f(point, colour):
-                assert type(point) is Point and isinstance(colour, Colour) and colour in (Colour.RED, Colour.BLUE)
-                return Point(point.x * 10), colour, TooFar("so", point.x)
-        """,
-    ) == [True, 10, 20, True, True, True, ["so", 1], True]
-
-
-def test_an_error_of_a_local_class_is_text(far: Far) -> None:
-    [text] = far.script(
-        "from own import f; args = [(1,)]",
-        own="class Own(Exception): pass\ndef f(x): raise Own(f'not {x}')",
-    )
-    assert text.startswith("Own: not 1\nTraceback")
-    assert "in f" in text
-
-
-CODE = """
-import functools
-
-class Shape:
-    def area(self):
-        return 1 / self.width  # of a method
-
-    @property
-    def width(self):
-        return 0
-
-    def __call__(self):
-        return self.area()
-
-def plain():
-    return 1 / 0  # of a function
-
-def outer():
-    def inner():
-        return [1 / x for x in (0,)]  # of a function in a function
-    return inner
-
-@functools.lru_cache
-def cached():
-    return 1 / 0  # of a function with a cache
-
-short = lambda: 1 / 0  # of a lambda
-within = outer()
-method = Shape().area
-shape = Shape()
-"""
-
-
-@pytest.mark.parametrize(
-    ("f", "line"),
-    [
-        ("plain", "function"),
-        ("outer()", "function in a function"),
-        ("within", "function in a function"),
-        ("cached", "function with a cache"),
-        ("short", "lambda"),
-        ("method", "method"),
-        ("shape", "method"),
-        ("functools.partial(plain)", "function"),
-    ],
-)
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_traceback_has_the_file_and_the_line_of_code_that_travelled(
-    far: Far, tmp_path: Path, f: str, line: str, kept: bool
-) -> None:
-    """Whatever its name: a module, or a cell of a notebook, which is no file. Where it can be read, it is quoted."""
-    file = str(tmp_path / "code.py") if kept else "<cell 7>"
-    if kept:
-        Path(file).write_text(CODE)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(CODE, file, "exec"), names)
-    [error] = far.map(eval(f, names), [()])
-    number = 1 + next(at for at, text in enumerate(CODE.splitlines()) if text.endswith(f"# of a {line}"))
-    assert f'File "{file}", line {number}, in ' in error
-    assert (f"# of a {line}\n" in error) == kept
-
-
-def test_modules_are_the_users_own_or_installed() -> None:
-    import hypothesis
-    import numpy
-
-    import sheepdog
-
-    for module in (json, numpy, hypothesis, sheepdog, client, sys, sys.modules["__main__"]):
-        assert not serialisation.is_local(module), module
-    assert serialisation.is_local(sys.modules[__name__])
-
-
-# The namespace
-
-
-def outer(x: int) -> Any:
-    return helper_in_ns(x)  # type: ignore[name-defined]  # noqa: F821
-
-
-def other_in_ns(x: int) -> int:
-    return x * FACTOR
-
-
-def uses_a_method(x: int) -> Any:
-    return Tool().use(x)  # type: ignore[name-defined]  # noqa: F821
-
-
-class ToolWithoutInit:
-    def use(self, x: int) -> Any:
-        return other_in_ns(x)
-
-
-FACTOR = 2
-
-
-def test_names_in_ns_win_over_globals(far: Far) -> None:
-    assert far.map(other_in_ns, [(5,)]) == [10]
-    assert far.map(other_in_ns, [(5,)], {"FACTOR": 100}) == [500]
-    assert far.map(functools.partial(other_in_ns, 5), [()], {"FACTOR": 100}) == [500]
-
-
-def test_functions_in_ns_see_each_other(far: Far) -> None:
-    ns = {"helper_in_ns": lambda x: third(x) + 1, "third": other_in_ns, "FACTOR": 7}  # type: ignore[name-defined]  # noqa: F821
-    assert far.map(outer, [(1,), (2,)], ns) == [8, 15]
-    assert far.map(uses_a_method, [(1,)], {"Tool": ToolWithoutInit, "FACTOR": 9}) == [9]
-
-
-def test_functions_in_ns_see_what_global_puts_there(far: Far) -> None:
-    def f(x: int) -> Any:
-        global fractions
-        import fractions
-
-        return half(x)  # type: ignore[name-defined]
-
-    def half(x: int) -> Any:
-        return str(fractions.Fraction(x, 2))
-
-    assert far.map(f, [(3,)], {"half": half}) == ["3/2"]
-
-
-def test_a_global_import_is_seen_by_functions_of_ns_in_a_script(far: Far) -> None:
-    assert far.script(
-        """
-        def g(x): return st.mean(x)
-        def f(x):
-            global st
-            import statistics as st
-            return g(x)
-        ns = {"g": g}
-        args = [([1, 2, 6],)]
-        """
-    ) == [3]
-
-
-@pytest.mark.parametrize(
-    "f",
-    [
-        "class C(contextlib.ContextDecorator):\n    def __enter__(self): pass\n    def __exit__(self, *_): pass\n"
-        "@C()\ndef f(x): return x + N",  # what is called first is a function of contextlib
-        "@functools.wraps(print)\ndef f(x): return x + N",
-        "class C:\n    func = None\n    def __call__(self, x): return x + N\nf = C()",
-        "class C:\n    func = staticmethod(abs)\n    def __call__(self, x): return self.func(x + N)\nf = C()",
-        "def g(x): return x + N\ndef f(x): return g(x)",
-        "def make():\n    def inner(x): return x + N\n    return lambda x: inner(x)\nf = make()",
-        "from own import g as f",
-        "f = functools.partial(functools.partial(lambda a, x: x + N, 0))",
-    ],
-    ids=["decorated", "wraps", "func", "holds func", "helper", "nested", "imported", "partial"],
-)
-def test_ns_reaches_what_a_callable_calls(far: Far, f: str) -> None:
-    source = f"import contextlib, functools\n{f}\nargs = [(1,)]\nns = {{'N': 5}}\n"
-    assert far.script(source, own="def g(x): return x + N") == [6]
-
-
-def test_ns_does_not_change_installed_modules(far: Far) -> None:
-    def f() -> Any:
-        return [dumps("x"), json.dumps("x")]  # type: ignore[name-defined]  # noqa: F821
-
-    assert far.map(f, [()], {"dumps": json.dumps, "JSONEncoder": None}) == [['"x"', '"x"']]
-
+from tests.values.far import Far
 
 # What cannot travel
-
-
-@pytest.mark.parametrize("f", [None, 7, "f", [len]])
-def test_what_cannot_be_called_is_no_function(f: Any) -> None:
-    with pytest.raises(TypeError, match="it must be something that can be called"):
-        serialise_function(f)
-
-
-@fault(26, "a function that cannot be serialised", promise="an error that names it")
-def test_a_function_that_cannot_travel_is_named() -> None:
-    lock = threading.Lock()
-
-    def locked() -> bool:
-        return lock.acquire()
-
-    with pytest.raises(SerialisationError, match=r"the function .*locked cannot be serialised: .*lock"):
-        serialise_function(locked)
-
-
-def test_a_name_in_ns_that_cannot_travel_is_named() -> None:
-    with pytest.raises(SerialisationError, match=r"ns\['guard'\], a lock, cannot be serialised: .*lock"):
-        serialise_function(len, {"fine": 1, "guard": threading.Lock()})
-
-
-@pytest.mark.parametrize("name", ["not a name", 7, "", ("x",)])
-def test_a_key_of_ns_must_be_a_name(name: Any) -> None:
-    with pytest.raises(SerialisationError, match="each must be a name"):
-        serialise_function(len, {name: 1})
 
 
 @fault(26, "an argument that cannot be serialised", promise="an error that says which one")
@@ -493,7 +103,7 @@ def test_nothing_stays_registered() -> None:
     from cloudpickle.cloudpickle import list_registry_pickle_by_value
 
     before = set(list_registry_pickle_by_value())
-    serialise_function(outer)
+    serialise_function(by_value)
     with pytest.raises(ArgumentsError):
         list(serialise_arguments([7]))
     assert set(list_registry_pickle_by_value()) == before
@@ -521,13 +131,15 @@ def test_a_numpy_array_comes_back() -> None:
     assert (deserialise(client.dump(numpy.arange(5))) == numpy.arange(5)).all()
 
 
-def test_the_form_says_what_decides_whether_bytecode_fits() -> None:
-    assert serialisation.form().items() >= {"form": "cloudpickle", **client.describe_python()}.items()
-
-
 @pytest.mark.parametrize(
     ("f", "name"),
-    [(outer, "outer"), (functools.partial(outer, 1), "outer"), (len, "len"), (Local, "Local"), (Local(), "Local")],
+    [
+        (by_value, "by_value"),
+        (functools.partial(by_value, 1), "by_value"),
+        (len, "len"),
+        (Local, "Local"),
+        (Local(), "Local"),
+    ],
 )
 def test_a_telling_name(f: Any, name: str) -> None:
-    assert serialisation.name_of(f) == name
+    assert name_of(f) == name

@@ -13,15 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+PICKLE = "cloudpickle"  # the form of a function of which nobody says more
 CONTROLLER = "controller"  # the name of the parameter by which a function asks for one
 
 
-def load_function(function: bytes, namespace: bytes) -> "Callable[..., Any]":
+def load_function(form: str, function: bytes, namespace: bytes) -> "Callable[..., Any]":
+    """Return the callable, given the names of its namespace, from the form that it came in."""
+    return LOADERS[form](function, namespace)
+
+
+def load_pickled(function: bytes, namespace: bytes) -> "Callable[..., Any]":
     """Return the callable from its two pickles, which share one memo."""
     unpickler = pickle.Unpickler(io.BytesIO(function + namespace))
     target = unpickler.load()  # type: Callable[..., Any]
     inject(target, unpickler.load() if namespace else {})
     return target
+
+
+LOADERS = {PICKLE: load_pickled}  # by the name of the form
 
 
 def asks_for_controller(function: object) -> "Callable[[tuple[Any, ...], dict[str, Any]], bool] | None":

@@ -19,6 +19,8 @@ from typing import Any
 
 from .archives import cloudpickle_archive, worker_archive
 
+CLOUDPICKLE = "cloudpickle.zip"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -58,13 +60,13 @@ here="{home}{job.directory}"
 
 def secret(request: int, token: str, urls: Sequence[str], certificate: str, **settings: Any) -> bytes:
     """Return secret.json: what a worker must know, and nobody else may."""
-    content = {"request": request, "token": token, "urls": list(urls), "certificate": certificate, **settings}
-    return json.dumps(content, indent=1).encode()
+    content = {"request": request, "token": token, "urls": list(urls), "certificate": certificate}
+    return json.dumps({**content, "path": [CLOUDPICKLE], **settings}, indent=1).encode()
 
 
 def worker_files() -> dict[str, bytes]:
     """Return the files that are the same for every job."""
-    return {"client.pyz": worker_archive(), "cloudpickle.zip": cloudpickle_archive()}
+    return {"client.pyz": worker_archive(), CLOUDPICKLE: cloudpickle_archive()}
 
 
 def submit_script(submit: str, find: str) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..client import CHECKPOINT, REPORT, Message
+from ..values.forms import Form, choose
 from ..values.model import Kind, Outcome, StoredBlob
 
 WORKER_KINDS = {int(kind): kind for kind in Kind if kind <= Kind.INTERRUPTED}
@@ -126,13 +127,6 @@ def clean(text: Any) -> str:
 
 def mismatch(form: dict[str, Any], python: Any, host: str) -> str:
     """Return why a worker's Python cannot load a function of this form, or an empty text."""
-    if not isinstance(python, dict):
-        return "the worker does not say what Python it runs"
-    if all(python.get(key) == form.get(key) for key in ("implementation", "magic")):
-        return ""
-    theirs = "{} {} ({})".format(*(clean(python.get(key)) for key in ("implementation", "version", "executable")))
-    minor = ".".join(str(form.get("version")).split(".")[:2])
-    return (
-        f"the worker on {host} runs {theirs}, the function was made by {form.get('implementation')} "
-        f"{form.get('version')}: set the option `shell` to a Python {minor} there"
-    )
+    facts = {key: clean(value) for key, value in python.items()} if isinstance(python, dict) else None
+    chosen = choose([Form.read(form)], facts, host)
+    return chosen if isinstance(chosen, str) else ""

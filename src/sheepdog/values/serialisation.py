@@ -23,6 +23,7 @@ from typing import Any
 
 from ..client import OURS, describe_python, dump, make_pickler
 from ..errors import ArgumentsError, SerialisationError
+from .forms import PICKLE, Form
 from .plain import read_plain
 
 serialise = dump
@@ -34,9 +35,8 @@ def deserialise(data: bytes, trusted: bool = True) -> Any:
 
 
 def form() -> dict[str, Any]:
-    """Return the form in which functions leave this interpreter: what a worker must match to load them."""
-    python = describe_python()
-    return {"form": "cloudpickle", **python}
+    """Return the form in which functions leave this interpreter, as it is stored with a request."""
+    return Form(PICKLE, describe_python()).stored()
 
 
 def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = None) -> tuple[bytes, bytes]:

@@ -15,8 +15,8 @@ import pytest
 from sheepdog.client import PROTOCOL, RESULT, chunks_of, describe_python
 from sheepdog.client.link import Later, Link, Over, Refused, make_link
 from tests.client.link.other_sides import LARGE, HttpsSide, OtherSide
-from tests.waiting import until
 from tests.faults import fault
+from tests.waiting import until
 
 LINKS = [HttpsSide]
 

@@ -8,6 +8,7 @@ import sys
 import time
 import types
 
+from ..function import PICKLE
 from ..memory import limit_memory, peak_resident
 from ..processes import adopt_orphans, die_with_parent
 from ..wire.limits import CHUNK, MEASURED
@@ -36,7 +37,7 @@ def settle_in(parent: int, secret: "dict[str, Any]") -> None:
     sys.modules["__main__"] = types.ModuleType("__main__")  # the user's names must not meet this file's
     sys.argv = [""]
     os.umask(secret.get("umask", 0o022))
-    sys.path[0:1] = [os.path.join(secret["directory"], "cloudpickle.zip")]
+    sys.path[0:1] = [os.path.join(secret["directory"], name) for name in secret.get("path", ["cloudpickle.zip"])]
     os.environ["SHEEPDOG_REQUEST_ID"] = str(secret["request"])
 
 
@@ -69,7 +70,7 @@ def run_child(pipe: Pipe, inputs: "tuple[int, int]", secret: "dict[str, Any]", b
     def make_controller() -> Controller:
         return Controller(pipe, secret, index, attempt, saved or None)
 
-    target = Target(blobs[0], blobs[1], loaded, make_controller)
+    target = Target(blobs[0], blobs[1], loaded, make_controller, secret.get("form") or PICKLE)
     last_attempt = None
     stream = open(tasks, "rb", CHUNK)
     number, credit = 0, False

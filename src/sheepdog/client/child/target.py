@@ -4,7 +4,7 @@ import pickle
 import time
 import traceback
 
-from ..function import CONTROLLER, asks_for_controller, load_function
+from ..function import CONTROLLER, PICKLE, asks_for_controller, load_function
 from ..job import exit_status
 from ..memory import address_limit, peak_memory
 from ..wire.limits import MAX_EXCEPTION
@@ -29,8 +29,10 @@ class Target(object):
         namespace: bytes,
         loaded: "Callable[[], None]",
         make_controller: "Callable[[], Controller]",
+        form: str = PICKLE,
     ) -> None:
         self.blobs = [function, namespace]
+        self.form = form
         self.function = None  # type: Callable[..., Any] | None
         self.asks = None  # type: Callable[..., bool] | None
         self.loaded = loaded
@@ -43,9 +45,9 @@ class Target(object):
         try:
             if self.function is None:
                 try:
-                    self.function = load_function(*self.blobs)
+                    self.function = load_function(self.form, *self.blobs)
                 except BaseException as error:
-                    return blame(error, 2, "the function cannot be loaded here: ") + (NO_STATUS,)
+                    return blame(error, 3, "the function cannot be loaded here: ") + (NO_STATUS,)
                 self.asks = asks_for_controller(self.function)
                 self.blobs = []
                 self.loaded()

@@ -1,0 +1,53 @@
+"""Forms: how the function of a request is made bytes, and which Pythons can load it so.
+
+A worker finds what loads a form by its name, in LOADERS of client/function.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PICKLE = "cloudpickle"
+
+COMMON: Mapping[str, tuple[str, ...]] = {PICKLE: ("implementation", "magic")}
+"""By a form's name: what a Python that loads it must have in common with the one that made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of a function. python is the one that made it, as describe_python says."""
+
+    name: str
+    python: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Form:
+        """Return a form as it is stored with its request."""
+        return cls(stored.get("form", PICKLE), {key: value for key, value in stored.items() if key != "form"})
+
+    def stored(self) -> dict[str, Any]:
+        """Return what is stored with a request."""
+        return {"form": self.name, **self.python}
+
+    def fits(self, python: Mapping[str, Any]) -> bool:
+        """Tell whether a Python can load it."""
+        return all(python.get(fact) == self.python.get(fact) for fact in COMMON[self.name])
+
+
+def choose(forms: Iterable[Form], python: Mapping[str, Any] | None, host: str) -> Form | str:
+    """Return the first form that a worker's Python can load, or the sentence that says why there is none."""
+    if python is None:
+        return "the worker does not say what Python it runs"
+    form = None
+    for form in forms:
+        if form.fits(python):
+            return form
+    assert form is not None, "a request has a form"
+    minor = ".".join(str(form.python.get("version")).split(".")[:2])
+    return (
+        f"the worker on {host} runs {python.get('implementation')} {python.get('version')} "
+        f"({python.get('executable')}), the function was made by {form.python.get('implementation')} "
+        f"{form.python.get('version')}: set the option `shell` to a Python {minor} there"
+    )
