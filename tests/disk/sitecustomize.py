@@ -20,14 +20,14 @@ import sys
 
 
 def die_before_the_reply(kind, number):
-    from sheepdog.server.decide.exchange import Service
+    from sheepdog.server.decide import exchange
     from sheepdog.storage import Storage
 
-    handle, transaction = Service.handle, Storage.transaction
+    handle, transaction = exchange.handle, Storage.transaction
     replies = []
 
-    def counted_handle(self, call):
-        reply = handle(self, call)
+    def counted_handle(service, call):
+        reply = handle(service, call)
         if reply.header.get(kind):
             replies.append(reply)
         return reply
@@ -40,7 +40,7 @@ def die_before_the_reply(kind, number):
         if outermost and len(replies) >= number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Service.handle, Storage.transaction = counted_handle, deadly_transaction
+    exchange.handle, Storage.transaction = counted_handle, deadly_transaction
 
 
 def connect_otherwise(synchronous, busy):

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sheepdog.errors import RequestNotFound
-from sheepdog.server.decide import clock as foreman
-from sheepdog.server.decide.exchange import Service
+from sheepdog.server.decide import clock, exchange
 from sheepdog.server.decide.queue import Queue
+from sheepdog.server.decide.service import Service
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, Kind, Outcome, RequestState
 from sheepdog.values.serialisation import form
@@ -118,9 +118,9 @@ def test_a_call_without_a_task_is_held(farm: OpenFarm) -> None:
     reply = farm.exchange("w1", 5)
     assert reply.hold > 0
     assert reply.header["tasks"] == []
-    assert farm.service.ask_again(farm.request, "w1", 5).header["tasks"] == []
+    assert exchange.ask_again(farm.service, farm.request, "w1", 5).header["tasks"] == []
     farm.add(3)
-    later = farm.service.ask_again(farm.request, "w1", 5)
+    later = exchange.ask_again(farm.service, farm.request, "w1", 5)
     assert later.header["tasks"] == [[1, 1], [2, 1]]  # a share: there is another worker
     assert later.blobs == [b"args"] * 2
 
@@ -193,15 +193,15 @@ def test_it_is_submitted_while_the_server_looks_for_tasks(storage: Storage) -> N
     """Whoever rings for the first tasks may come between the submission and the server's next look at it."""
     request = storage.new_request(b"f", b"", [], form=form(), open=True)
     service = Service(storage, lambda: 1000.0)
-    herd = service.herd(request)
-    assert herd is not None
+    live = service.find(request)
+    assert live is not None
     with Storage(storage.dbfile) as maker:
         array = maker.new_array(request, ArrayJob(0, "name", "dir", 2, 0))
         assert maker.set_submitted(request, replace(array, job="12"))
         maker.add_tasks(request, [b"args"])
     service.look_again()
-    assert [array.job for array in herd.arrays.values()] == ["12"]
-    foreman.tick(service)
+    assert [array.job for array in live.jobs.there.values()] == ["12"]
+    clock.tick(service)
     assert storage.progress(request).ended == 0
 
 
@@ -217,35 +217,35 @@ def end_by_idling(farm: OpenFarm) -> None:
 
 def test_no_workers_are_wanted_without_tasks(farm: OpenFarm) -> None:
     end_by_idling(farm)
-    foreman.tick(farm.service)
-    assert foreman.wanted(farm.service) == []
+    clock.tick(farm.service)
+    assert clock.wanted(farm.service) == []
     assert farm.state == RequestState.SUBMITTED
 
 
 def test_as_many_workers_as_at_first_for_the_next_task(farm: OpenFarm) -> None:
     end_by_idling(farm)
     farm.add(1)
-    foreman.tick(farm.service)
-    [wanted] = foreman.wanted(farm.service)
+    clock.tick(farm.service)
+    [wanted] = clock.wanted(farm.service)
     assert wanted.workers == 2
 
 
 def test_to_end_idle_is_no_failure(farm: OpenFarm) -> None:
     """However often: the count begins anew with tasks that come to an empty queue."""
     for _ in range(6):
-        if farm.herd.workers:
+        if farm.live.workers.known:
             end_by_idling(farm)
         farm.add(1)
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
         assert submit_again(farm)
         farm.take_back(farm.storage.count_tasks(farm.request))
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
 
 
 def test_when_it_is_given_up_it_takes_no_more_tasks(farm: OpenFarm) -> None:
     farm.add(1)
     assert farm.take("w1", 1) == [1]
-    farm.service.give_up(farm.herd, "not run: there are no workers")
+    farm.service.give_up(farm.live, "not run: there are no workers")
     assert farm.errors == ["not run: there are no workers"]
     with pytest.raises(RequestNotFound, match="takes no more tasks: not run: there are no workers"):
         farm.add(1)
@@ -267,14 +267,14 @@ def test_fail_fast_is_for_requests_whose_tasks_are_known(storage: Storage) -> No
 def test_a_request_that_nobody_adds_to_is_closed(farm: OpenFarm) -> None:
     farm.add(1)
     assert farm.take("w1", 1) == [1]
-    assert [request.id for request, _ in foreman.unattended(farm.service)] == [farm.request]
-    foreman.close(farm.service, farm.request)
-    assert foreman.unattended(farm.service) == []
+    assert [request.id for request, _ in clock.unattended(farm.service)] == [farm.request]
+    clock.close(farm.service, farm.request)
+    assert clock.unattended(farm.service) == []
     assert farm.exchange("w1", 1, {1: b"result"}).header.get("stop")
     assert farm.state == RequestState.ENDED
 
 
 def test_a_request_without_tasks_that_nobody_adds_to_ends(farm: OpenFarm) -> None:
-    foreman.close(farm.service, farm.request)
+    clock.close(farm.service, farm.request)
     assert farm.state == RequestState.ENDED
     assert farm.exchange("w1", 1).status == 410

@@ -14,9 +14,10 @@ import pytest
 import sheepdog
 from sheepdog.client import CHECKPOINT, IN_MEMORY, REPORT, Message, dump
 from sheepdog.errors import StorageError, UntrustedResult
-from sheepdog.server.decide import clock as foreman
-from sheepdog.server.decide.exchange import LASTING, Service
+from sheepdog.server.decide import clock, outcomes
+from sheepdog.server.decide.outcomes import LASTING, collect
 from sheepdog.server.decide.policy import MAX_INTERRUPTIONS
+from sheepdog.server.decide.service import Service
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, RequestState, StoredBlob
 from tests.faults import fault
@@ -48,7 +49,7 @@ def lease(farm: Farm, worker: str, want: int = 1) -> tuple[list[list[int]], dict
 
 def lose(farm: Farm, worker: str) -> None:
     """Let a worker be lost."""
-    farm.service.lose(farm.herd, worker, "so")
+    outcomes.lose(farm.service, farm.live, worker, "so")
     farm.now += 60
 
 
@@ -79,7 +80,7 @@ def test_a_checkpoint_goes_to_the_next_attempt(farm: Farm) -> None:
     assert lease(farm, "w1") == ([[1, 1]], {})
     farm.exchange("w1", 0, holding=[1], messages=[checkpoint(1, b"old"), checkpoint(1, b"new", number=2)])
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert lease(farm, "w2") == ([[1, 2]], {1: b"new"})
     farm.exchange("w2", 0, holding={1: 2}, messages=[checkpoint(1, b"newer", 2)])
     farm.restart()
@@ -103,9 +104,9 @@ def test_a_task_that_gets_on_may_be_interrupted_without_end(storage: Storage) ->
         if attempt % MAX_INTERRUPTIONS == 0:
             farm.exchange("w1", 0, holding={1: attempt}, messages=[checkpoint(1, b"further", attempt)])
         farm.exchange("w1", 0, {1: b"s_rt is over"}, kind=Kind.INTERRUPTED, attempt=attempt)
-        another = Service(storage, lambda: farm.now).herd(farm.request)
+        another = Service(storage, lambda: farm.now).find(farm.request)
         assert another is not None
-        assert another.queue.past[1] == farm.herd.queue.past[1]
+        assert another.queue.past[1] == farm.live.queue.past[1]
     assert farm.errors == []
     last = 3 * MAX_INTERRUPTIONS
     assert lease(farm, "w1")[0] == [[1, last]]
@@ -117,13 +118,13 @@ def test_workers_that_brought_a_task_on_were_worth_their_submission(farm: Farm) 
     farm.take("w1", 1)
     gone_after_work(farm)
     assert submit_again(farm)
-    assert farm.herd.fruitless == 1
+    assert farm.live.tries.fruitless == 1
     [[task, attempt]], _ = lease(farm, "w3")
     farm.now += LASTING + 1
     farm.exchange("w3", 0, holding={task: attempt}, messages=[report(task, b"busy", 1, attempt)])
-    assert farm.herd.fruitless == 1
+    assert farm.live.tries.fruitless == 1
     farm.exchange("w3", 0, holding={task: attempt}, messages=[checkpoint(task, b"further", attempt, 2)])
-    assert farm.herd.fruitless == 0
+    assert farm.live.tries.fruitless == 0
 
 
 @fault(
@@ -235,7 +236,7 @@ def test_messages_in_a_spool_are_collected(farm: Farm) -> None:
     farm.exchange("w1", 2)
     header = {"worker": "w1", "call": 9, "want": 0, "holding": [], "outcomes": [[1, 1, 0, 0.5]]}
     header["messages"] = [[1, 1, REPORT, 1], [2, 1, CHECKPOINT, 2], [99, 1, REPORT, 3]]
-    farm.service.collect(Call(farm.request, "exchange", header, [b"result", b"", b"a", b"b", b"c"]))
+    collect(farm.service, Call(farm.request, "exchange", header, [b"result", b"", b"a", b"b", b"c"]))
     assert farm.reports == [(1, 1, b"a")]
     lose(farm, "w1")
     assert lease(farm, "w2") == ([[2, 2]], {2: b"b"})

@@ -24,7 +24,7 @@ from ..errors import ServerError
 from ..storage import Storage
 from ..values import wakeup
 from ..values.model import RequestState
-from .decide.exchange import Service
+from .decide.service import Service
 from .http.app import App
 from .http.tls import make_context
 from .http.uvicorn_server import Acceptor

@@ -14,14 +14,14 @@ from typing import Any
 from ..errors import DamagedError, RequestNotFound, StorageError
 from ..storage import Storage
 from ..values.model import ArrayJob, Request, RequestState
-from .decide import clock as foreman
-from .decide.exchange import Service
+from .decide import clock
+from .decide.service import Service
 from .life import file_number
 
 log = logging.getLogger(__name__)
 
 GROUP = 64  # calls in one commit
-LOOK = 1.0  # seconds between two looks at the clock
+TICK = 1.0  # seconds between two looks at what time demands
 
 
 class Clock:
@@ -35,9 +35,9 @@ class Clock:
         self.looked = time.monotonic()
 
     def __call__(self) -> float:
-        """Return the seconds so far. A longer time than LOOK since the last call was a pause."""
+        """Return the seconds so far. A longer time than TICK since the last call was a pause."""
         now = time.monotonic()
-        self.counted += min(LOOK, now - self.looked)
+        self.counted += min(TICK, now - self.looked)
         self.looked = now
         return self.counted
 
@@ -108,9 +108,9 @@ class Writer(threading.Thread):
                     return
                 now = time.monotonic()
                 service.clock()
-                if now - ticked > LOOK:
+                if now - ticked > TICK:
                     with suppress(StorageError):
-                        foreman.tick(service)
+                        clock.tick(service)
                         if storage.requests(RequestState.NEW, RequestState.SUBMITTED, RequestState.ENDED):
                             busy = now
                         self.idle = now - busy
@@ -123,7 +123,7 @@ class Writer(threading.Thread):
         if file_number(self.dbfile) == served:
             return False
         log.warning("%s has been removed", self.dbfile)
-        self.removed = [(herd.request, tuple(herd.arrays.values())) for herd in service.herds.values()]
+        self.removed = [(live.request, tuple(live.jobs.there.values())) for live in service.live.values()]
         return True
 
     def _say(self, trouble: str) -> None:
@@ -136,7 +136,7 @@ class Writer(threading.Thread):
     def _next_group(self) -> list[tuple[Callable[[Service], Any], Future[Any]] | None]:
         group = []
         with suppress(queue.Empty):
-            group.append(self.jobs.get(timeout=LOOK))
+            group.append(self.jobs.get(timeout=TICK))
             while len(group) < GROUP:
                 group.append(self.jobs.get_nowait())
         return group

@@ -9,10 +9,9 @@ import pytest
 
 from sheepdog.client import PROTOCOL, Message, describe_python
 from sheepdog.server.calls import Call, Reply
-from sheepdog.server.decide import arrays
-from sheepdog.server.decide import clock as foreman
-from sheepdog.server.decide.exchange import Service
-from sheepdog.server.decide.live import Herd
+from sheepdog.server.decide import arrays, clock, exchange
+from sheepdog.server.decide.live import LiveRequest
+from sheepdog.server.decide.service import Service
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
@@ -50,7 +49,7 @@ class Farm:
         self.service = Service(self.storage, lambda: self.now)
 
     def call(self, verb: str, header: dict[str, Any], blobs: Sequence[Any] = ()) -> Reply:
-        return self.service.handle(Call(self.request, verb, header, list(blobs)))
+        return exchange.handle(self.service, Call(self.request, verb, header, list(blobs)))
 
     def join(self, worker: str, **header: Any) -> Reply:
         about = {"worker": worker, "host": "node1", "element": worker[1:], "array": 1, "protocol": PROTOCOL}
@@ -85,7 +84,7 @@ class Farm:
     def heed(self, status: JobStatus, times: int = 1, array: int = 1) -> None:
         for _ in range(times):
             self.now += 30
-            foreman.heed(self.service, self.request, {array: status}, self.now)
+            clock.heed(self.service, self.request, {array: status}, self.now)
 
     @property
     def reports(self) -> list[tuple[int, int, bytes]]:
@@ -97,10 +96,10 @@ class Farm:
         return self.storage.get_request(self.request).state
 
     @property
-    def herd(self) -> Herd:
-        herd = self.service.herd(self.request)
-        assert herd is not None
-        return herd
+    def live(self) -> LiveRequest:
+        live = self.service.find(self.request)
+        assert live is not None
+        return live
 
     @property
     def history(self) -> list[tuple[int, int, Kind, bool]]:
@@ -134,7 +133,7 @@ def gone_after_work(farm: Farm, array: int = 1) -> None:
 
 def submit_again(farm: Farm) -> bool:
     """Submit the workers that are wanted, and let them end."""
-    wanted = foreman.wanted(farm.service)
+    wanted = clock.wanted(farm.service)
     for each in wanted:
         array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", each.workers, each.level))
         arrays.submitted(farm.service, farm.request, replace(array, job=f"job{array.number}"))

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from sheepdog.config.options import Options
-from sheepdog.server.decide import arrays
-from sheepdog.server.decide import clock as foreman
-from sheepdog.server.decide.arrays import FIRST_PAUSE
-from sheepdog.server.decide.clock import UNREACHABLE, UNREACHED
-from sheepdog.server.decide.exchange import LASTING, Service
+from sheepdog.server.decide import arrays, clock
+from sheepdog.server.decide.clock import UNREACHED
+from sheepdog.server.decide.outcomes import LASTING
+from sheepdog.server.decide.service import Service
+from sheepdog.server.decide.tries import FIRST_PAUSE
+from sheepdog.server.decide.verdict import UNREACHABLE
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
@@ -64,10 +65,10 @@ def test_a_worker_that_joined_and_died_before_the_job_was_listed_does_not_keep_t
 
 def test_a_job_whose_workers_came_after_the_question_goes_on(farm: Farm) -> None:
     asked = farm.now
-    foreman.heed(farm.service, farm.request, {1: JobStatus(pending=1)}, asked)
+    clock.heed(farm.service, farm.request, {1: JobStatus(pending=1)}, asked)
     farm.now += 5
     farm.exchange("w1", 1)
-    foreman.heed(farm.service, farm.request, {1: GONE}, asked)
+    clock.heed(farm.service, farm.request, {1: GONE}, asked)
     assert farm.errors == []
     assert farm.take("w2", 1) == [2]
 
@@ -110,7 +111,7 @@ def test_a_task_that_loses_three_workers_is_given_up_alone(farm: Farm) -> None:
         assert [1, attempt] in reply.header["tasks"]
         assert (len(reply.header["tasks"]) == 1) == (attempt == 3)
         farm.now += 200
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
     [error] = farm.errors
     assert error.startswith("its worker was lost 3 times, the last one on node1 (nothing was heard of it for 150 s): ")
     assert 1 not in [index for index, _ in farm.exchange("w4", 1000).header["tasks"]]
@@ -122,8 +123,8 @@ def test_a_request_that_is_removed_while_its_tasks_are_lost(farm: Farm) -> None:
         if attempt == 3:
             farm.storage.remove_request(farm.request)
         farm.now += 200
-        foreman.tick(farm.service)
-    assert farm.service.herds == {}
+        clock.tick(farm.service)
+    assert farm.service.live == {}
 
 
 @fault(
@@ -137,7 +138,7 @@ def test_workers_that_run_and_reach_nothing_make_a_note_that_goes_when_one_does(
     assert farm.note == ""
     farm.now += UNREACHED
     farm.heed(running)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert "2 workers run, but none has reached https://here:1" in farm.note
     farm.join("w1")
     assert farm.note == ""
@@ -160,19 +161,19 @@ def test_what_is_left_of_a_request_is_told_until_it_is_cleared(farm: Farm) -> No
 def test_workers_are_submitted_again_while_tasks_remain(farm: Farm) -> None:
     farm.take("w1", 1)
     gone_after_work(farm)
-    [wanted] = foreman.wanted(farm.service)
+    [wanted] = clock.wanted(farm.service)
     assert (wanted.request.id, wanted.workers, wanted.level) == (farm.request, 2, 0)
     assert "the array job 12 has ended before its tasks: 2 workers ended with exit status 1" in wanted.why
     assert "2 workers are submitted again (1 of 3 times in a row)" in farm.note
-    assert foreman.wanted(farm.service) == []  # they are being submitted
+    assert clock.wanted(farm.service) == []  # they are being submitted
     array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d2", 2))
-    assert (array.number, foreman.watched(farm.service)) == (2, [])
+    assert (array.number, clock.watched(farm.service)) == (2, [])
     assert arrays.submitted(farm.service, farm.request, replace(array, job="13"))
-    [watched] = foreman.watched(farm.service)
+    [watched] = clock.watched(farm.service)
     assert [each.job for each in watched.arrays] == ["13"]
     assert farm.take("w1", 1) == [1]
     assert farm.note == ""
-    assert foreman.wanted(farm.service) == []
+    assert clock.wanted(farm.service) == []
 
 
 @fault(
@@ -186,14 +187,14 @@ def test_the_budget_is_for_submissions_that_are_of_no_use_for_long(farm: Farm) -
     assert submit_again(farm)
     assert submit_again(farm)
     farm.exchange("soon", 0, {1: b"result"})
-    assert farm.herd.fruitless == 2
+    assert farm.live.tries.fruitless == 2
     farm.now += LASTING
     farm.exchange("late", 0, {1: b"result"})
-    assert farm.herd.fruitless == 2  # it was late in another sense, too
+    assert farm.live.tries.fruitless == 2  # it was late in another sense, too
     farm.exchange("late", 0, {2: b"result"})
-    assert farm.herd.fruitless == 0
+    assert farm.live.tries.fruitless == 0
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert [submit_again(farm) for _ in range(4)] == [True, True, True, False]
     assert len(farm.errors) == 8
     assert farm.errors[0].startswith(
@@ -205,52 +206,52 @@ def test_a_refused_submission_costs_a_try_and_a_broken_line_none(farm: Farm) -> 
     farm.take("w1", 1)
     gone_after_work(farm)
     for refused, left in ((False, 0), (True, 1), (False, 1), (True, 2)):
-        [_] = foreman.wanted(farm.service)
+        [_] = clock.wanted(farm.service)
         array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
         arrays.not_submitted(farm.service, farm.request, array.number, "no route", refused)
         assert farm.note == "workers cannot be submitted again: no route; trying on"
-        assert farm.herd.fruitless == left
-        assert foreman.wanted(farm.service) == []  # not at once
+        assert farm.live.tries.fruitless == left
+        assert clock.wanted(farm.service) == []  # not at once
         farm.now += 8 * FIRST_PAUSE
-    [_] = foreman.wanted(farm.service)
+    [_] = clock.wanted(farm.service)
 
 
 def test_the_pauses_grow_until_one_succeeds(farm: Farm) -> None:
     farm.take("w1", 1)
     gone_after_work(farm)
     for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
-        [_] = foreman.wanted(farm.service)
+        [_] = clock.wanted(farm.service)
         array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
         arrays.not_submitted(farm.service, farm.request, array.number, "no route", False)
-        assert farm.herd.not_before == farm.now + pause
+        assert farm.live.tries.not_before == farm.now + pause
         farm.now += pause
     assert submit_again(farm)
-    assert farm.herd.failures == 0
+    assert farm.live.tries.failures == 0
 
 
 def test_a_server_that_died_while_it_submitted_submits_again(farm: Farm) -> None:
     farm.take("w1", 1)
     gone_after_work(farm)
-    [_] = foreman.wanted(farm.service)
+    [_] = clock.wanted(farm.service)
     arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
     farm.restart()
-    foreman.tick(farm.service)
-    assert [wanted.workers for wanted in foreman.wanted(farm.service)] == [2]
+    clock.tick(farm.service)
+    assert [wanted.workers for wanted in clock.wanted(farm.service)] == [2]
 
 
 def test_workers_that_never_called_are_not_submitted_again(farm: Farm) -> None:
     farm.heed(GONE, times=2)
-    assert foreman.wanted(farm.service) == []
+    assert clock.wanted(farm.service) == []
     assert "no worker has called" in farm.errors[0]
 
 
 def test_a_request_that_ended_while_its_workers_were_submitted(farm: Farm) -> None:
     farm.take("w1", 1)
     gone_after_work(farm)
-    [_] = foreman.wanted(farm.service)
+    [_] = clock.wanted(farm.service)
     array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
     farm.storage.end_pending(farm.request, Kind.CANCELLED, "cancelled")
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert not arrays.submitted(farm.service, farm.request, replace(array, job="13"))
     arrays.not_submitted(farm.service, farm.request, array.number, "no", True)
 
@@ -262,14 +263,14 @@ def test_a_task_that_needs_more_waits_for_workers_that_have_it(storage: Storage)
     farm = Farm(storage, [b""] * 3, workers=1, on_oom="2x")
     farm.take("w1", 1)
     assert farm.exchange("w1", 1, {1: b"out of memory"}, kind=Kind.MEMORY).header["tasks"] == [[2, 1]]
-    [wanted] = foreman.wanted(farm.service)
+    [wanted] = clock.wanted(farm.service)
     assert (wanted.workers, wanted.level) == (1, 1)
     array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 1, 1))
     assert farm.exchange("w1", 3, holding=[2]).header["tasks"] == [[3, 1]]
     reply = farm.exchange("raised", 1, array=array.number)  # it calls before its submission has returned
     assert reply.header["tasks"] == [[1, 2]]
     arrays.submitted(farm.service, farm.request, replace(array, job="13"))
-    assert foreman.wanted(farm.service) == []
+    assert clock.wanted(farm.service) == []
 
 
 def test_what_a_task_needs_is_known_after_a_restart(storage: Storage) -> None:
@@ -279,9 +280,9 @@ def test_what_a_task_needs_is_known_after_a_restart(storage: Storage) -> None:
     farm.submit(1, level=1)
     farm.restart()
     farm.now += LEASE + 1
-    foreman.tick(farm.service)  # nothing is doubtful for ever
+    clock.tick(farm.service)  # nothing is doubtful for ever
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.take("w1", 1) == [2]
     assert farm.take("w1", 1, [2]) == [3]
     assert farm.exchange("raised", 1, array=2).header["tasks"] == [[1, 3]]
@@ -292,7 +293,7 @@ def test_a_request_whose_last_tasks_nobody_can_run_ends(storage: Storage) -> Non
     farm = Farm(storage, [b"1"], workers=1, on_oom="2x", resubmissions=0)
     farm.take("w1", 1)
     farm.exchange("w1", 1, {1: b"out of memory"}, kind=Kind.MEMORY)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert submit_again(farm)  # those with more are the first of their kind: that repeats nothing
     [error] = farm.errors
     assert "tasks need more than their workers had" in error
@@ -305,27 +306,27 @@ def test_a_note_goes_when_a_worker_is_heard_again(farm: Farm) -> None:
     farm.take("w1", 1)
     farm.heed(JobStatus(running=frozenset({"1"})))
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     farm.now += UNREACHED + 1
     farm.heed(JobStatus(running=frozenset({"2"})))
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert "no longer any has reached https://here:1" in farm.note
     farm.exchange("w1", 0, holding=[1])
     assert farm.note == ""
 
 
 def test_a_scheduler_that_does_not_answer_is_named(farm: Farm) -> None:
-    foreman.unanswered(farm.service, farm.request, "ignored: nobody knows the request yet")
-    foreman.tick(farm.service)
-    foreman.unanswered(farm.service, farm.request, "no route to host")
-    foreman.unanswered(farm.service, farm.request, "later")
+    clock.unanswered(farm.service, farm.request, "ignored: nobody knows the request yet")
+    clock.tick(farm.service)
+    clock.unanswered(farm.service, farm.request, "no route to host")
+    clock.unanswered(farm.service, farm.request, "later")
     farm.now += UNREACHED + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.note.startswith("the scheduler has not answered since ")
     assert farm.note.endswith(": no route to host")
     farm.heed(JobStatus(pending=2))
-    foreman.puzzle(farm.service, farm.request, "no free slots")
-    foreman.tick(farm.service)
+    clock.puzzle(farm.service, farm.request, "no free slots")
+    clock.tick(farm.service)
     assert farm.note == "2 workers wait in the queue of this machine (array job 12): no free slots"
 
 
@@ -339,7 +340,7 @@ def test_workers_that_run_and_reach_nothing_for_long_end_the_request(farm: Farm)
     farm.heed(running)
     farm.now += UNREACHABLE - 30
     farm.heed(running)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.errors == []
     farm.heed(running)
     assert farm.errors[0].startswith("not run: for 600 s 2 workers run, but none has reached https://here:1")
@@ -359,9 +360,9 @@ def test_a_request_whose_maker_ended_before_it_was_submitted(storage: Storage) -
 
 
 def test_an_array_job_that_was_told_another_address(farm: Farm) -> None:
-    foreman.tick(farm.service)
-    [watched] = foreman.watched(farm.service)
+    clock.tick(farm.service)
+    [watched] = clock.watched(farm.service)
     arrays.moved(farm.service, farm.request, replace(watched.arrays[0], urls=("https://here:2",)))
-    [watched] = foreman.watched(farm.service)
+    [watched] = clock.watched(farm.service)
     assert [array.urls for array in watched.arrays] == [("https://here:2",)]
     assert farm.storage.arrays(farm.request)[0].urls == ("https://here:2",)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sheepdog.client import PROTOCOL, describe_python
 from sheepdog.errors import StorageError
 from sheepdog.server.calls import MAX_HELD, Call, Reply, mismatch
-from sheepdog.server.decide import arrays
-from sheepdog.server.decide import clock as foreman
+from sheepdog.server.decide import arrays, clock
 from sheepdog.server.decide.exchange import ENOUGH_REFUSED, SHORT_LEASE, heartbeat
+from sheepdog.server.decide.outcomes import collect
 from sheepdog.server.decide.policy import FRESH, MAX_INTERRUPTIONS
 from sheepdog.server.writer import Clock
 from sheepdog.storage import Storage
@@ -152,7 +152,7 @@ def test_a_stale_call_is_refused_and_changes_nothing(farm: Farm) -> None:
         assert reply.status == 400
         assert f"call {stale} comes after call 7" in reply.text
     assert farm.storage.count_results(farm.request) == 0
-    assert farm.service.herds[farm.request].queue.leased == 1
+    assert farm.service.live[farm.request].queue.leased == 1
 
 
 @fault(3, "a reply with tasks that never arrives", promise="the worker gets the same tasks again")
@@ -174,7 +174,7 @@ def test_a_lost_workers_tasks_come_back_after_the_lease(farm: Farm) -> None:
     farm.now += LEASE / 2
     farm.exchange("w2", 1)  # 3
     farm.now += LEASE / 2 + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     reply = farm.exchange("w3", 2)
     assert sorted(reply.header["tasks"]) == [[1, 2], [2, 2]]
 
@@ -184,7 +184,7 @@ def test_heartbeats_keep_the_lease(farm: Farm) -> None:
     for _ in range(20):
         farm.now += heartbeat(LEASE) * 1.2
         assert farm.exchange("w1", 0, holding=[1, 2]).header == {"stored": 0, "tasks": []}
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
     assert farm.take("w2", 2) == [3, 4]
 
 
@@ -194,10 +194,10 @@ def test_heartbeats_keep_the_lease(farm: Farm) -> None:
     promise="no lease ends for want of a listening server",
 )
 def test_time_in_which_the_server_did_not_listen_is_no_silence(farm: Farm) -> None:
-    clock = farm.service.clock = Clock()
+    seconds = farm.service.clock = Clock()
     farm.exchange("w1", 2)
-    clock.looked -= 10 * LEASE
-    foreman.tick(farm.service)
+    seconds.looked -= 10 * LEASE
+    clock.tick(farm.service)
     assert farm.take("w2", 2) == [3, 4]
 
 
@@ -212,7 +212,7 @@ def test_surplus_workers_are_told_to_stop_but_one_stays_in_case(storage: Storage
     farm.now += LEASE + 1
     farm.exchange("w2", 0, holding=[2])
     farm.exchange("w3", 0)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.take("w3", 1) == [1]
 
 
@@ -238,7 +238,7 @@ def test_a_worker_that_only_takes(farm: Farm) -> None:
     tasks = farm.exchange("w3", 10).header["tasks"]
     assert tasks
     assert all(index in others and attempt == 1 for index, attempt in tasks)
-    assert len(farm.herd.workers) == 3
+    assert len(farm.live.workers.known) == 3
 
 
 @fault(
@@ -253,7 +253,7 @@ def test_a_worker_that_meddles(farm: Farm, attempt: int) -> None:
         assert reply.header["late"] == mine
     farm.exchange("w2", 0, leaving={"reason": "so", "seconds": 0})
     farm.now += LEASE - 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     reply = farm.exchange("w1", 0, dict.fromkeys(mine, b"mine"))
     assert (reply.header["stored"], "late" in reply.header) == (len(mine), False)
     assert farm.errors == []
@@ -295,7 +295,7 @@ def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage)
     for worker, held in (("w1", [2]), ("w2", [4]), ("w3", [5, 6, 7])):
         farm.exchange(worker, 0, holding=held)
     farm.now += LEASE / 2 + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert drain(farm, ["w4", "w5", "w6", "w7"]) == [3, 8, 9, 10]
 
 
@@ -308,10 +308,10 @@ def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Stor
     farm.restart()
     farm.exchange("w2", 0, holding=[2])
     farm.now += LONGEST_PAUSE - 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert 1 not in drain(farm, ["w3", "w4", "w5"])
     farm.exchange("w1", 0, holding=[1])
-    assert farm.service.herds[farm.request].queue.holders["w1"].held == {1: 1}
+    assert farm.service.live[farm.request].queue.holders["w1"].held == {1: 1}
 
 
 def test_when_all_workers_were_heard_nothing_is_doubtful(storage: Storage) -> None:
@@ -331,7 +331,7 @@ def test_workers_of_another_array_job_do_not_count_as_heard(storage: Storage) ->
     for worker in ("x1", "x2", "x1"):
         for _, attempt in farm.exchange(worker, 1, array=2).header["tasks"]:
             assert attempt == 1
-    assert farm.herd.queue.doubtful
+    assert farm.live.queue.doubtful
 
 
 # An attempt that fails, and others after it
@@ -378,8 +378,8 @@ def test_a_call_that_is_repeated_because_its_reply_was_lost_changes_nothing(
     assert list(storage.tasks(farm.request)) == rows
     assert farm.history == history
     ended = kind == Kind.RESULT or (kind == Kind.RAISED and not retries)
-    assert farm.herd.queue.size == 4 - ended
-    assert farm.herd.queue.past.get(1, FRESH).failures == (not ended and kind == Kind.RAISED)
+    assert farm.live.queue.size == 4 - ended
+    assert farm.live.queue.past.get(1, FRESH).failures == (not ended and kind == Kind.RAISED)
 
 
 def test_what_a_worker_says_late_of_a_task_that_has_ended_does_not_begin_it_again(storage: Storage) -> None:
@@ -388,7 +388,7 @@ def test_what_a_worker_says_late_of_a_task_that_has_ended_does_not_begin_it_agai
     farm.exchange("w2", 0, {1: b"result"})
     for kind in (Kind.RAISED, Kind.INTERRUPTED, Kind.DIED):
         assert farm.exchange("w1", 0, {1: b"why"}, kind=kind).header["late"] == [1]
-    assert farm.herd.queue.size == 1
+    assert farm.live.queue.size == 1
     assert farm.history == []
 
 
@@ -396,12 +396,12 @@ def test_what_a_worker_says_late_of_a_task_that_has_ended_does_not_begin_it_agai
 def test_an_error_of_an_attempt_that_was_given_up_is_noted_only(farm: Farm) -> None:
     farm.take("w1", 1)
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.exchange("w2", 1).header["tasks"] == [[1, 2]]
     reply = farm.exchange("w1", 0, {1: b"E: late"}, kind=Kind.RAISED)
     assert (reply.header["late"], farm.errors) == ([1], [])
     assert farm.history == [(1, 1, Kind.LOST, True), (1, 1, Kind.RAISED, False)]
-    assert farm.herd.queue.holders["w2"].held == {1: 2}
+    assert farm.live.queue.holders["w2"].held == {1: 2}
 
 
 @fault(10, "a late result, of an attempt that was given up", promise="it counts: work is never thrown away")
@@ -409,7 +409,7 @@ def test_a_result_of_an_attempt_that_was_given_up_counts(farm: Farm) -> None:
     """And the attempt that is under way meanwhile is counted, too."""
     farm.take("w1", 1)
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     farm.take("w2", 1)
     assert farm.exchange("w1", 0, {1: b"late"}).header["stored"] == 1
     assert farm.exchange("w2", 0, holding={1: 2}).header["drop"] == [1]
@@ -427,7 +427,7 @@ def test_a_worker_that_comes_back_with_its_attempt_loses_it_once(farm: Farm) -> 
     farm.take("w1", 1)
     for _ in range(5):
         farm.now += LEASE + 1
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
         assert farm.errors == []
         farm.exchange("w1", 0, holding=[1])
     assert farm.history == [(1, 1, Kind.LOST, True)]
@@ -439,11 +439,11 @@ def test_what_cannot_be_stored_when_a_worker_is_lost_is_not_forgotten(farm: Farm
     farm.now += LEASE + 1
     farm.storage.db.execute("PRAGMA query_only = ON")  # as when the disk is full
     with pytest.raises(StorageError):
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
     farm.storage.db.execute("PRAGMA query_only = OFF")
-    assert farm.herd.queue.size == 10
+    assert farm.live.queue.size == 10
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
 
 
@@ -474,10 +474,10 @@ def test_a_worker_that_is_leaving_is_given_nothing_and_lost_soon(farm: Farm) -> 
     reply = farm.exchange("w1", 3, holding=[1, 2], leaving={"reason": "SIGUSR1", "seconds": 20})
     assert reply.header == {"stored": 0, "tasks": []}
     farm.now += 20 + SHORT_LEASE
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.history == []
     farm.now += 0.1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.history == [(1, 1, Kind.INTERRUPTED, True), (2, 1, Kind.INTERRUPTED, True)]
     [(first, _), _] = storage_history(farm)
     assert first.value == b"its worker on node1 was ended: SIGUSR1"
@@ -491,7 +491,7 @@ def test_a_leaving_worker_lives_no_longer_than_its_lease(farm: Farm) -> None:
     farm.take("w1", 1)
     farm.exchange("w1", 0, holding=[1], leaving={"reason": "later", "seconds": 1e8})
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert len(farm.history) == 1
 
 
@@ -501,7 +501,7 @@ def test_what_a_leaving_worker_still_holds_is_waited_for(storage: Storage) -> No
     farm.heed(JobStatus(running=frozenset({"1"})))
     farm.exchange("w1", 0, holding=[1], leaving={"reason": "s_rt", "seconds": 60})
     farm.heed(JobStatus(running=frozenset({"1"})), times=1)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.exchange("w1", 0, {1: b"done in time"}).header["stop"]
     assert storage.count_results(farm.request) == 1
 
@@ -523,7 +523,7 @@ def test_one_that_was_replaced_does_not_end_its_successor(farm: Farm) -> None:
     for _ in range(5):
         farm.exchange("w1", 0)
         farm.exchange("x1", 0, holding={1: 2, 2: 1})
-    assert farm.herd.queue.holders["x1"].held == {1: 2, 2: 1}
+    assert farm.live.queue.holders["x1"].held == {1: 2, 2: 1}
     assert len(farm.history) == 1
 
 
@@ -534,25 +534,25 @@ def test_a_place_is_not_dead_while_another_worker_calls_from_it(farm: Farm) -> N
     farm.now += LEASE / 2
     farm.exchange("x1", 0, holding={1: 2, 2: 1})
     farm.now += LEASE / 2 + 1
-    foreman.tick(farm.service)
-    assert list(farm.herd.workers) == ["x1"]
-    assert farm.herd.dead == set()
+    clock.tick(farm.service)
+    assert list(farm.live.workers.known) == ["x1"]
+    assert farm.live.workers.lost == set()
 
 
 def test_workers_that_do_not_name_their_element_are_not_one(farm: Farm) -> None:
     farm.exchange("w1", 1, element=None)
     farm.exchange("w2", 1, element=None)
-    assert farm.herd.queue.leased == 2
+    assert farm.live.queue.leased == 2
 
 
 @pytest.mark.parametrize("joins", [True, False])
 def test_a_dead_place_is_alive_again_when_somebody_calls_from_it(farm: Farm, joins: bool) -> None:
     farm.take("w1", 1)
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
-    assert farm.herd.dead == {(1, "1")}
+    clock.tick(farm.service)
+    assert farm.live.workers.lost == {(1, "1")}
     farm.join("x1") if joins else farm.take("w1", 1)
-    assert farm.herd.dead == set()
+    assert farm.live.workers.lost == set()
 
 
 def test_a_worker_that_joined_and_was_never_heard_again_is_lost(storage: Storage) -> None:
@@ -561,10 +561,10 @@ def test_a_worker_that_joined_and_was_never_heard_again_is_lost(storage: Storage
     farm.join("w1")
     farm.heed(JobStatus(running=frozenset({"1"})))
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
-    assert farm.herd.workers == {}
+    clock.tick(farm.service)
+    assert farm.live.workers.known == {}
     farm.heed(JobStatus(running=frozenset({"1"})), times=2)
-    assert [wanted.workers for wanted in foreman.wanted(farm.service)] == [1]
+    assert [wanted.workers for wanted in clock.wanted(farm.service)] == [1]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -580,11 +580,11 @@ def test_a_node_of_which_the_scheduler_says_for_ever_that_it_runs(storage: Stora
     farm.heed(status)
     if restarted:  # it does not know of the worker, nor that it died
         farm.restart()
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
     farm.now += LEASE + 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     farm.heed(status, times=8)
-    [wanted] = foreman.wanted(farm.service)
+    [wanted] = clock.wanted(farm.service)
     assert (wanted.workers, wanted.level) == (1, 0)
 
 
@@ -670,8 +670,8 @@ def test_a_cancelled_request_sends_its_workers_away(farm: Farm, ticks: bool) -> 
     farm.take("w1", 2)
     assert cancel(farm) == 10
     if ticks:
-        foreman.tick(farm.service)
-        assert farm.service.herds == {}
+        clock.tick(farm.service)
+        assert farm.service.live == {}
     reply = farm.exchange("w1", 1, {1: b"late"})
     assert (reply.status, reply.text) == (410, "the request has ended")
     assert farm.storage.progress(farm.request).cancelled == 10
@@ -688,12 +688,12 @@ def test_a_request_that_is_begun_again_is_another_one(farm: Farm, ticks: bool) -
         assert other.step(farm.request, "clear")
         assert other.retry(farm.request, {"lease": 1.0}, failed=False) == 10
     if ticks:
-        foreman.tick(farm.service)
+        clock.tick(farm.service)
     farm.submit(2)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.exchange("new", 1, array=2).header["tasks"] == [[1, 2]]
-    assert farm.herd.queue.lease == 1.0
-    assert set(farm.herd.arrays) == {2}
+    assert farm.live.queue.lease == 1.0
+    assert set(farm.live.jobs.there) == {2}
 
 
 def test_single_tasks_are_taken_back(farm: Farm) -> None:
@@ -702,7 +702,7 @@ def test_single_tasks_are_taken_back(farm: Farm) -> None:
     with Storage(farm.storage.dbfile) as other:
         counts = [other.end_pending(farm.request, Kind.CANCELLED, "taken back", [task]) for task in (2, 4, 4, 99)]
         assert counts == [1, 1, 0, 0]
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     farm.exchange("w1", 0, {1: b"one", 2: b"two"})
     assert farm.take("w1", 20) == [3, 5, 6, 7]  # its share
     progress = farm.storage.progress(farm.request)
@@ -726,37 +726,37 @@ def test_a_server_that_takes_over_knows_the_same_past(storage: Storage) -> None:
     farm.take("w2", 1)
     farm.now += LEASE + 1
     farm.exchange("w1", 0)
-    foreman.tick(farm.service)
-    known = farm.herd.queue.past
+    clock.tick(farm.service)
+    known = farm.live.queue.past
     assert len(known) > 1
     assert {kind for _, _, kind, _ in farm.history} > {Kind.LOST, Kind.RAISED, Kind.MEMORY}
     farm.restart()
-    assert farm.herd.queue.past == known
+    assert farm.live.queue.past == known
 
 
 def test_doubtful_tasks_that_nobody_names_are_counted_as_attempts(farm: Farm) -> None:
     farm.take("w1", 2)
     farm.restart()
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     farm.now += LEASE
     farm.exchange("w2", 0)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.history == []
     farm.now += 1
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert farm.history == [(1, 1, Kind.LOST, False), (2, 1, Kind.LOST, False)]
     assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
-    assert farm.herd.queue.past[1].losses == 0  # nobody's fault
-    known = farm.herd.queue.past
+    assert farm.live.queue.past[1].losses == 0  # nobody's fault
+    known = farm.live.queue.past
     farm.restart()
-    assert farm.herd.queue.past == known
+    assert farm.live.queue.past == known
 
 
 def test_outcomes_that_a_worker_left_behind_are_collected(farm: Farm) -> None:
     farm.take("w1", 2)
     header = {**EXCHANGE, "worker": "w1", "want": 0, "outcomes": [[1, 1, 0, 0.5], [99, 1, 0, 0.5]]}
     for _ in range(2):
-        farm.service.collect(Call(farm.request, "exchange", header, [b"result", b"", b"", b""]))
+        collect(farm.service, Call(farm.request, "exchange", header, [b"result", b"", b"", b""]))
     assert farm.storage.get_results(farm.request) == [(b"args 1", b"result")]
 
 
@@ -764,7 +764,7 @@ def test_outcomes_that_a_worker_left_behind_are_collected(farm: Farm) -> None:
 def test_what_is_collected_of_a_request_that_has_ended_changes_nothing(farm: Farm) -> None:
     cancel(farm)
     header = {**EXCHANGE, "outcomes": [[1, 1, 0, 0.5]]}
-    farm.service.collect(Call(farm.request, "exchange", header, [b"result", b""]))
+    collect(farm.service, Call(farm.request, "exchange", header, [b"result", b""]))
     assert farm.storage.count_results(farm.request) == 0
 
 
@@ -779,7 +779,7 @@ def test_the_workers_of_a_request_that_was_removed_are_sent_away(farm: Farm) -> 
     for reply in (farm.exchange("w1", 1, {1: b"x"}), farm.exchange("w2", 1), farm.join("w3")):
         assert reply.status != 200 or reply.header["stop"]
     farm.heed(GONE, times=3)
-    foreman.tick(farm.service)
+    clock.tick(farm.service)
     assert arrays.left_over(farm.service) == []
 
 
@@ -840,8 +840,8 @@ def answer(farm: Farm, verb: str, header: dict[str, Any], blobs: list[Any]) -> N
     results, errors = farm.storage.get_results(farm.request), farm.storage.get_errors(farm.request)
     assert (progress.done, progress.failed) == (len(results), len(errors))
     left = sum(last - first + 1 for first, last in farm.storage.pending(farm.request))
-    herd = farm.service.herds.get(farm.request)
-    assert left == (herd.queue.size if herd else left and 10)
+    live = farm.service.live.get(farm.request)
+    assert left == (live.queue.size if live else left and 10)
 
 
 MALFORMED: dict[str, tuple[str, dict[str, Any], list[Any]]] = {

@@ -22,9 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sheepdog.client import CHECKPOINT, PROTOCOL, REPORT, Message, describe_python
 from sheepdog.errors import StorageError
 from sheepdog.server.calls import Call, Reply
-from sheepdog.server.decide import arrays
-from sheepdog.server.decide import clock as foreman
-from sheepdog.server.decide.exchange import Service
+from sheepdog.server.decide import arrays, clock, exchange
+from sheepdog.server.decide.service import Service
 from sheepdog.server.writer import Writer
 from sheepdog.storage import Storage
 from sheepdog.storage.schema import SPAN
@@ -200,7 +199,7 @@ class Requests(RuleBasedStateMachine):
         """Make a call; None if the disk was full."""
 
         def decide(service: Service) -> Reply:
-            reply = service.handle(call)
+            reply = exchange.handle(service, call)
             if full:
                 raise StorageError("the disk is full")
             return reply
@@ -234,7 +233,7 @@ class Requests(RuleBasedStateMachine):
 
     @rule(outcome=st.sampled_from(["submitted", "submitted", "refused", "unreachable", "the server dies", "late"]))
     def resubmit(self, outcome: str) -> None:
-        for wanted in self.decide(foreman.wanted):
+        for wanted in self.decide(clock.wanted):
             planned = ArrayJob(0, "n", "d", wanted.workers, wanted.level)
             array = self.decide(lambda service, array=planned: arrays.plan(service, self.request, array))
             elements = dict.fromkeys(map(str, range(1, array.workers + 1)), PENDING)
@@ -306,10 +305,10 @@ class Requests(RuleBasedStateMachine):
 
     @rule()
     def ask_the_scheduler(self) -> None:
-        for watched in self.decide(foreman.watched):
+        for watched in self.decide(clock.watched):
             numbers = [array.number for array in watched.arrays]
             said = {number: self.status(self.cluster.get(number, {})) for number in numbers}
-            self.decide(lambda service, said=said: foreman.heed(service, self.request, said, self.now))
+            self.decide(lambda service, said=said: clock.heed(service, self.request, said, self.now))
 
     @staticmethod
     def status(elements: dict[str, str]) -> JobStatus:
@@ -321,7 +320,7 @@ class Requests(RuleBasedStateMachine):
         self.now += seconds
         self.storage.db.execute(f"PRAGMA query_only = {full}")  # nothing can be written
         with suppress(StorageError):
-            foreman.tick(self.service)
+            clock.tick(self.service)
         self.storage.db.execute("PRAGMA query_only = OFF")
 
     @rule()
@@ -515,11 +514,11 @@ class Requests(RuleBasedStateMachine):
         assert (state in OPEN) == bool(pending)
 
         self.service.open_requests()
-        herd = self.service.herd(self.request)
-        assert (herd is None) == (not pending)
+        live = self.service.find(self.request)
+        assert (live is None) == (not pending)
         held: dict[int, str] = {}
-        if herd is not None:
-            queue = herd.queue
+        if live is not None:
+            queue = live.queue
             ranges = [*queue._ready, *queue._doubtful]
             places = [index for first, last in ranges for index in range(first, last + 1)]
             places += [index for tasks in queue._raised.values() for index in tasks]

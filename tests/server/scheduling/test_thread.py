@@ -26,8 +26,9 @@ from sheepdog.schedulers import submit as submission
 from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.schedulers.job_file import Job
 from sheepdog.server.calls import Call
-from sheepdog.server.decide import clock as foreman
-from sheepdog.server.decide.exchange import LASTING, Service
+from sheepdog.server.decide import clock, exchange
+from sheepdog.server.decide.outcomes import LASTING
+from sheepdog.server.decide.service import Service
 from sheepdog.server.scheduling import thread as watcher
 from sheepdog.server.scheduling.thread import (
     AGAIN,
@@ -46,7 +47,7 @@ from sheepdog.values import identity as process
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
 from tests.faults import fault
-from tests.schedulers.head import Head
+from tests.schedulers.test_gridengine import Head
 from tests.waiting import until
 
 INTERVAL = 30.0
@@ -160,7 +161,7 @@ class Farm:
         return Options.read(self.storage.get_request(request).options)
 
     def look(self, later: float = 0.0) -> None:
-        foreman.tick(self.writer.service)
+        clock.tick(self.writer.service)
         self.now = max(self.now, time.monotonic()) + later
         self.watcher.look(self.now)
 
@@ -173,15 +174,15 @@ class Farm:
             "protocol": PROTOCOL,
             "python": describe_python(),
         }
-        assert self.writer.service.handle(Call(request, "join", header)).status == 200
+        assert exchange.handle(self.writer.service, Call(request, "join", header)).status == 200
 
     def call(self, request: int, worker: str = "w", element: str = "1", array: int = 1, **said: Any) -> dict[str, Any]:
         """Have a worker call; return the header of the reply."""
-        known = self.writer.service.herds.get(request)
-        seen = known and known.workers.get(worker)
+        known = self.writer.service.live.get(request)
+        seen = known and known.workers.known.get(worker)
         header = {"worker": worker, "element": element, "array": array, "call": seen.call + 1 if seen else 1, "want": 0}
         header.update(holding=[], outcomes=[], **said)
-        reply = self.writer.service.handle(Call(request, "exchange", header))
+        reply = exchange.handle(self.writer.service, Call(request, "exchange", header))
         assert reply.status == 200, reply.text
         return reply.header
 
@@ -190,7 +191,7 @@ class Farm:
         for task, element in zip((1, 2), elements, strict=True):
             header = {"worker": f"w{task}", "element": element, "array": 1, "call": task, "want": 0, "holding": []}
             call = Call(request, "exchange", {**header, "outcomes": [[task, 1, RESULT, 0.0]]}, [b"r", b""])
-            assert self.writer.service.handle(call).status == 200
+            assert exchange.handle(self.writer.service, call).status == 200
 
     def errors(self, request: int) -> list[str]:
         return [outcome.value.decode() for _, outcome in self.storage.errors(request)]
@@ -648,7 +649,7 @@ def test_workers_that_were_of_use_for_long_start_the_count_anew(farm: Farm, grid
     later(farm, minutes=LASTING / 60 + 1)
     header = {"worker": "w2", "element": "1", "array": 2, "call": 1, "want": 0, "holding": []}
     call = Call(request, "exchange", {**header, "outcomes": [[1, 1, RESULT, 0.0]]}, [b"r", b""])
-    assert farm.writer.service.handle(call).status == 200
+    assert exchange.handle(farm.writer.service, call).status == 200
     while not farm.errors(request):
         farm.look(INTERVAL)
     assert gridengine.ran("qsub") == 2

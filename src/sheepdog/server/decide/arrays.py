@@ -1,51 +1,46 @@
 """An array job's life as the server keeps it: planned, submitted, moved, found or forgotten, cleared up.
 
-Plain functions over the service, as in foreman.py. What they note lets another server go on from any point.
+Plain functions over the service, as in clock.py. What they note lets another server go on from any point.
 """
 
 from __future__ import annotations
 
 from ...config.options import Options
 from ...values.model import ArrayJob, Request, RequestState
-from .exchange import Service
-
-FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0  # seconds before workers are submitted again after that has failed
+from .service import Service
 
 
 def plan(service: Service, request_id: int, array: ArrayJob) -> ArrayJob:
     """Note an array job that is about to be submitted, and give it a number."""
     array = service.storage.new_array(request_id, array)
-    herd = service.herds.get(request_id)
-    if herd is not None:
-        herd.levels[array.number] = array.level  # its workers may call before its submission has returned
+    live = service.live.get(request_id)
+    if live is not None:
+        live.jobs.plan(array)
     return array
 
 
 def submitted(service: Service, request_id: int, array: ArrayJob) -> bool:
     """Note that an array job is in the scheduler's hands. Return whether its request still waits for workers."""
     waits = service.storage.set_submitted(request_id, array)
-    herd = service.herds.get(request_id)
-    if herd is not None:
-        herd.submitting = False
-        herd.failures = 0
-        herd.submitted = service.clock()
-        herd.add_array(array)
-    return waits and herd is not None
+    live = service.live.get(request_id)
+    if live is not None:
+        live.tries.succeed(service.clock())
+        live.add_array(array)
+    return waits and live is not None
 
 
 def not_submitted(service: Service, request_id: int, number: int, error: str, refused: bool) -> None:
     """Note that workers could not be submitted again. Unless the scheduler refused, that counts as no try."""
     service.storage.end_array(request_id, number)
-    herd = service.herds.get(request_id)
-    if herd is None:
+    live = service.live.get(request_id)
+    if live is None:
         return
-    herd.submitting = False
-    herd.failures += 1
-    herd.not_before = service.clock() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(herd.failures - 1, 10))
-    herd.gone = error
+    live.tries.fail(service.clock())
+    live.reasons.ended = error
     if not refused:
-        herd.forget_try(number)
-        service.storage.set_fruitless(request_id, herd.fruitless)
+        if not live.tries.forgive():
+            live.jobs.forget_plan(number)
+        service.storage.set_fruitless(request_id, live.tries.fruitless)
     service.storage.set_note(request_id, f"workers cannot be submitted again: {error}; trying on")
 
 
@@ -53,20 +48,20 @@ def unsubmitted(service: Service) -> list[tuple[Request, Options, tuple[ArrayJob
     """Return the requests that are being submitted, and what has been noted of it so far."""
     found = []
     for request_id in service.storage.requests(RequestState.NEW):
-        herd = service.herd(request_id)
-        if herd is not None and herd.options.maker:
+        live = service.find(request_id)
+        if live is not None and live.options.maker:
             noted = (array for array in service.storage.arrays(request_id) if array.ended is None)
-            found.append((herd.request, herd.options, tuple(noted)))  # the others are of an earlier attempt
+            found.append((live.request, live.options, tuple(noted)))  # the others are of an earlier attempt
     return found
 
 
 def unseen(service: Service) -> list[tuple[Request, Options, ArrayJob]]:
     """Return array jobs of submitted requests whose submission nobody saw to its end: a server died meanwhile."""
     return [
-        (herd.request, herd.options, array)
-        for herd in service.herds.values()
-        if not herd.submitting and herd.request.state == RequestState.SUBMITTED
-        for array in service.storage.arrays(herd.request.id)
+        (live.request, live.options, array)
+        for live in service.live.values()
+        if not live.tries.under_way and live.request.state == RequestState.SUBMITTED
+        for array in service.storage.arrays(live.request.id)
         if not array.job and array.ended is None
     ]
 
@@ -79,17 +74,17 @@ def forget(service: Service, request_id: int, number: int) -> None:
 def moved(service: Service, request_id: int, array: ArrayJob) -> None:
     """Note the addresses that the workers of an array job have been told."""
     service.storage.set_urls(request_id, array.number, array.urls)
-    herd = service.herds.get(request_id)
-    if herd is not None:
-        herd.add_array(array)
+    live = service.live.get(request_id)
+    if live is not None:
+        live.add_array(array)
 
 
 def abandon(service: Service, request_id: int) -> None:
     """End a request whose maker has ended without submitting it."""
-    herd = service.herd(request_id)
-    if herd is not None and herd.request.state == RequestState.NEW:
+    live = service.find(request_id)
+    if live is not None and live.request.state == RequestState.NEW:
         reason = "not run: the program that made the request ended before it was submitted"
-        service.give_up(herd, reason, kept=False)
+        service.give_up(live, reason, kept=False)
 
 
 def left_over(service: Service) -> list[tuple[Request, tuple[ArrayJob, ...], bool]]:

@@ -1,6 +1,6 @@
 """What the server decides when nobody calls: by the clock, and by what the scheduler says of the workers.
 
-Plain functions over the service; the watcher and the writer's clock have them run in the service's thread.
+Plain functions over the service; the thread for the schedulers and the writer have them run in the writer's thread.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
-from .exchange import Service
-from .live import Herd
+from .live import LiveRequest
+from .outcomes import lose, release_doubtful
+from .service import Service
+from .shortage import shortage
+from .verdict import Step, verdict
+from .words import situation
 
 log = logging.getLogger(__name__)
 
 UNREACHED = 60.0  # seconds without any worker after which the user hears of it
-UNREACHABLE = 600.0  # seconds that workers may run, and none of them call, before the request ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,47 +53,45 @@ def tick(service: Service) -> None:
     """Look for new requests and for those that ended elsewhere; take back what silent workers held."""
     for request_id in service.open_requests():
         try:
-            herd = service.herd(request_id)
-            if herd is not None:
-                look_after(service, herd)
+            live = service.find(request_id)
+            if live is not None:
+                look_after(service, live)
         except RequestNotFound:  # it was removed
-            service.herds.pop(request_id, None)
+            service.forget(request_id)
         except StorageError:  # what is remembered may not have been stored: it is made again from what was
-            service.herds.pop(request_id, None)
+            service.forget(request_id)
             raise
 
 
-def look_after(service: Service, herd: Herd) -> None:
+def look_after(service: Service, live: LiveRequest) -> None:
     """Do what time demands for a request."""
     now = service.clock()
-    if herd.request.state == RequestState.NEW:
-        service.grow(herd, service.storage.get_request(herd.request.id))
+    if live.request.state == RequestState.NEW:
+        service.grow(live, service.storage.get_request(live.request.id))
         return
-    for worker in herd.silent(now):
-        service.lose(herd, worker, f"nothing was heard of it for {herd.queue.lease:.0f} s")
-    if herd.queue.doubtful and now - herd.since > herd.queue.lease:
-        service.release_doubtful(herd)
-    if herd.workers:
-        herd.alone_since = now
-    elif now - herd.alone_since > UNREACHED and (situation := herd.situation()):
-        service.storage.set_note(herd.request.id, situation)
-    if herd.request.id in service.herds:
-        conclude(service, herd)
+    for worker in live.silent(now):
+        lose(service, live, worker, f"nothing was heard of it for {live.queue.lease:.0f} s")
+    if live.queue.doubtful and now - live.since > live.queue.lease:
+        release_doubtful(service, live)
+    if live.workers.alone(now) > UNREACHED and (text := situation(live)):
+        service.storage.set_note(live.request.id, text)
+    if live.request.id in service.live:
+        conclude(service, live)
 
 
 def unattended(service: Service) -> list[tuple[Request, Options]]:
     """Return the requests that are open: more tasks may come as long as their makers live."""
-    return [(herd.request, herd.options) for herd in service.herds.values() if herd.request.open]
+    return [(live.request, live.options) for live in service.live.values() if live.request.open]
 
 
 def close(service: Service, request_id: int) -> None:
     """Let an open request end with the tasks that it has."""
     service.storage.close_request(request_id)
-    herd = service.herds.get(request_id)
-    if herd is not None:
-        herd.request = replace(herd.request, open=False)
-        if herd.queue.empty:
-            service.retire(herd)
+    live = service.live.get(request_id)
+    if live is not None:
+        live.request = replace(live.request, open=False)
+        if live.queue.empty:
+            service.retire(live)
 
 
 # --- what the scheduler says
@@ -101,13 +102,13 @@ def watched(service: Service) -> list[Watched]:
     now = service.clock()
     return [
         Watched(
-            herd.request,
-            herd.options,
-            tuple(array for array in herd.arrays.values() if array.job),
-            herd.is_calm(now),
+            live.request,
+            live.options,
+            tuple(array for array in live.jobs.there.values() if array.job),
+            live.is_calm(now),
         )
-        for herd in service.herds.values()
-        if any(array.job for array in herd.arrays.values())
+        for live in service.live.values()
+        if any(array.job for array in live.jobs.there.values())
     ]
 
 
@@ -116,114 +117,73 @@ def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], a
 
     asked is when the question was put: of workers that came later the answer knows nothing.
     """
-    herd = service.herd(request_id)
-    if herd is None:
+    live = service.find(request_id)
+    if live is None:
         return
     try:
-        herd.unanswered = ""
+        live.reasons.unanswered = ""
         for number, status in statuses.items():
-            if number in herd.arrays:
-                compare(service, herd, number, status, asked)
-        if request_id in service.herds:
-            conclude(service, herd)
+            if number in live.jobs.there:
+                for worker in live.hear(number, status, asked, max(live.queue.lease, UNREACHED)):
+                    lose(service, live, worker, "the scheduler says that it has ended")
+        if request_id in service.live:
+            conclude(service, live)
     except RequestNotFound:  # it was removed
-        service.herds.pop(request_id, None)
+        service.forget(request_id)
 
 
 def unanswered(service: Service, request_id: int, error: str) -> None:
     """Note that the scheduler does not answer."""
-    herd = service.herds.get(request_id)
-    if herd is not None and not herd.unanswered:
-        herd.unanswered = f"the scheduler has not answered since {time.strftime('%H:%M')}: {error}"
+    live = service.live.get(request_id)
+    if live is not None and not live.reasons.unanswered:
+        live.reasons.unanswered = f"the scheduler has not answered since {time.strftime('%H:%M')}: {error}"
 
 
 def puzzle(service: Service, request_id: int, reason: str) -> None:
     """Note why the scheduler lets workers wait."""
-    herd = service.herds.get(request_id)
-    if herd is not None:
-        herd.because = reason
+    live = service.live.get(request_id)
+    if live is not None:
+        live.reasons.waiting = reason
 
 
-def compare(service: Service, herd: Herd, number: int, status: JobStatus, asked: float) -> None:
-    """Take the workers for lost that an array job no longer has."""
-    herd.statuses[number] = status
-    if herd.joined:  # else its user is to hear that none can
-        herd.listen(number, status, asked, max(herd.queue.lease, UNREACHED))
-    herd.missed[number] = herd.missed.get(number, 0) + 1 if herd.is_over(number, status) else 0
-    for worker, seen in list(herd.workers.items()):
-        if seen.array != number:
-            continue
-        if seen.element in status.running:
-            seen.missed = None
-        elif seen.missed is None or seen.heard >= seen.missed:
-            seen.missed = asked  # the scheduler may be wrong, or late: it must say so twice
-        else:
-            service.lose(herd, worker, "the scheduler says that it has ended")
+def conclude(service: Service, live: LiveRequest) -> None:
+    """Do what the verdict on a request says, until there is nothing to be looked at again."""
+    request_id, now = live.request.id, service.clock()
+    live.queue.wake(now)
+    while True:
+        found = verdict(live, now)
+        match found.step:
+            case Step.RELEASE:
+                release_doubtful(service, live)
+            case Step.END_JOB:
+                service.storage.end_array(request_id, found.job)
+                live.end_array(found.job, found.text)
+            case Step.GIVE_UP:
+                return service.give_up(live, found.text)
+            case Step.NOTE:
+                return service.storage.set_note(request_id, found.text)
+            case Step.WAIT:
+                return None
 
 
-def conclude(service: Service, herd: Herd) -> None:
-    """Decide what the scheduler's words mean for a request as a whole."""
-    request_id, now = herd.request.id, service.clock()
-    if herd.queue.doubtful and herd.all_heard():
-        service.release_doubtful(herd)
-    alive = {seen.array for seen in herd.workers.values()}
-    for number in [number for number, missed in herd.missed.items() if missed >= 2 and number not in alive]:
-        herd.gone = (
-            f"the array job {herd.arrays[number].job} has ended before its tasks: {herd.statuses[number].reason}"
-        )
-        service.storage.end_array(request_id, number)
-        herd.end_array(number)
-    broken = "; ".join(status.reason for status in herd.statuses.values() if status.broken)
-    pending = any(status.pending for status in herd.statuses.values())
-    if broken and not (herd.running or pending or herd.workers):
-        service.give_up(herd, f"not run: {broken}")
-    elif broken:
-        service.storage.set_note(request_id, f"some workers cannot start: {broken}; the others go on")
-    elif not herd.workers and any(
-        status.held or (status.pending and status.reason) for status in herd.statuses.values()
-    ):
-        service.storage.set_note(request_id, herd.situation())
-    elif not herd.arrays and not herd.workers and not herd.joined:
-        service.give_up(herd, never_joined(herd))
-    elif herd.queue.leased:
-        return  # also those that are leaving may still bring outcomes
-    elif (shortage := herd.shortage(now)) and shortage.all and not herd.affords(shortage):
-        times = f" {herd.fruitless + 1} times in a row" if herd.fruitless else ""
-        service.give_up(
-            herd, f"not run: its workers have ended{times}; the last time {shortage.why}. {words_of_workers(herd)}"
-        )
-    elif herd.running and not herd.joined and now - herd.since > UNREACHABLE:
-        service.give_up(herd, f"not run: for {UNREACHABLE:.0f} s {herd.situation()}")
-
-
-def never_joined(herd: Herd) -> str:
-    """Return why no worker has ever called, as far as is known."""
-    why = next(iter(herd.refused.values()), "")
-    if not why:
-        shell = herd.options.config.shell or "/usr/bin/python3"
-        why = f"no worker has called. Is {shell} a Python there, and the option `shell` right?"
-    end = "" if why.endswith("?") else "."
-    return f"not run: {'; '.join(filter(None, (herd.gone, why)))}{end} {words_of_workers(herd)}"
-
-
-def words_of_workers(herd: Herd) -> str:
-    """Return where to read on."""
-    return f"What its workers said is in {herd.options.config.host or 'this machine'}:{herd.place}"
+# --- workers that are lacking
 
 
 def wanted(service: Service) -> list[Wanted]:
     """Return the workers to submit again; arrays.submitted or arrays.not_submitted tells what came of it."""
     found = []
-    for herd in service.herds.values():
-        shortage = herd.shortage(service.clock())
-        if shortage is None or not herd.joined or not herd.affords(shortage):
+    for live in service.live.values():
+        now, tries = service.clock(), live.tries
+        live.queue.wake(now)
+        lacking = shortage(live, now)
+        if lacking is None or not live.workers.joined or not tries.affords(lacking.first):
             continue
-        herd.begin_try(shortage)
-        service.storage.set_fruitless(herd.request.id, herd.fruitless)
-        times = f"are submitted again ({herd.fruitless} of {herd.resubmissions} times in a row)"
-        if shortage.first:
+        tries.begin(lacking.first)
+        service.storage.set_fruitless(live.request.id, tries.fruitless)
+        times = f"are submitted again ({tries.fruitless} of {tries.limit} times in a row)"
+        if lacking.first:
             times = "with more are submitted"
-        log.warning("request %d: %s; submitting %d workers", herd.request.id, shortage.why, shortage.workers)
-        service.storage.set_note(herd.request.id, f"{shortage.why}; {shortage.workers} workers {times}")
-        found.append(Wanted(herd.request, herd.options, shortage.workers, shortage.level, shortage.why))
+        log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
+        service.storage.set_note(live.request.id, f"{lacking.why}; {lacking.workers} workers {times}")
+        found.append(Wanted(live.request, live.options, lacking.workers, lacking.level, lacking.why))
     return found

@@ -26,7 +26,8 @@ from ...storage import Storage
 from ...storage.schema import MAX_VALUE
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, refuse
-from ..decide.exchange import Service
+from ..decide import exchange
+from ..decide.service import Service
 from ..writer import Writer
 from .body import BLOB_MEMORY, HEADER_MEMORY, JSON_GROWTH, Body, Budget, NoMemory, TooLarge
 from .connections import MAX_HEAD, Connection, Stage
@@ -156,12 +157,12 @@ class App:
                     worker = str(header.get("worker"))
                     await body.read_blobs(
                         header["blobs"],  # an upload may take longer than a lease
-                        lambda: self.writer.submit(lambda service: service.heard(request_id, worker)),
+                        lambda: self.writer.submit(lambda service: exchange.heard(service, request_id, worker)),
                     )
                     connection.enter(Stage.WORK)
                     call = Call(request_id, verb, header, body.blobs)
                     held = stack.enter_context(self.held.hold(request_id))
-                    reply = await self._authorised(request_id, shown, lambda service: service.handle(call))
+                    reply = await self._authorised(request_id, shown, lambda service: exchange.handle(service, call))
             if reply.hold:
                 reply = await self._wait_for_tasks(request, call, shown, held, reply)
             if reply.status == 200:
@@ -178,7 +179,7 @@ class App:
             while not self.held.over and await held.wait(end - clock(), gone):
                 held.line_up()
                 later = await self._authorised(
-                    call.request, shown, lambda service: service.ask_again(call.request, worker, want)
+                    call.request, shown, lambda service: exchange.ask_again(service, call.request, worker, want)
                 )
                 if later.status != 200:
                     return later

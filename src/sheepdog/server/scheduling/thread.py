@@ -1,7 +1,7 @@
 """Does for the requests what takes a scheduler: asks what became of their array jobs, submits workers again, clears up.
 
 One question a head node and interval answers for all requests there; while the workers say enough themselves, it is
-asked more rarely. What is to be done is decided in service.py.
+asked more rarely. What is to be done is decided in server/decide.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ...schedulers import Scheduler, submit
 from ...values import identity as process
 from ...values.model import ArrayJob, JobStatus, Request
 from ..calls import Call
-from ..decide import arrays
-from ..decide import clock as foreman
+from ..decide import arrays, clock
 from ..decide.clock import Wanted, Watched
-from ..decide.exchange import Service
+from ..decide.outcomes import collect
+from ..decide.service import Service
 from .turns import take_turn
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Watcher(threading.Thread):
         self.adopt(now)
         self.close()
         self.clear_up(now)
-        watched = self.decide(foreman.watched)
+        watched = self.decide(clock.watched)
         groups: dict[tuple[Any, ...], list[Watched]] = defaultdict(list)
         for each in watched:
             self.tell_port(each, now)
@@ -128,7 +128,7 @@ class Watcher(threading.Thread):
             node = self.node(there[0].options, now)
             if now >= max(node.not_before, node.asked + self.interval(node, there)):
                 self.ask(key, node, there)
-        for wanted in self.decide(foreman.wanted):
+        for wanted in self.decide(clock.wanted):
             self.submit(wanted)
 
     def decide(self, decide: Callable[..., T], *arguments: Any) -> T:
@@ -171,7 +171,7 @@ class Watcher(threading.Thread):
             node.not_before = time.monotonic() + min(LONGEST, node.scheduler.interval * 2 ** min(node.failures, 10))
             log.warning("%s", error, exc_info=not isinstance(error, SheepdogError))
             for each in watched:
-                self.decide(foreman.unanswered, each.request.id, str(error))
+                self.decide(clock.unanswered, each.request.id, str(error))
             return
         node.failures = 0
         node.asked = time.monotonic()
@@ -181,7 +181,7 @@ class Watcher(threading.Thread):
                 if statuses[array.number].gone:
                     statuses[array.number] = self.look_back(node, each.request, array, statuses[array.number])
             self.wonder(node, each, statuses)
-            self.decide(foreman.heed, each.request.id, statuses, asked)
+            self.decide(clock.heed, each.request.id, statuses, asked)
 
     def look_back(self, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:
         """Bring in what the workers of a job left that is gone: outcomes, and last words."""
@@ -202,7 +202,7 @@ class Watcher(threading.Thread):
         try:
             header = unpack(stream)
             blobs = [read_blob(stream, length) for length in header["blobs"]]
-            self.decide(Service.collect, Call(request.id, "exchange", header, blobs))
+            self.decide(collect, Call(request.id, "exchange", header, blobs))
         except (ValueError, TypeError, KeyError) as error:
             log.warning("request %d: a file of outcomes is damaged: %s", request.id, error)
 
@@ -221,7 +221,7 @@ class Watcher(threading.Thread):
             if reason:
                 count = sum(statuses[array.number].pending for array in waiting)
                 log.info("request %d: %d workers wait: %s", watched.request.id, count, reason)
-                self.decide(foreman.puzzle, watched.request.id, reason)
+                self.decide(clock.puzzle, watched.request.id, reason)
 
     # --- submitting
 
@@ -257,10 +257,10 @@ class Watcher(threading.Thread):
 
     def close(self) -> None:
         """Let requests end to which nobody adds tasks any more: their makers have died."""
-        for request, options in self.decide(foreman.unattended):
+        for request, options in self.decide(clock.unattended):
             if options.maker and process.lives(options.maker) is False:
                 log.info("request %d: its maker has ended; it ends with the tasks that it has", request.id)
-                self.decide(foreman.close, request.id)
+                self.decide(clock.close, request.id)
 
     def look_for(
         self,

@@ -1,0 +1,87 @@
+"""What is known of a request's array jobs: which there are, and what the scheduler says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ...values.model import ArrayJob, JobStatus
+from .workers import Element
+
+
+class ArrayJobs:
+    """The array jobs of one request, by number."""
+
+    def __init__(self) -> None:
+        self.there: dict[int, ArrayJob] = {}  # those of which the scheduler may know
+        self.levels: dict[int, int] = {}  # of all, however they are
+        self.statuses: dict[int, JobStatus] = {}  # what the scheduler said of them
+        self.missed: dict[int, int] = {}  # how often in a row it had nothing left of them
+        self.size = 0  # of the largest
+        self.directory = ""  # of the latest one's files
+
+    def add(self, array: ArrayJob, expected: bool) -> None:
+        """Take note of an array job, and of what it calls now. expected: workers may come of it."""
+        self.size = max(self.size, array.workers)
+        self.levels[array.number] = array.level
+        self.directory = array.directory
+        if expected:
+            self.there[array.number] = array
+
+    def plan(self, array: ArrayJob) -> None:
+        """Take note of one that is being submitted: its workers may call before that has returned."""
+        self.levels[array.number] = array.level
+
+    def forget_plan(self, number: int) -> None:
+        """Forget one that was not submitted."""
+        self.levels.pop(number, None)
+
+    def end(self, number: int) -> None:
+        """Forget one of which the scheduler has nothing left. A worker of it may be late: its level stays."""
+        for memory in (self.there, self.statuses, self.missed):
+            memory.pop(number, None)
+
+    def hear(self, number: int, status: JobStatus, lost: Collection[Element]) -> None:
+        """Take note of what the scheduler says. lost are the elements that do not run, whatever it says."""
+        self.statuses[number] = status
+        over = not (self._running(number, status) - set(lost) or status.pending or status.broken)
+        self.missed[number] = self.missed.get(number, 0) + 1 if over else 0
+
+    # --- what it says of all of them
+
+    @property
+    def running(self) -> set[Element]:
+        """The elements that run, as far as the scheduler knows."""
+        return {element for number, status in self.statuses.items() for element in self._running(number, status)}
+
+    @property
+    def pending(self) -> int:
+        """How many elements wait."""
+        return sum(status.pending for status in self.statuses.values())
+
+    @property
+    def held(self) -> bool:
+        """Whether elements are on hold."""
+        return any(status.held for status in self.statuses.values())
+
+    @property
+    def broken(self) -> str:
+        """Why elements cannot start; empty if they can."""
+        return "; ".join(status.reason for status in self.statuses.values() if status.broken)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether elements cannot start."""
+        return any(status.broken for status in self.statuses.values())
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the scheduler had nothing left of one, and has not said so twice."""
+        return any(self.missed.values())
+
+    def ended(self, alive: Collection[int]) -> int | None:
+        """Return the number of one that is no more: the scheduler has said so twice, and no worker is of it."""
+        return next((number for number, missed in self.missed.items() if missed >= 2 and number not in alive), None)
+
+    @staticmethod
+    def _running(number: int, status: JobStatus) -> set[Element]:
+        return {Element(number, name) for name in status.running}

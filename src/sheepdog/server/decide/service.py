@@ -1,0 +1,157 @@
+"""The unfinished requests as the server remembers them: taken over from the store, watched, given up, forgotten.
+
+No socket, no thread, no clock of its own. What is remembered can be made again from the store at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ...config.options import Options
+from ...errors import RequestNotFound
+from ...storage import Storage
+from ...values.model import Kind, Request, RequestState
+from .live import LiveRequest
+from .policy import FRESH, Past, Policy
+from .queue import Queue
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """What the decisions are made over. clock is monotonic, in seconds."""
+
+    def __init__(self, storage: Storage, clock: Callable[[], float]) -> None:
+        self.storage = storage
+        self.clock = clock
+        self.live: dict[int, LiveRequest] = {}
+        self.complete: set[int] = set()  # ended requests of which no worker waits in a scheduler's queue
+        self._version = -1  # of the store, when it was last compared with what is remembered
+
+    def token(self, request_id: int) -> str | None:
+        """Return the token of a request, None if there is no such request."""
+        self.look_again()
+        if request_id in self.live:
+            return self.live[request_id].request.token
+        try:
+            return self.storage.get_request(request_id).token
+        except RequestNotFound:
+            return None
+
+    def find(self, request_id: int) -> LiveRequest | None:
+        """Return an unfinished request, from the store if need be; None if it has ended."""
+        live = self.live.get(request_id)
+        if live is None:
+            try:
+                request = self.storage.get_request(request_id)
+            except RequestNotFound:
+                return None
+            if request.state in (RequestState.NEW, RequestState.SUBMITTED):
+                live = self.live[request_id] = take_over(self.storage, request, self.clock())
+        return live
+
+    def forget(self, request_id: int) -> None:
+        """Forget a request: it is no more, or what is remembered of it may not be what is stored."""
+        self.live.pop(request_id, None)
+
+    def ready(self) -> dict[int, int]:
+        """Return how many tasks of each open request are ready for any worker."""
+        return {number: live.queue.ready_for(0) for number, live in self.live.items() if live.request.open}
+
+    # --- what other programs do
+
+    def look_again(self) -> None:
+        """See at once what another program has done to the requests."""
+        version = self.storage.version()
+        if version != self._version:
+            self.open_requests()
+            self._version = version
+
+    def open_requests(self) -> list[int]:
+        """Return the requests that have not ended; forget those that others cancelled, removed or began again."""
+        found = self.storage.requests(RequestState.NEW, RequestState.SUBMITTED)
+        for request_id, live in list(self.live.items()):
+            latest = self.storage.get_request(request_id) if request_id in found else None
+            if latest is None or latest.token != live.request.token:
+                self.forget(request_id)
+            else:
+                if live.request.open:
+                    self.grow(live, latest)
+                self.withdraw(live)
+        return found
+
+    def grow(self, live: LiveRequest, latest: Request) -> None:
+        """Take in what the maker of a request has done: tasks added, or its first array job submitted."""
+        was_new, tasks = live.request.state == RequestState.NEW, live.request.tasks
+        live.request = latest
+        if latest.tasks > tasks:
+            if live.queue.empty:
+                live.busy_since = self.clock()
+            if live.queue.empty and live.tries.fruitless:
+                live.tries.begin_anew()
+                self.storage.set_fruitless(latest.id, 0)
+            live.queue.extend(tasks + 1, latest.tasks)
+        if was_new:
+            for array in self.storage.arrays(latest.id):
+                live.add_array(array)
+
+    def withdraw(self, live: LiveRequest) -> None:
+        """Take tasks out of the queue that their maker has taken back."""
+        cancelled = self.storage.progress(live.request.id).cancelled
+        if cancelled != live.cancelled:
+            live.queue.settle(self.storage.ended_among(live.request.id, live.queue.ranges))
+            live.cancelled = cancelled
+
+    # --- the end
+
+    def retire(self, live: LiveRequest) -> None:
+        """Forget a request whose tasks have all ended."""
+        self.storage.set_note(live.request.id, "")
+        self.forget(live.request.id)
+        if live.all_called():
+            self.complete.add(live.request.id)
+
+    def give_up(self, live: LiveRequest, reason: str, kept: bool = True) -> None:
+        """End all tasks of a request that have not ended, with this reason. kept: its workers' words may tell more."""
+        if kept:
+            self.storage.set_gave_up(live.request.id)
+        if live.request.open:
+            self.storage.close_request(live.request.id)
+        count = self.storage.end_pending(live.request.id, Kind.NOT_RUN, reason)
+        log.warning("request %d: %d tasks ended: %s", live.request.id, count, reason)
+        self.retire(live)
+        if live.request.open:
+            self.storage.set_note(live.request.id, reason)  # for its maker, who comes with other tasks
+
+
+def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
+    """Make what the server remembers of a request from what is stored of it."""
+    options = Options.read(request.options)
+    policy = Policy.of(options.config)
+    past = pasts(storage, request, policy)
+    queue = Queue(storage.pending(request.id), options.config.lease, request.leased, past)
+    live = LiveRequest(request, options, queue, policy, now)
+    for array in storage.arrays(request.id):
+        live.add_array(array)
+    live.cancelled = storage.progress(request.id).cancelled
+    if live.breaker.limit:
+        for outcome in storage.first_outcomes(request.id, live.breaker.limit):
+            live.breaker.feed(outcome)
+    return live
+
+
+def pasts(storage: Storage, request: Request, policy: Policy) -> dict[int, Past]:
+    """Return what the pending tasks have behind them, from the history."""
+    found: dict[int, Past] = {}
+    advanced = storage.checkpointed(request.id)
+    for attempt, counts in storage.attempts(request.id, pending=True):
+        past = found.get(attempt.task, FRESH)
+        if counts:
+            past, _ = policy.judge(past, attempt.kind, attempt.attempt)
+        else:
+            past = past.counted(attempt.attempt)
+        if attempt.attempt < advanced.get(attempt.task, 0):
+            past = past.advanced()
+        found[attempt.task] = past
+    return found

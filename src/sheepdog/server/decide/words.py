@@ -1,0 +1,49 @@
+"""What a request's user is told of its workers, in sentences."""
+
+from __future__ import annotations
+
+from .live import LiveRequest
+
+
+def situation(live: LiveRequest) -> str:
+    """Return why there are no workers, in a sentence for the user; an empty text if nothing can be said."""
+    jobs, reasons = live.jobs, live.reasons
+    if reasons.unanswered:
+        return reasons.unanswered
+    said = [status.reason for status in jobs.statuses.values() if status.reason and not status.gone]
+    said += [reasons.waiting] if reasons.waiting else []
+    because = f": {'; '.join(said)}" if said else ""
+    if jobs.is_broken:
+        return f"workers cannot start{because}"
+    if live.running:
+        urls = " or ".join(url for array in jobs.there.values() for url in array.urls)
+        none = "no longer any" if live.workers.joined else "none"
+        return (
+            f"{len(live.running)} workers run, but {none} has reached {urls}: is that name known there, and the "
+            "port open? (options localhost and port)"
+        )
+    if jobs.pending:
+        held = ", on hold" if jobs.held else ""
+        names = ", ".join(array.job for array in jobs.there.values())
+        return f"{jobs.pending} workers wait in the queue of {head_node(live)} (array job {names}{held}){because}"
+    return ""
+
+
+def never_joined(live: LiveRequest) -> str:
+    """Return why no worker has ever called, as far as is known."""
+    why = next(iter(live.workers.refused.values()), "")
+    if not why:
+        shell = live.options.config.shell or "/usr/bin/python3"
+        why = f"no worker has called. Is {shell} a Python there, and the option `shell` right?"
+    end = "" if why.endswith("?") else "."
+    return f"not run: {'; '.join(filter(None, (live.reasons.ended, why)))}{end} {last_words(live)}"
+
+
+def last_words(live: LiveRequest) -> str:
+    """Return where to read on."""
+    return f"What its workers said is in {head_node(live)}:{live.jobs.directory}"
+
+
+def head_node(live: LiveRequest) -> str:
+    """Return the name of a request's head node."""
+    return live.options.config.host or "this machine"
