@@ -7,7 +7,6 @@ import socket
 import sys
 import time
 import traceback
-import uuid
 
 from .link import Over, Refused, make_link
 from .parent.server import Server
@@ -25,7 +24,7 @@ def work(directory: str, element: str, start: float) -> int:
     with open(os.path.join(directory, "secret.json"), encoding="utf-8") as file:
         secret = dict(json.load(file), directory=directory, umask=umask)
     host = socket.gethostname()
-    worker, array = uuid.uuid4().hex, secret.get("array", 1)
+    worker, array = os.urandom(16).hex(), secret.get("array", 1)
     log = functools.partial(write, worker[:8])
     log("on %s, Python %s, request %d" % (host, sys.version.split()[0], secret["request"]))
     try:

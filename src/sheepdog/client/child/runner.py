@@ -21,7 +21,9 @@ from .target import Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, BinaryIO
+
+    Given = tuple[int, int, bytes, bytes]  # index, attempt, arguments, checkpoint
 
 
 def settle_in(parent: int, secret: "dict[str, Any]") -> None:
@@ -61,63 +63,93 @@ def run_child(pipe: Pipe, inputs: "tuple[int, int]", secret: "dict[str, Any]", b
     tasks, tokens = map(move_up, inputs)
     pipe.capture.redirect()
     leave_traces()
-    surroundings = Surroundings(secret.get("umask", 0o022))
-
-    def loaded() -> None:
-        surroundings.note()
-        pipe.send(OUTCOME.pack(0, 0, LOADED, 0.0, NO_STATUS, 0, 0, 0))
-
-    def make_controller() -> Controller:
-        return Controller(pipe, secret, index, attempt, saved or None)
-
-    target = Target(blobs[0], blobs[1], loaded, make_controller, secret.get("form") or PICKLE)
-    last_attempt = None
-    stream = open(tasks, "rb", CHUNK)
-    number, credit = 0, False
-    me = os.getpid()
-    most = secret.get("tasks_per_child") or 0
-    count, peak = 0, 0
-    while True:
-        start = stream.read(4)
-        if len(start) < 4:
-            os._exit(0)
-        batch = []  # read as a whole: the parent must not wait for a task to end
-        for _ in range(struct.unpack("!I", start)[0]):
-            index, attempt, length, more = TASK.unpack(stream.read(TASK.size))
-            batch.append((index, attempt, stream.read(length), stream.read(more) if more else b""))
-        batch.reverse()
-        number = (number + 1) % 256
-        while batch:
-            index, attempt, arguments, saved = batch.pop()
-            if not credit:
-                try:
-                    token = os.read(tokens, 1)[0]
-                except BlockingIOError:  # this task was recalled, and with it those behind it
-                    break
-                if token != number:  # so it was, and this is a token of the next batch already
-                    credit = True
-                    break
-            credit = False
-            surroundings.set(b"SHEEPDOG_TASK_INDEX", index)
-            if attempt != last_attempt:
-                surroundings.set(b"SHEEPDOG_ATTEMPT", attempt)
-                last_attempt = attempt
-            kind, value, status = target(arguments)
-            if os.getpid() != me:  # the function forked, and this is its child
+    runner = Runner(pipe, tokens, secret, blobs)
+    with open(tasks, "rb", CHUNK) as stream:
+        while True:
+            start = stream.read(4)
+            if len(start) < 4:
                 os._exit(0)
-            seconds = time.perf_counter() - target.clock
-            if len(value) > secret["max_value"]:
-                text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
-                kind, value = RAISED, (text % (len(value), secret["max_value"])).encode()
-            if seconds > MEASURED or not peak:  # asking takes longer than many a task
-                peak = peak_resident()
-            change = surroundings.change()
-            whole = pipe.is_whole()
-            if not whole:
-                pipe.open_again()
-            output = pipe.capture.take()
-            pipe.send(OUTCOME.pack(index, attempt, kind, seconds, status, peak, len(value), len(output)), value, output)
-            count += 1
-            if change or not whole or count == most:
-                pipe.part(change if whole else "it closed the worker's files")
-            del value, arguments, saved
+            runner.run_batch(read_batch(stream, struct.unpack("!I", start)[0]))
+
+
+def read_batch(stream: "BinaryIO", count: int) -> "list[Given]":
+    """Read tasks, as a whole: the parent must not wait for one of them to end."""
+    batch = []
+    for _ in range(count):
+        index, attempt, length, more = TASK.unpack(stream.read(TASK.size))
+        batch.append((index, attempt, stream.read(length), stream.read(more) if more else b""))
+    return batch
+
+
+class Runner(object):
+    """Runs batch after batch."""
+
+    def __init__(self, pipe: Pipe, tokens: int, secret: "dict[str, Any]", blobs: "list[bytes]") -> None:
+        self.pipe = pipe
+        self.tokens = tokens
+        self.secret = secret
+        self.most = secret.get("tasks_per_child") or 0
+        self.max_value = secret["max_value"]  # type: int
+        self.surroundings = Surroundings(secret.get("umask", 0o022))
+        form = secret.get("form") or PICKLE
+        self.target = Target(blobs[0], blobs[1], self._loaded, self._make_controller, form)
+        self.process = os.getpid()
+        self.task = (0, 0, b"")  # the present one: its index, attempt and checkpoint
+        self.number = 0  # of the batch, and the value of its tokens
+        self.credit = False  # has the token of the next batch's first task been taken?
+        self.count = 0  # tasks so far
+        self.peak = 0  # memory of this process when it was last asked for
+
+    def run_batch(self, batch: "list[Given]") -> None:
+        """Run the tasks that are not recalled meanwhile."""
+        batch.reverse()
+        self.number = (self.number + 1) % 256
+        while batch and self._may_begin():
+            self._run(*batch.pop())
+
+    def _may_begin(self) -> bool:
+        """Take a token. Without one the next task has been recalled, and with it those behind it."""
+        if self.credit:
+            self.credit = False
+            return True
+        try:
+            token = os.read(self.tokens, 1)[0]
+        except BlockingIOError:
+            return False
+        self.credit = token != self.number  # all of this batch were recalled: it is one of the next already
+        return not self.credit
+
+    def _run(self, index: int, attempt: int, arguments: bytes, saved: bytes) -> None:
+        self.surroundings.set(b"SHEEPDOG_TASK_INDEX", index)
+        if attempt != self.task[1]:
+            self.surroundings.set(b"SHEEPDOG_ATTEMPT", attempt)
+        self.task = index, attempt, saved
+        kind, value, status = self.target(arguments)
+        if os.getpid() != self.process:  # the function forked, and this is its child
+            os._exit(0)
+        seconds = time.perf_counter() - self.target.clock
+        if len(value) > self.max_value:
+            text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
+            kind, value = RAISED, (text % (len(value), self.max_value)).encode()
+        if seconds > MEASURED or not self.peak:  # asking takes longer than many a task
+            self.peak = peak_resident()
+        change = self.surroundings.change()
+        whole = self.pipe.is_whole()
+        if not whole:
+            self.pipe.open_again()
+        output = self.pipe.capture.take()
+        head = OUTCOME.pack(index, attempt, kind, seconds, status, self.peak, len(value), len(output))
+        self.pipe.send(head, value, output)
+        if saved:
+            self.task = index, attempt, b""
+        self.count += 1
+        if change or not whole or self.count == self.most:
+            self.pipe.part(change if whole else "it closed the worker's files")
+
+    def _loaded(self) -> None:
+        self.surroundings.note()
+        self.pipe.send(OUTCOME.pack(0, 0, LOADED, 0.0, NO_STATUS, 0, 0, 0))
+
+    def _make_controller(self) -> Controller:
+        index, attempt, saved = self.task
+        return Controller(self.pipe, self.secret, index, attempt, saved or None)
