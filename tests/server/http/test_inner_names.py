@@ -59,7 +59,6 @@ def test_uvicorns_server() -> None:
     order = [serve.find(f"self.{name}(") for name in ("capture_signals", "startup", "main_loop", "shutdown")]
     assert order == sorted(order), f"uvicorn {version} does not run startup, main_loop and shutdown in this order"
     assert order[0] >= 0, f"uvicorn {version} does not call the methods that are overridden"
-    assert "if self.started" in serve, f"uvicorn {version} does not ask Server.started before shutdown any more"
     server = uvicorn.Server(uvicorn.Config(app))
     for name in ("config", "server_state", "started", "should_exit"):
         assert hasattr(server, name), f"uvicorn {version} has no Server.{name} any more"
