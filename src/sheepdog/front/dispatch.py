@@ -217,11 +217,17 @@ class Keeper:
         self.started: list[float] = []
 
     def look(self) -> str:
-        """Once a second, start a server that has died. Return what keeps a living one from its work, or nothing."""
+        """Once a second, start a server that has died. Return what keeps a living one from its work, or nothing.
+
+        One of an earlier version is replaced.
+        """
         now = time.monotonic()
         if now - self.looked <= 1.0:
             return ""
         self.looked = now
+        if self.server.outdated:
+            log.warning("the server of %s is of an earlier version; replacing it", self.server.dbfile)
+            self.server.start()
         if self.server.running:
             return self.server.trouble
         self.started = [moment for moment in self.started if now - moment < 60] + [now]

@@ -156,7 +156,7 @@ class Job(Call):
             if self._outcome(storage) is not None:
                 return False
         server = Server(dbfile=self._place[0])
-        if not server.running:
+        if not server.running or server.outdated:
             server.start()
         return True
 

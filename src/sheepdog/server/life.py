@@ -2,7 +2,8 @@
 
 Whoever needs a server takes the lock beside the database, opens the port, and starts a process that inherits both;
 workers may connect before it is up. The lock is held as long as the process lives, so a dead server is noticed by
-trying the lock. What the process does is in main.py.
+trying the lock. One of an earlier version is ended, and its workers wait for the next. What the process does is in
+main.py.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..client import PROTOCOL
 from ..errors import PortInUse, ServerError, StorageError
 from ..storage import Storage
+from ..storage.storage import MIGRATIONS
 from ..values.identity import is_stopped
 from ..values.model import RequestState
 from .certificate import ensure_certificate
@@ -30,6 +34,8 @@ from .certificate import ensure_certificate
 LOOPBACK, EVERYWHERE = "127.0.0.1", ""
 STOP_SECONDS = 15.0
 SIGNED = 4000  # bytes of the lock's file
+VERSION = [len(MIGRATIONS), PROTOCOL]
+"""Which server this is: the schema that its statements know, and the protocol of its workers. Both only grow."""
 
 
 class Server:
@@ -83,6 +89,12 @@ class Server:
             return f"the server, process {signed['pid']}, is stopped: kill -CONT {signed['pid']} lets it go on"
         return str(signed["trouble"])
 
+    @property
+    def outdated(self) -> bool:
+        """Whether the process is of an earlier version: this one may have changed its database under it."""
+        signed = self._signed()
+        return signed is not None and is_older(signed)
+
     def _signed(self) -> dict[str, Any] | None:
         """Return what the process wrote into the lock's file, None if nobody holds the lock."""
         deadline = time.monotonic() + STOP_SECONDS
@@ -97,7 +109,7 @@ class Server:
         raise ServerError(f"the server of {self.dbfile} does not come up: see {log_file(self.dbfile)}")
 
     def start(self) -> Server:
-        """Start the process, unless it runs already."""
+        """Start the process, unless it runs already. One of an earlier version is replaced."""
         with Storage(self.dbfile) as storage:
             storage.initdb()
             self._check_password(storage)
@@ -113,7 +125,7 @@ class Server:
                 signed = self._signed()
                 if signed is None:
                     continue
-                if signed.get("file") != file_number(self.dbfile):  # it serves one that has been removed
+                if is_older(signed) or signed.get("file") != file_number(self.dbfile):  # it serves a removed one
                     self.stop()
                     continue
                 if self.public and storage.get_setting("address") == LOOPBACK:
@@ -137,9 +149,9 @@ class Server:
 
     def stop(self) -> None:
         """End the process. Its workers wait for the next one."""
-        started = time.monotonic()
+        pid, started = self.pid, time.monotonic()
         asked = False
-        while (pid := self.pid) is not None:
+        while pid is not None and self.pid == pid:  # if it is another, somebody has started that one meanwhile
             late = time.monotonic() > started + STOP_SECONDS
             if late or not asked:
                 with suppress(ProcessLookupError):
@@ -249,15 +261,20 @@ def take_lock(dbfile: str) -> int | None:
 
 
 def sign(lock: int, dbfile: str, trouble: str = "") -> None:
-    """Write into the lock's file which process this is, which database it serves, and what keeps it from storing.
+    """Write into the lock's file which process this is, of which version and database, and what keeps it from storing.
 
     The file keeps its size: on a full disk it can be written over, but not grow.
     """
-    text = json.dumps({"pid": os.getpid(), "file": file_number(dbfile), "trouble": trouble[:400]})
+    said = {"pid": os.getpid(), "version": VERSION, "file": file_number(dbfile), "trouble": trouble[:400]}
     try:
-        os.pwrite(lock, text.ljust(SIGNED).encode(), 0)
+        os.pwrite(lock, json.dumps(said).ljust(SIGNED).encode(), 0)
     except OSError as error:
         raise StorageError(f"{lock_file(dbfile)} cannot be written: {error.strerror}") from error
+
+
+def is_older(signed: Mapping[str, Any]) -> bool:
+    """Tell whether a process is of an earlier version than this program. The first versions did not sign theirs."""
+    return list(signed.get("version", [])) < VERSION
 
 
 def file_number(dbfile: str) -> int:
