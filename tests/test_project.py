@@ -152,13 +152,13 @@ def test_the_docs_have_every_key_and_its_default() -> None:
 
 
 def test_the_docs_name_every_refused_option() -> None:
-    from sheepdog.config.config import _REFUSED, _REFUSED_SLURM
+    from sheepdog.config import qsub, sbatch
 
     for page in ("configuration", "coming-from-0.2"):
         text = (ROOT / f"docs/{page}.rst").read_text()
-        assert [option for option in _REFUSED if f"``{option}``" not in text] == []
+        assert [option for option in qsub.REFUSED if f"``{option}``" not in text] == []
     text = (ROOT / "docs/configuration.rst").read_text()
-    assert [option for option in _REFUSED_SLURM if f"``{option}``" not in text] == []
+    assert [option for option in sbatch.REFUSED if f"``{option}``" not in text] == []
 
 
 def test_no_test_file_imports_another() -> None:

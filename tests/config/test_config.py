@@ -1,39 +1,17 @@
+"""The keys of a configuration: what each may be, and what the values mean."""
+
 import dataclasses
 import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from sheepdog.config.config import CHECKS, TASK_VARIABLES, Config, choose_scheduler, make_config, parse_size, parse_time
-from sheepdog.errors import ConfigError, SchedulerError
+from sheepdog.config import Config, make_config
+from sheepdog.errors import ConfigError
+from tests.config.conftest import Place
 from tests.faults import fault
-
-
-class Place:
-    """A project's directory and a home directory, both empty at first."""
-
-    def __init__(self, root: Path) -> None:
-        self.project = root / "project" / "sheepdog.toml"
-        self.user = root / "home" / ".config" / "sheepdog" / "config.toml"
-        for path in (self.project, self.user):
-            path.parent.mkdir(parents=True)
-
-    def make(self, config=None, **environ) -> Config:
-        return make_config(config, environ=environ, directory=self.project.parent, home=self.user.parent.parent.parent)
-
-    def refuse(self, config=None, **environ) -> str:
-        with pytest.raises(ConfigError) as caught:
-            self.make(config, **environ)
-        return str(caught.value)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
 
 # The Config
 
@@ -79,15 +57,6 @@ def test_defaults(place: Place) -> None:
     }
 
 
-def test_every_key_has_a_check() -> None:
-    assert list(CHECKS) == [field.name for field in dataclasses.fields(Config)]
-
-
-def test_a_config_passes_through_as_is(place: Place) -> None:
-    config = Config(port=8000)
-    assert place.make(config, SHEEPDOG_PORT="9000") is config
-
-
 def test_a_config_is_a_value() -> None:
     config = Config(ge_opts=("-cwd",))
     assert config == make_config({"ge_opts": ["-cwd"]}, environ={}, directory="/nowhere", home="/nowhere")
@@ -102,13 +71,6 @@ def test_a_config_made_directly_is_checked_too() -> None:
         Config(port=70000)
     with pytest.raises(ConfigError, match="workers is 0"):
         dataclasses.replace(Config(), workers=0)
-
-
-@pytest.mark.parametrize("config", [5, ["host"], b"fear", True])
-def test_what_is_no_config(place: Place, config: object) -> None:
-    message = place.refuse(config)
-    assert repr(config) in message
-    assert "a dict of keys, the name of a profile, a Config" in message
 
 
 # The values
@@ -298,20 +260,6 @@ def test_a_long_value_is_shortened(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"),
-    [("7", 7), ("1k", 1024), ("1K", 1024), ("3m", 3 * 2**20), ("2G", 2**31), ("2g", 2**31), ("1T", 2**40)],
-)
-def test_parse_size(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "G", "2\u212a", "\u0662", "1\n", "9" * 5000])
-def test_parse_size_refuses(text: str) -> None:
-    with pytest.raises(ValueError, match="must be a whole number of bytes"):
-        parse_size(text)
-
-
-@pytest.mark.parametrize(
     ("values", "memory", "limit"),
     [
         ({}, None, None),
@@ -331,14 +279,6 @@ def test_memory(place: Place, values: dict[str, object], memory: int | None, lim
     config = place.make(values)
     assert config.memory_bytes == memory
     assert config.memory_limit == limit
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("7", 7), ("7s", 7), ("2m", 120), ("2H", 7200), ("1d", 86400), ("1:30:00", 5400), ("100:0:1", 360_001)],
-)
-def test_parse_time(text: str, seconds: int) -> None:
-    assert parse_time(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -385,16 +325,6 @@ def test_what_is_raised_must_be_said(place: Place, key: str, needed: str) -> Non
     assert getattr(place.make({key: "2x", needed: "2000000"}), key) == "2x"
 
 
-def test_gives() -> None:
-    config = Config(ge_opts=("-wd $HOME/x", "-j y -o $HOME/out"))
-    assert config.gives("-wd", "-cwd")
-    assert config.gives("-j")
-    assert config.gives("-o")
-    assert not config.gives("-e")
-    assert not config.gives("-cwd")
-    assert not Config().gives("-wd")
-
-
 @pytest.mark.parametrize(
     ("config", "scheduler", "python"),
     [
@@ -419,321 +349,6 @@ def test_python(config: Config, scheduler: str, python: str) -> None:
 def test_python_here(monkeypatch: pytest.MonkeyPatch, executable: str, python: str) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     assert Config().python("local") == python
-
-
-# Unknown keys
-
-
-def test_an_unknown_key_with_a_near_one(place: Place) -> None:
-    assert place.refuse({"prot": 1}) == "'prot' is not a known key; did you mean port?"
-    assert "did you mean profile?" in place.refuse({"Profile": "fear"})
-
-
-def test_an_unknown_key_with_no_near_one(place: Place) -> None:
-    message = place.refuse({"zzz": 1})
-    assert message.startswith("'zzz' is not a known key; the known ones are cpus, dbfile, fail_fast, ge_opts, ")
-    assert all(key in message for key in [*CHECKS, "profile"])
-
-
-@pytest.mark.parametrize("key", [3, None, b"port", ("port",)])
-def test_a_key_that_is_no_string(place: Place, key: object) -> None:
-    assert place.refuse({key: 1}) == f"a key of the configuration is {key!r}; it must be a string"
-
-
-# The environment
-
-
-@pytest.mark.parametrize(
-    ("variable", "text", "value"),
-    [
-        ("HOST", "fear", "fear"),
-        ("SSH_PORT", "2222", 2222),
-        ("PORT", " 8000 ", 8000),
-        ("WORKERS", "7", 7),
-        ("NAME", "7up", None),
-        ("MEMORY", "2g", "2G"),
-        ("MEMORY", "2147483648", "2147483648"),
-        ("PATIENCE", "60", 60.0),
-        ("LEASE", "1e2", 100.0),
-        ("POLL_INTERVAL", "2.5", 2.5),
-        ("TIME", "90m", "90m"),
-        ("TIMEOUT", "2.5", 2.5),
-        ("RETRIES", "2", 2),
-        ("TRUSTED", "no", False),
-        ("TRUSTED", "True", True),
-        ("GE_OPTS", "-l h_rt=60", ("-l h_rt=60",)),
-        ("GE_OPTS", "-cwd; -l h_rt=60 ;", ("-cwd", "-l h_rt=60")),
-        ("GE_OPTS", "\n-cwd\n-l h_rt=60\r\n", ("-cwd", "-l h_rt=60")),
-        ("PORT", "many", None),
-        ("PORT", "80.0", None),
-        ("PORT", "9" * 5000, None),
-        ("WORKERS", "0", None),
-        ("LEASE", "long", None),
-        ("LEASE", "nan", None),
-        ("GE_OPTS", "cwd", None),
-        ("MEMORY", "2X", None),
-        ("RETRIES", "some", None),
-        ("TRUSTED", "perhaps", None),
-    ],
-)
-def test_a_variable(place: Place, variable: str, text: str, value: object) -> None:
-    environ = {f"SHEEPDOG_{variable}": text}
-    key = variable.lower()
-    if value is None:
-        message = place.refuse(**environ)
-        assert message.startswith(f"{key} in the variable SHEEPDOG_{variable} is ")
-        assert "it must " in message
-    else:
-        assert getattr(place.make(**environ), key) == value
-
-
-def test_every_key_has_a_variable(place: Place) -> None:
-    for key in CHECKS:
-        with pytest.raises(ConfigError, match=f"SHEEPDOG_{key.upper()}"):
-            place.make(**{f"SHEEPDOG_{key.upper()}": "\0"})
-
-
-def test_an_empty_variable_is_not_set(place: Place) -> None:
-    assert place.make(SHEEPDOG_PORT="", SHEEPDOG_PROFILE="", SHEEPDOG_WHATEVER="") == Config()
-
-
-def test_the_variables_of_a_task_are_ignored(place: Place) -> None:
-    assert TASK_VARIABLES == ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
-    assert place.make(**dict.fromkeys(TASK_VARIABLES, "1"), PORT="1", OTHER_PORT="1") == Config()
-
-
-def test_an_unknown_variable(place: Place) -> None:
-    assert place.refuse(SHEEPDOG_HSOT="x") == ("'SHEEPDOG_HSOT' is not a known variable; did you mean SHEEPDOG_HOST?")
-    assert "did you mean SHEEPDOG_HOST?" in place.refuse(SHEEPDOG_host="x")
-    assert "the known ones are SHEEPDOG_CPUS, " in place.refuse(SHEEPDOG_ZZZ="x")
-
-
-# The files
-
-
-def test_precedence(place: Place) -> None:
-    """Take the sources away one by one, the strongest first; each time the next one shows."""
-    place.project.write_text("port = 3\n[profiles.fear]\nport = 5")
-    place.user.write_text("port = 2\n[profiles.fear]\nport = 4")
-    profile = {"profile": "fear"}
-    assert place.make({"port": 7, **profile}, SHEEPDOG_PORT="6").port == 7
-    assert place.make(profile, SHEEPDOG_PORT="6").port == 6
-    assert place.make(profile).port == 5
-    place.project.write_text("port = 3")
-    assert place.make(profile).port == 4
-    place.user.write_text("port = 2\n[profiles.fear]")
-    assert place.make(profile).port == 3
-    place.project.unlink()
-    assert place.make(profile).port == 2
-    place.user.unlink()
-    assert place.make().port is None
-
-
-def test_sources_are_merged_key_by_key(place: Place) -> None:
-    place.user.write_text('host = "a"\nworkers = 1\n[profiles.fear]\nssh_user = "b"\nname = "n1"')
-    place.project.write_text('ssh_port = 3\nge_opts = ["-cwd"]\n[profiles.fear]\nname = "n2"')
-    assert place.make({"profile": "fear", "lease": 9}, SHEEPDOG_MEMORY="2G") == Config(
-        host="a",
-        workers=1,
-        ssh_user="b",
-        name="n2",
-        ssh_port=3,
-        ge_opts=("-cwd",),
-        lease=9,
-        memory="2G",
-    )
-
-
-def test_a_list_is_replaced_not_joined(place: Place) -> None:
-    place.project.write_text('ge_opts = ["-cwd"]')
-    assert place.make({"ge_opts": ["-j y"]}).ge_opts == ("-j y",)
-
-
-def test_none_in_the_call_undoes_what_a_file_says(place: Place) -> None:
-    place.project.write_text('host = "fear"')
-    assert place.make({"host": None}).host is None
-
-
-def test_only_the_value_that_wins_is_checked(place: Place) -> None:
-    place.project.write_text("port = 70000")
-    assert place.make({"port": 80}).port == 80
-
-
-def test_a_profile_is_named_by_the_call_or_by_a_variable(place: Place) -> None:
-    place.project.write_text("[profiles.fear]\nport = 1\n[profiles.loathing]\nport = 2")
-    assert place.make().port is None
-    assert place.make("fear").port == 1
-    assert place.make({"profile": "fear"}).port == 1
-    assert place.make(SHEEPDOG_PROFILE="loathing").port == 2
-    assert place.make("fear", SHEEPDOG_PROFILE="loathing").port == 1
-    assert place.make({"profile": None}, SHEEPDOG_PROFILE="loathing").port is None
-
-
-def test_an_unknown_profile(place: Place) -> None:
-    place.project.write_text("[profiles.b]\n")
-    place.user.write_text("[profiles.a]\n[profiles.b]\n")
-    assert place.refuse("fear") == (
-        f"profile is 'fear'; the known ones are a, b (in {place.user} and {place.project}). "
-        'A host is written {"host": "fear"}'
-    )
-    assert place.refuse(SHEEPDOG_PROFILE="c").startswith("profile in the variable SHEEPDOG_PROFILE is 'c'; ")
-
-
-def test_an_unknown_profile_where_there_are_none(place: Place) -> None:
-    assert "the known ones are none (in " in place.refuse("fear")
-
-
-@pytest.mark.parametrize("profile", [3, ["fear"], True])
-def test_a_profile_that_is_no_name(place: Place, profile: object) -> None:
-    assert place.refuse({"profile": profile}).startswith(f"profile is {profile!r}; it must be the name ")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("port = 70000", "port in {path} is 70000; it must be"),
-        ("ge_opts = '-cwd'", "ge_opts in {path} is '-cwd'; it must be a list"),
-        ("port = 2020-01-01", "port in {path} is datetime.date(2020, 1, 1); it must be"),
-        ("[port]\na = 1", "port in {path} is {{'a': 1}}; it must be"),
-        ("prot = 1", "'prot' in {path} is not a known key; did you mean port?"),
-        ("[profile.fear]", "'profile' in {path} is not a known key; did you mean profiles?"),
-        ("[profiles.fear]\nport = 0", "port in [profiles.fear] of {path} is 0; it must be"),
-        ("[profiles.fear]\nprot = 1", "'prot' in [profiles.fear] of {path} is not a known key; did you mean port?"),
-        ("[profiles.fear]\nprofiles = 1", "'profiles' in [profiles.fear] of {path} is not a known key"),
-        ("profiles = 3", "profiles in {path} is 3; it must be tables: [profiles.NAME]"),
-        ("[profiles]\nfear = 3", "the profile fear in {path} is 3; it must be a table"),
-        ("port = 1\nport =", "{path} is not valid TOML: Invalid value (at line 2"),
-        ("port = 1\n\nport = 2", "{path} is not valid TOML: Cannot overwrite a value (at line 3"),
-        ("port = " + "9" * 5000, "{path} is not valid TOML: "),
-    ],
-)
-@pytest.mark.parametrize("which", ["project", "user"])
-def test_a_wrong_file(place: Place, which: str, text: str, message: str) -> None:
-    path = getattr(place, which)
-    path.write_text(text)
-    config = "fear" if "[profiles.fear]" in text else None
-    assert place.refuse(config).startswith(message.format(path=path))
-
-
-def test_a_file_that_is_not_utf8(place: Place) -> None:
-    place.project.write_bytes(b'# one\nname = "\xe4"\n')
-    assert place.refuse() == f"{place.project} is not UTF-8 text (at line 2)"
-
-
-def test_a_file_that_cannot_be_read(place: Place) -> None:
-    place.project.mkdir()  # root may read whatever chmod forbids; but no one a directory
-    assert place.refuse() == f"cannot read {place.project}: Is a directory"
-
-
-def test_a_parent_that_is_no_directory_holds_no_file(place: Place) -> None:
-    place.user.parent.rmdir()
-    place.user.parent.write_text("")
-    assert place.make() == Config()
-
-
-def test_xdg_config_home(place: Place, tmp_path: Path) -> None:
-    place.user.write_text("port = 1")
-    other = tmp_path / "xdg" / "sheepdog" / "config.toml"
-    other.parent.mkdir(parents=True)
-    other.write_text("port = 2")
-    assert place.make(XDG_CONFIG_HOME=str(tmp_path / "xdg")).port == 2
-    assert place.make(XDG_CONFIG_HOME="").port == 1
-    assert place.make(XDG_CONFIG_HOME="xdg").port == 1
-
-
-def test_what_this_process_says(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in [name for name in os.environ if name.startswith("SHEEPDOG_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(place.user.parent.parent.parent))
-    monkeypatch.setenv("SHEEPDOG_NAME", "env")
-    monkeypatch.chdir(place.project.parent)
-    place.project.write_text("port = 1")
-    place.user.write_text("workers = 2")
-    assert make_config() == Config(name="env", port=1, workers=2)
-
-
-def test_a_user_without_a_home(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", no_home)
-    place.project.write_text("port = 1")
-    assert make_config(environ={}, directory=place.project.parent).port == 1
-
-
-# The scheduler
-
-NO_HOST = "no host is given, {}, and sbatch is not on PATH"
-
-
-@pytest.mark.parametrize(
-    ("config", "qsub", "environ", "scheduler", "reason"),
-    [
-        (Config(scheduler="local"), True, {"SGE_ROOT": "/sge"}, "local", "the configuration says so"),
-        (Config(scheduler="local", host="fear"), False, {}, "local", "the configuration says so"),
-        (Config(scheduler="gridengine"), False, {}, "gridengine", "the configuration says so"),
-        (Config(host="fear"), False, {}, "gridengine", "the host fear is given"),
-        (Config(), True, {"SGE_ROOT": "/sge"}, "gridengine", "qsub is on PATH and SGE_ROOT is set"),
-        (Config(), True, {}, "local", NO_HOST.format("SGE_ROOT is not set")),
-        (Config(), True, {"SGE_ROOT": ""}, "local", NO_HOST.format("SGE_ROOT is not set")),
-        (Config(), False, {"SGE_ROOT": "/sge"}, "local", NO_HOST.format("qsub is not on PATH")),
-    ],
-)
-def test_choose_scheduler(config: Config, qsub: bool, environ: dict[str, str], scheduler: str, reason: str) -> None:
-    def which(program: str) -> str | None:
-        return "/usr/bin/qsub" if qsub and program == "qsub" else None
-
-    assert choose_scheduler(config, environ, which) == (scheduler, reason)
-
-
-def test_grid_engine_comes_before_slurm(tmp_path: Path) -> None:
-    """And where there are only Slurm's commands, there is no Slurm."""
-    programs = {"sbatch": str(tmp_path / "bin" / "sbatch")}
-    commands_only = choose_scheduler(Config(), {}, programs.get)
-    assert commands_only[0] == "local"
-    assert "qsub is not on PATH, and sbatch is on PATH, but no slurm.conf is found" in commands_only[1]
-    conf = tmp_path / "etc" / "slurm.conf"
-    conf.parent.mkdir()
-    conf.touch()
-    slurm = "slurm", f"sbatch is on PATH with {conf}, and qsub is not on PATH"
-    assert choose_scheduler(Config(), {}, programs.get) == slurm
-    assert choose_scheduler(Config(), {"SLURM_CONF": str(conf)}, {"sbatch": "/usr/bin/sbatch"}.get) == slurm
-    programs["qsub"] = "/usr/bin/qsub"
-    assert choose_scheduler(Config(), {}, programs.get)[0] == "slurm"
-    assert choose_scheduler(Config(), {"SGE_ROOT": "/sge"}, programs.get)[0] == "gridengine"
-
-
-@pytest.mark.parametrize(
-    ("programs", "scheduler", "reason"),
-    [
-        ({"qsub", "qconf"}, "gridengine", "fear has qsub"),
-        ({"qsub", "qconf", "sbatch"}, "gridengine", "fear has qsub"),
-        ({"qsub"}, "gridengine", "fear has qsub"),
-        ({"sbatch"}, "slurm", "fear has sbatch and no qsub"),
-        ({"qsub", "sbatch"}, "slurm", "fear has sbatch and no qconf"),
-    ],
-)
-def test_a_host_says_what_it_has(programs: set[str], scheduler: str, reason: str) -> None:
-    """Slurm comes with a qsub of its own."""
-    assert choose_scheduler(Config(host="fear"), on_host=lambda: programs) == (scheduler, reason)
-    asked = []
-    assert choose_scheduler(Config(host="fear", scheduler="local"), on_host=lambda: asked)[0] == "local"
-
-
-def test_a_host_without_a_scheduler() -> None:
-    with pytest.raises(SchedulerError, match=r"no qsub on fear, and no sbatch\. .*`ssh fear squeue` works"):
-        choose_scheduler(Config(host="fear"), on_host=lambda: ())
-
-
-def test_choose_scheduler_looks_at_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("SGE_ROOT", "/sge")
-    assert choose_scheduler(Config())[0] == "local"
-    qsub = tmp_path / "qsub"
-    qsub.write_text("#!/bin/sh\n")
-    qsub.chmod(0o755)
-    assert choose_scheduler(Config())[0] == "gridengine"
 
 
 def test_import_stays_cheap() -> None:

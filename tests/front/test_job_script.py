@@ -9,7 +9,7 @@ import sheepdog
 from sheepdog.config import Config
 from sheepdog.deployment import LocalHost
 from sheepdog.errors import ConfigError, HostError
-from sheepdog.front.dispatch import programs_on
+from sheepdog.schedulers.detect import programs_on
 
 SLURM = """\
 #!/bin/sh
@@ -88,8 +88,8 @@ def test_a_number_of_tasks(tasks: object) -> None:
 def test_the_programs_of_a_host(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path_factory.mktemp("bin")
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
-    before = programs_on(LocalHost())
+    before = programs_on(LocalHost(), ["qsub", "sbatch"])
     program = directory / "sbatch"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert programs_on(LocalHost()) == before | {"sbatch"}
+    assert programs_on(LocalHost(), ["qsub", "sbatch"]) == before | {"sbatch"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .config import Config
+from .config import KEYS, Config
 
 CLUSTER_WORKERS = 1000
 STANDING_WORKERS = 16  # that wait for tasks as they come
@@ -27,7 +27,7 @@ class Options:
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Options:
         """Return the options that a version of any age has stored: nothing of them is refused."""
-        return cls(Config.as_stored(stored), stored.get("directory", ""), stored.get("maker", {}))
+        return cls(_config(stored), stored.get("directory", ""), stored.get("maker", {}))
 
     def stored(self) -> dict[str, Any]:
         """Return what the store keeps, as JSON."""
@@ -50,3 +50,19 @@ class Options:
         if tasks is None:
             return self.config.workers or (local if self.scheduler == "local" else STANDING_WORKERS)
         return min(self.config.workers or (local if self.scheduler == "local" else CLUSTER_WORKERS), tasks)
+
+
+def _config(stored: Mapping[str, Any]) -> Config:
+    """Return the configuration that was stored. A key that it lacks has its default; other keys are left out.
+
+    A value that would be refused now was good when it was stored: it stays.
+    """
+    config = object.__new__(Config)
+    for name, known in KEYS.items():
+        value = stored.get(name, known.default)
+        try:
+            value = known.metadata["check"](value)
+        except ValueError:
+            value = tuple(value) if isinstance(value, list) else value
+        object.__setattr__(config, name, value)
+    return config

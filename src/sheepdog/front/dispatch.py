@@ -7,6 +7,7 @@ Nothing calls back: whoever waits reads the store, and starts the server again i
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -16,11 +17,12 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..config.config import PROGRAMS, Config, choose_scheduler, make_config
+from ..config import Config, make_config
 from ..config.options import Options
 from ..deployment import Host, job_directory
 from ..errors import ConfigError, ServerError, SheepdogError
 from ..schedulers import submit
+from ..schedulers.detect import choose_scheduler, programs_on
 from ..schedulers.job_file import Job
 from ..server.certificate import ensure_certificate
 from ..server.life import Server, log_file
@@ -72,7 +74,7 @@ def options_of(settings: Config) -> Options:
 
 def choose(settings: Config, host: Host) -> str:
     """Return the scheduler that a configuration comes to; log it, and why."""
-    scheduler, why = choose_scheduler(settings, on_host=lambda: programs_on(host))
+    scheduler, why = choose_scheduler(settings, functools.partial(programs_on, host))
     log.info("scheduler: %s (%s)", scheduler, why)
     return scheduler
 
@@ -80,12 +82,6 @@ def choose(settings: Config, host: Host) -> str:
 def standing_workers(settings: Config) -> int:
     """Return how many workers an open request would have."""
     return options_of(settings).workers(None)
-
-
-def programs_on(host: Host) -> set[str]:
-    """Return which of a scheduler's programs a host has."""
-    script = 'for program; do command -v "$program" >/dev/null && echo "$program"; done; true'
-    return {*host.run(["sh", "-c", script, "sh", *PROGRAMS]).decode(errors="replace").split()}
 
 
 def job_script(config: Any, tasks: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..config import Config
 from ..config.registry import BATCH_SYSTEMS, SCHEDULERS
@@ -20,6 +20,9 @@ from ..errors import ConfigError
 from ..values.model import JobStatus
 from .job_file import Job
 from .site import Site
+
+if TYPE_CHECKING:
+    from .batch import BatchSystem
 
 
 class Scheduler(Protocol):
@@ -64,5 +67,10 @@ def make_scheduler(name: str, interval: float = 30.0, directory: str = "") -> Sc
         return LocalScheduler(directory)
     if name not in BATCH_SYSTEMS:
         raise ConfigError(f"scheduler is {name!r}; it must be one of {', '.join(SCHEDULERS)}")
+    return make_batch_system(name, interval)
+
+
+def make_batch_system(name: str, interval: float = 30.0) -> BatchSystem:
+    """Return the batch system of that name: its module is imported now."""
     module, _, kind = BATCH_SYSTEMS[name].partition(".")
-    return cast(Scheduler, getattr(importlib.import_module(f".{module}", __name__), kind)(interval))
+    return cast("BatchSystem", getattr(importlib.import_module(f".{module}", __name__), kind)(interval))

@@ -19,16 +19,18 @@ and with these, if it has more to say:
     refused      what a refusal means
     ends         how the elements of a job ended that is gone
     waits        why a job waits
+    here         whether it is set up on this machine, and why, for those who do not say which one they want
+    programs     those that tell whether a host has it
+    there        what of these tells that it has
 """
 
 from __future__ import annotations
 
 import collections
-import difflib
 import re
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..config import Config
@@ -54,6 +56,7 @@ class BatchSystem(ABC):
     prefix: str
     element: str
     notice: float
+    programs: tuple[str, ...] = ()
 
     def __init__(self, interval: float = 30.0) -> None:
         self.interval = interval
@@ -102,6 +105,14 @@ class BatchSystem(ABC):
 
     def waits(self, host: Host, job: str) -> str:  # noqa: ARG002
         """Return why a job waits, or an empty text."""
+        return ""
+
+    def here(self, which: Callable[[str], str | None], environ: Mapping[str, str]) -> tuple[bool, str]:  # noqa: ARG002
+        """Return whether it is set up on this machine, and why so or why not; an empty text if it cannot be told."""
+        return False, ""
+
+    def there(self, programs: Container[str]) -> str:  # noqa: ARG002
+        """Return what a host with these programs has of it, in words; an empty text if it has not."""
         return ""
 
     def missing(self, host: Host, words: str) -> SchedulerError:
@@ -191,6 +202,8 @@ def typed(host: Host, command: str) -> str:
 
 def unknown_resource(words: str, wrong: str, names: Iterable[str]) -> UnknownResource:
     """Return the error for a resource that the batch system does not know: with those that it knows."""
+    import difflib
+
     known = sorted({*names})
     near = difflib.get_close_matches(wrong, known, n=1)
     return UnknownResource(f"{words}\n({f'did you mean {near[0]}? ' if near else ''}There are {', '.join(known)})")

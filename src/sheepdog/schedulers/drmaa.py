@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..config import Config
+from ..config import Config, qsub
 from ..deployment import Host
 from ..errors import CommandFailed, SchedulerBusy, SchedulerError, SchedulerNotFound
 from ..values.model import JobStatus
@@ -149,9 +149,9 @@ def attributes(job: Job, config: Config, site: Site) -> Iterator[str]:
             "native specification"
         )
     home = "" if config.ssh_dir.startswith("/") else "$drmaa_hd_ph$/"
-    if not config.gives("-wd", "-cwd"):
+    if not qsub.gives(config.ge_opts, "-wd", "-cwd"):
         yield f"workingDirectory {home}{config.ssh_dir}"
-    if not config.gives("-o", "-e", "-j"):
+    if not qsub.gives(config.ge_opts, "-o", "-e", "-j"):
         yield f"outputPath :{home}{job.directory}/{job.name}.o$drmaa_incr_ph$"
         yield "joinFiles y"
     yield "remoteCommand /bin/sh"

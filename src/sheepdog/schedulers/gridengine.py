@@ -5,17 +5,20 @@ from __future__ import annotations
 import collections
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
-from ..config import Config
+from ..config import Config, qsub
 from ..deployment import Host
 from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
 from ..values.model import JobStatus
 from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
 from .job_file import Job
 from .site import LOOK, Site, is_known, named, parse_complexes, parse_site
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 BUSY = 25  # qsub: too many jobs of this user, try again later
 # What qsub says of a name that the site does not have, which flag of qconf lists those that it has, and their parser.
@@ -38,6 +41,7 @@ class GridEngineScheduler(BatchSystem):
     prefix = "#$"
     element = "SGE_TASK_ID"
     notice = 50.0  # a queue's `notify` is 60 s unless its administrators say otherwise
+    programs = ("qsub", "qconf", "sbatch")
 
     def __init__(self, interval: float = 30.0) -> None:
         super().__init__(interval)
@@ -74,6 +78,18 @@ class GridEngineScheduler(BatchSystem):
     def job_id(self, text: str) -> str:
         """Return the job's number."""
         return parse_qsub(text)
+
+    def here(self, which: Callable[[str], str | None], environ: Mapping[str, str]) -> tuple[bool, str]:
+        """Look for qsub and SGE_ROOT."""
+        if not which("qsub"):
+            return False, "qsub is not on PATH"
+        if not environ.get("SGE_ROOT"):
+            return False, "SGE_ROOT is not set"
+        return True, "qsub is on PATH and SGE_ROOT is set"
+
+    def there(self, programs: Container[str]) -> str:
+        """Look for qsub. Slurm comes with one of its own for those who are used to it; only Grid Engine has qconf."""
+        return "qsub" if "qsub" in programs and ("qconf" in programs or "sbatch" not in programs) else ""
 
     def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:  # noqa: ARG002
         """Tell limits of the site from faults of the job."""
@@ -134,11 +150,11 @@ def directives(job: Job, config: Config, site: Site | None = None) -> Iterator[s
     """Yield the options of a job file: the user's first, then ours."""
     yield from config.ge_opts
     home = "" if config.ssh_dir.startswith("/") else "$HOME/"
-    if not config.gives("-wd", "-cwd"):
+    if not qsub.gives(config.ge_opts, "-wd", "-cwd"):
         yield f"-wd {home}{config.ssh_dir}"
-    if not config.gives("-o"):
+    if not qsub.gives(config.ge_opts, "-o"):
         yield f"-o {home}{job.directory}/"
-    if not config.gives("-e", "-j"):
+    if not qsub.gives(config.ge_opts, "-e", "-j"):
         yield f"-e {home}{job.directory}/"
     yield from requests(config, site or named(config))
     yield "-S /bin/sh"
@@ -159,9 +175,9 @@ def requests(config: Config, site: Site) -> Iterator[str]:
         yield f"-l {site.gpu}={site.share(site.gpu, config.gpus, slots)}"
     if config.time_seconds is not None:
         yield f"-l h_rt={config.time_seconds}"
-    if not config.gives("-notify"):
+    if not qsub.gives(config.ge_opts, "-notify"):
         yield "-notify"  # signals before the end: the worker hands back what it has not begun
-    if not config.gives("-r"):
+    if not qsub.gives(config.ge_opts, "-r"):
         yield "-r y"  # a node that is given up gives its workers up, too
 
 
@@ -230,6 +246,8 @@ def parse_qacct(text: bytes) -> list[str]:
 
 
 def _parse(xml: bytes) -> ElementTree.Element:
+    from xml.etree import ElementTree
+
     start = xml.find(b"<?xml")  # a login shell may have printed something first
     try:
         return ElementTree.fromstring(xml[max(0, start) :])  # noqa: S314 (from the user's own head node)

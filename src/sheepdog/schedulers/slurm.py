@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
-from ..config import Config
+from ..config import Config, sbatch
 from ..deployment import Host
 from ..errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
 from ..values.model import JobStatus
@@ -72,6 +73,7 @@ class SlurmScheduler(BatchSystem):
     prefix = "#SBATCH"
     element = "SLURM_ARRAY_TASK_ID"
     notice = 25.0  # SIGTERM comes KillWait before the end, which is 30 s unless its administrators say otherwise
+    programs = ("sbatch", "qsub")
 
     def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:  # noqa: ARG002
         """Yield the options of a job file: the user's first, then ours."""
@@ -79,7 +81,7 @@ class SlurmScheduler(BatchSystem):
 
     def directory(self, config: Config) -> str:
         """Return the directory to which the job file changes: Slurm runs a job in /tmp if its directory is missing."""
-        given = config.slurm_opt("-D", "--chdir")
+        given = sbatch.given(config.slurm_opts, "-D", "--chdir")
         if given is not None:
             return shlex.quote(given)
         return f'"{"" if config.ssh_dir.startswith("/") else "$HOME/"}{config.ssh_dir}"'
@@ -97,6 +99,20 @@ class SlurmScheduler(BatchSystem):
     def job_id(self, text: str) -> str:
         """Return the job's number."""
         return parse_sbatch(text)
+
+    def here(self, which: Callable[[str], str | None], environ: Mapping[str, str]) -> tuple[bool, str]:
+        """Look for sbatch, and for a configuration: Slurm's commands alone may be on any machine."""
+        found = which("sbatch")
+        if not found:
+            return False, "sbatch is not on PATH"
+        conf = next(filter(os.path.exists, confs(found, environ)), None)
+        if conf is None:
+            return False, "sbatch is on PATH, but no slurm.conf is found"
+        return True, f"sbatch is on PATH with {conf}"
+
+    def there(self, programs: Container[str]) -> str:
+        """Look for sbatch, where there is no Grid Engine."""
+        return f"sbatch and no {'qconf' if 'qsub' in programs else 'qsub'}" if "sbatch" in programs else ""
 
     def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:  # noqa: ARG002
         """Tell limits of the site from faults of the job: Slurm says that there is one, but not which."""
@@ -141,9 +157,9 @@ class SlurmScheduler(BatchSystem):
 def directives(job: Job, config: Config) -> Iterator[str]:
     """Yield the options of a job file: the user's first, then ours."""
     yield from (option for option in config.slurm_opts if not re.match("-D|--chdir[= ]", option))
-    if config.slurm_opt("-o", "--output") is None:
+    if sbatch.given(config.slurm_opts, "-o", "--output") is None:
         yield "--output=%x.o%A.%a"  # in the directory where it is submitted: the job's own
-    if config.slurm_opt("--open-mode") is None:
+    if sbatch.given(config.slurm_opts, "--open-mode") is None:
         yield "--open-mode=append"  # a worker that is started again adds to what it said
     if config.queue is not None:
         yield f"--partition={config.queue}"
@@ -155,10 +171,17 @@ def directives(job: Job, config: Config) -> Iterator[str]:
         yield f"--mem={-(-(config.memory_bytes + WORKER_MEMORY) // 2**20)}M"
     if config.time_seconds is not None:
         yield f"--time={-(-config.time_seconds // 60)}"  # minutes: Slurm knows nothing shorter
-    if config.slurm_opt("--requeue", "--no-requeue") is None:
+    if sbatch.given(config.slurm_opts, "--requeue", "--no-requeue") is None:
         yield "--requeue"  # a node that is given up gives its workers up, too
     yield f"--job-name={job.name}"
     yield f"--array=1-{job.workers}"
+
+
+def confs(program: str, environ: Mapping[str, str]) -> list[str]:
+    """Return where the configuration of a Slurm may be whose sbatch is this."""
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(program)))
+    places = [f"{prefix}/etc", f"{prefix}/etc/slurm", "/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf"]
+    return [*filter(None, [environ.get("SLURM_CONF")]), *(f"{place}/slurm.conf" for place in places)]
 
 
 def parse_sbatch(text: str) -> str:

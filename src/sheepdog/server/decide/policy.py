@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from ...config import Config
+from ...config.values import parse_factor
 from ...values.model import Kind, Outcome
 
 LONGEST_DELAY = 300.0  # seconds
@@ -92,7 +93,7 @@ class Policy:
 
 def factor(text: str | None) -> float:
     """Return the number in a text such as "2x"; 0 for None."""
-    return float(text.removesuffix("x")) if text else 0.0
+    return parse_factor(text) if text else 0.0
 
 
 class Breaker:

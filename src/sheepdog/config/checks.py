@@ -1,0 +1,218 @@
+"""Checks of values: each takes a value and gives the one to keep, or raises ValueError with what is allowed.
+
+Beside them are the readers of a variable's text, for values that are no text. What they cannot read they give back
+as it is, for the check to refuse.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+
+from .registry import SCHEDULERS
+from .values import SIZE, TIME, parse_factor, parse_size, parse_time
+
+Check = Callable[[object], object]
+Reader = Callable[[str], object]
+
+_HOST = r"(?!-)[\w.:\[\]-]+"
+
+
+def short(value: object) -> str:
+    """Return a value as an error shows it."""
+    from reprlib import Repr
+
+    shortener = Repr()
+    shortener.maxstring = shortener.maxother = shortener.maxlong = 60
+    return shortener.repr(value)
+
+
+# Makers of checks
+
+
+def optional(check: Check, absent: str) -> Check:
+    """Let None pass as well; absent says what leaving the key out means."""
+
+    def checked(value: object) -> object:
+        try:
+            return None if value is None else check(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or left out for {absent}") from None
+
+    return checked
+
+
+def whole(lowest: int, highest: int) -> Check:
+    """Check a whole number."""
+
+    def check(value: object) -> int:
+        if type(value) is not int or not lowest <= value <= highest:  # True is an int, too
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def seconds(allowed: str, lowest: float) -> Check:
+    """Check a number of seconds; allowed tells the lowest in words."""
+
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= 1e9:
+            raise ValueError(f"must be a number of seconds, {allowed} and at most 1000000000")
+        return float(value)
+
+    return check
+
+
+def text(allowed: str, fits: Callable[[str], object]) -> Check:
+    """Check a text."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not fits(value):
+            raise ValueError(f"must be {allowed}")
+        return value
+
+    return check
+
+
+def pattern(allowed: str, regex: str) -> Check:
+    """Check a text by a pattern for all of it."""
+    # re caches what it compiles; to compile here would slow the import down.
+    return text(allowed, lambda given: re.fullmatch(regex, given, re.ASCII))
+
+
+def path(check: Check) -> Check:
+    """Let what stands for a path pass as its text."""
+    return lambda value: check(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+# Checks
+
+
+host = pattern(
+    'a host\'s name, of letters, digits and . _ - : [ ] @ only, and not beginning with "-"', rf"((?!-)[\w.-]+@)*{_HOST}"
+)
+user = pattern(
+    'a user\'s name, of letters, digits and . _ - + @ \\ only, and not beginning with "-"',
+    r"(?!-)([\w.+@-]+\\)*[\w.+@-]+",
+)
+machine = pattern("this machine's name, of letters, digits and . _ - : [ ] only", _HOST)
+name = pattern("a letter or _ followed by at most 63 letters, digits and . _ -", r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+queues = pattern("the names of queues, of letters, digits and . _ - @ , only", r"[A-Za-z0-9_@][A-Za-z0-9_.@,-]*")
+resource = pattern("a name of the site's, of letters, digits and . _ - only", r"[A-Za-z_][A-Za-z0-9_.-]*")
+port = whole(1, 65535)
+scheduler = text("one of " + ", ".join(f'"{each}"' for each in SCHEDULERS), lambda given: given in SCHEDULERS)
+printable = text("one line of printable text", lambda given: given.strip() and given.isprintable())
+command = text("one line of printable text, quoted as for a shell", lambda given: given.isprintable() and _split(given))
+
+
+def _split(given: str) -> list[str]:
+    try:
+        return shlex.split(given)
+    except ValueError:
+        return []
+
+
+def ssh_dir(value: object) -> str:
+    """Check the directory of job files, and make it plain."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w./+@-]+", value, re.ASCII):
+        raise ValueError(
+            "must be a directory on the host, absolute or relative to the home directory (without ~), "
+            "of letters, digits and . _ - + @ / only"
+        )
+    parts = [part for part in value.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise ValueError('must be a directory below / or below the home directory, without ".."')
+    plain = "/" * value.startswith("/") + "/".join(parts)
+    if plain.startswith("-"):
+        raise ValueError('must not begin with "-"')
+    return plain
+
+
+def dbfile(value: object) -> str:
+    """Check the path of the database."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be the path of a file")
+    if value == ":memory:":
+        raise ValueError("must be a file: the server is another process, and could not see this memory")
+    return value
+
+
+def time(value: object) -> str:
+    """Check a time; a number is one of seconds."""
+    given = str(value) if type(value) is int else value
+    if not isinstance(given, str) or parse_time(given) < 1:
+        raise ValueError(f"must be {TIME}")
+    return given
+
+
+def memory(value: object) -> str:
+    """Check a size; a number is one of bytes."""
+    given = str(value) if type(value) is int else value
+    # The smallest Python takes more: who says 2 means "2G".
+    if not isinstance(given, str) or parse_size(given) < 1024**2:
+        raise ValueError(f"must be {SIZE}, and at least 1M")
+    return given.upper()
+
+
+def factor(value: object) -> str:
+    """Check a factor."""
+    given = value if isinstance(value, str) else ""
+    parse_factor(given)
+    return given
+
+
+def flag(value: object) -> bool:
+    """Check a truth value."""
+    if not isinstance(value, bool):
+        raise ValueError("must be True or False")  # noqa: TRY004
+    return value
+
+
+def options(value: object, program: str, example: str) -> tuple[str, ...]:
+    """Check raw options: each becomes a line of the job file, so that none may hold another line."""
+    if not isinstance(value, list | tuple):
+        shown = short(value) if isinstance(value, str) else repr(example)
+        raise ValueError(f"must be a list of options of {program}: write [{shown}]")  # noqa: TRY004
+    for option in value:
+        if not isinstance(option, str) or not option.startswith("-") or not option.isprintable():
+            raise ValueError(
+                f'must hold options of {program}: each is one line of text and begins with "-"; not {short(option)}'
+            )
+        try:
+            shlex.split(option)
+        except ValueError:
+            raise ValueError(f"must have its quotes closed; not {short(option)}") from None
+    return tuple(value)
+
+
+# Readers
+
+
+def read_whole(given: str) -> object:
+    """Read a whole number."""
+    try:
+        return int(given)
+    except ValueError:
+        return given
+
+
+def read_number(given: str) -> object:
+    """Read a number."""
+    try:
+        return float(given)
+    except ValueError:
+        return given
+
+
+def read_flag(given: str) -> object:
+    """Read a truth value."""
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return words.get(given.lower(), given)
+
+
+def read_options(given: str) -> object:
+    """Read raw options, which a semicolon or a new line separates."""
+    return [option.strip() for option in re.split("[;\n]", given) if option.strip()]

@@ -1,0 +1,29 @@
+"""The grammar of raw options of qsub; which of them a configuration refuses is in test_config.py."""
+
+import pytest
+
+from sheepdog.config import qsub
+
+
+def test_gives() -> None:
+    options = ("-wd $HOME/x", "-j y -o $HOME/out")
+    assert qsub.gives(options, "-wd", "-cwd")
+    assert qsub.gives(options, "-j")
+    assert qsub.gives(options, "-o")
+    assert not qsub.gives(options, "-e")
+    assert not qsub.gives(options, "-cwd")
+    assert not qsub.gives((), "-wd")
+
+
+@pytest.mark.parametrize(
+    ("options", "memory", "walltime"),
+    [
+        ((), None, None),
+        (("-l mem_grab=1k", "-l h=node1,mem_grab=2k"), 2048, None),
+        (("-v mem_grab=1X", "-v h_rt=100"), None, None),
+        (("-l h_rt=100 -l s_rt=90",), None, 90),
+        (("-l h_rt=INFINITY,s_rt=1:30:00",), None, 5400),
+    ],
+)
+def test_limits(options: tuple[str, ...], memory: int | None, walltime: int | None) -> None:
+    assert (qsub.memory(options), qsub.walltime(options)) == (memory, walltime)
