@@ -8,7 +8,7 @@ from typing import Any
 
 from sheepdog import Job, Storage
 from sheepdog.errors import JobError
-from sheepdog.front.job import results
+from sheepdog.front.results import results
 from sheepdog.values.model import Request
 
 from .schedulers import as_scheduler, best_available, join

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sheepdog.front.job import results
+from sheepdog.front.results import results
 
 from .schedulers import as_scheduler, best_available, join
 

@@ -13,7 +13,7 @@ from sheepdog.config import make_config
 from sheepdog.errors import ConfigError, JobError
 from sheepdog.front.dispatch import choose
 from sheepdog.front.functional import wait_aloud
-from sheepdog.front.job import results
+from sheepdog.front.results import results
 from sheepdog.schedulers.submit import host_of
 from sheepdog.storage import Storage
 

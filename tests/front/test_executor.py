@@ -338,7 +338,7 @@ def test_one_array_job(place: Path) -> None:
         seen = set()
         for _ in range(5):
             seen |= set(executor.map(wait_for, [place] * 6))
-            until(lambda: not any(executor._link.futures), "nothing is to be done")  # type: ignore[union-attr]
+            until(lambda: not any(executor._feeder.futures), "nothing is to be done")  # type: ignore[union-attr]
         assert len(seen) <= 2
         assert arrays(executor) == 1
         assert len(workers_of(place)) >= 2
@@ -380,14 +380,14 @@ def test_garbage_that_is_collected_at_any_moment(place: Path) -> None:
     """Also in the thread that holds the lock: an executor in a cycle is collected wherever memory is taken."""
     executor = Executor(workers=1)
     assert executor.submit(pow, 2, 3).result(60) == 8
-    link = executor._link
-    assert link is not None
+    feeder = executor._feeder
+    assert feeder is not None
     executor.myself = executor  # type: ignore[attr-defined]
     del executor
-    with link.lock:
+    with feeder.lock:
         gc.collect()
-    link.thread.join(60)
-    assert not link.thread.is_alive()
+    feeder.join(60)
+    assert not feeder.is_alive()
 
 
 def test_what_keeps_calls_waiting_is_said(executor: Executor, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -426,7 +426,7 @@ def test_server_that_is_killed(executor: Executor, place: Path) -> None:
 
 def test_a_full_disk_is_waited_out(executor: Executor, capsys: pytest.CaptureFixture[str]) -> None:
     assert executor.submit(len, b"").result() == 0
-    store = executor._link.stream.storage.db  # type: ignore[union-attr]
+    store = executor._feeder.stream.storage.db  # type: ignore[union-attr]
     store.execute("PRAGMA max_page_count = 1")  # of this connection: the file may not grow
     futures = [executor.submit(len, bytes(100_000)) for _ in range(3)]
     said: list[str] = []

@@ -378,7 +378,7 @@ def test_a_full_disk_is_waited_out(capsys: pytest.CaptureFixture[str]) -> None:
     items.put((b"",))
     results = sheepdog.imap(len, (items.get() for _ in range(4)), C)
     assert next(results) == 0
-    store = results._flow.stream.storage.db
+    store = results._feeder.stream.storage.db
     store.execute("PRAGMA max_page_count = 1")  # of this connection: the file may not grow
     for _ in range(3):
         items.put((bytes(100_000),))

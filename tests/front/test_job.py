@@ -19,7 +19,7 @@ import sheepdog
 from sheepdog import Job, dispatch_jobs
 from sheepdog.client import run_any
 from sheepdog.errors import JobError, RequestNotFound, SerialisationError, StorageError, TaskFailed
-from sheepdog.front.job import exit_code
+from sheepdog.front.results import exit_code
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, Outcome, RequestState
 from sheepdog.values.serialisation import Arguments
@@ -555,8 +555,26 @@ def test_a_database_that_is_gone_is_not_made_again(place: Path) -> None:
         (Kind.CANCELLED, "cancelled by its user", -15),
     ],
 )
-def test_exit_codes(kind: Kind, words: str, code: int) -> None:
+def test_exit_codes_of_outcomes_that_are_stored_in_words_only(kind: Kind, words: str, code: int) -> None:
     assert exit_code(Outcome(task=1, kind=kind, value=words.encode())) == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "signal", "status", "code"),
+    [
+        (Kind.DIED, 11, None, -11),
+        (Kind.DIED, 0, 3, 3),
+        (Kind.DIED, 0, 0, 0),
+        (Kind.MEMORY, 9, None, -9),
+        (Kind.RAISED, 0, 4, 4),
+        (Kind.TIMEOUT, 9, None, -15),  # what its user is to see, whatever it took
+        (Kind.CANCELLED, 0, None, -15),
+    ],
+)
+def test_exit_codes_of_outcomes_that_are_stored_as_numbers(
+    kind: Kind, signal: int, status: int | None, code: int
+) -> None:
+    assert exit_code(Outcome(task=1, kind=kind, value=b"in other words", signal=signal, status=status)) == code
 
 
 def test_the_example_of_the_docs(place: Path) -> None:

@@ -1,7 +1,7 @@
 """The second front door: a concurrent.futures.Executor whose workers stay, and wait for tasks.
 
-submit --> backlog --> Link's thread: Stream.add ----> the store
-Future <-------------- Link's thread: Stream.ended <-- the store
+submit --> backlog --> CallFeeder: Stream.add ----> the store
+Future <-------------- CallFeeder: Stream.ended <-- the store
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from typing import Any, TypeVar
 from ..config import Config, make_config
 from ..errors import DamagedError, StorageError
 from ..values.model import Kind, Outcome
-from ..values.ranges import Ranges
 from ..values.serialisation import local_modules_by_value, serialise_call
-from .functional import say_once
+from .feeder import Feeder
 from .results import opened
-from .stream import LOOK, Stream
+from .stream import Stream
+from .terminal import say_once
 
 AT_ONCE = 1000  # tasks in one commit
-IDLE_LOOK = 1.0  # seconds from one look whether the program ends to the next, while there is nothing to do
 
 T = TypeVar("T")
 
@@ -45,7 +44,7 @@ class Executor(concurrent.futures.Executor):
         settings = make_config(config)
         self._settings = settings if workers is None else replace(settings, workers=workers)
         self._lock = threading.Lock()
-        self._link: Link | None = None
+        self._feeder: CallFeeder | None = None
         self._over = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[T]:
@@ -61,61 +60,58 @@ class Executor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if not callable(fn):
                 raise TypeError(f"fn is {fn!r}, a {type(fn).__name__}; it must be something that can be called")
-            if self._link is None:
-                self._link = Link(self._settings)
-                weakref.finalize(self, self._link.close).atexit = False
-            return self._link.submit(fn, args, kwargs)
+            if self._feeder is None:
+                self._feeder = CallFeeder(self._settings)
+                self._feeder.start()
+                weakref.finalize(self, self._feeder.close).atexit = False
+            return self._feeder.submit(fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. If wait, return when all have ended; with cancel_futures only those that run go on."""
         with self._lock:
             self._over = True
-        if self._link is not None:
-            self._link.close(cancel_futures)
+        if self._feeder is not None:
+            self._feeder.close(cancel_futures)
             if wait:
-                self._link.thread.join()
+                self._feeder.join()
 
     @property
     def request_id(self) -> int | None:
         """The request in the database whose tasks the calls are; None before the first."""
-        return self._link.stream.request or None if self._link else None
+        return self._feeder.stream.request or None if self._feeder else None
 
 
 class Future(concurrent.futures.Future[T]):
     """A call, and its result when it has ended."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, feeder: CallFeeder) -> None:
         super().__init__()
-        self._link = link
+        self._feeder = feeder
 
     def cancel(self) -> bool:
         """Take the call back. If a worker has it, it is stopped there, which takes some seconds; then return False."""
         cancelled = super().cancel()
         if cancelled or self.running():
-            self._link.take_back(self)
+            self._feeder.take_back(self)
         return cancelled
 
 
-class Link:
-    """A thread between an executor and its stream."""
+class CallFeeder(Feeder):
+    """The thread between an executor and its stream."""
 
     def __init__(self, settings: Config) -> None:
+        super().__init__("sheepdog-executor", Stream(operator.call, settings), say_once(True))
         self.settings = settings
-        self.stream = Stream(operator.call, settings)
         self.lock = threading.Lock()
         self.backlog: deque[tuple[bytes, Future[Any]]] = deque()
         self.taken_back: deque[Future[Any]] = deque()
-        self.closing = self.over = False
+        self.over = False
         self.broken: BaseException | None = None
-        self.say = say_once(True)
         self.futures: dict[int, Future[Any]] = {}  # by the index of their task
         self.tasks: dict[Future[Any], int] = {}
-        self.out = Ranges()  # the same indices
         self.begun = 0  # the futures up to this index have been told that they run
         self.resources = ExitStack()
         self.refresh = self.resources.enter_context(local_modules_by_value())
-        self.thread = threading.Thread(target=self.run, name="sheepdog-executor")
-        self.thread.start()
 
     # --- called by the user's threads
 
@@ -146,19 +142,14 @@ class Link:
             for future in waiting:
                 if not future.running():
                     future.cancel()
-        self.closing = True
-        self.stream.wake()
+        self.leave()
 
     # --- the thread
 
-    def run(self) -> None:
-        """Feed the stream, and set the futures, until all have ended and no more come."""
-        try:
-            with self.resources, self.stream:
-                while self.step():
-                    pass
-        except BaseException as error:
-            self.fail(error)
+    def begin(self, stack: ExitStack) -> None:
+        """Enter the stream: submit its workers."""
+        stack.push(self.resources)
+        stack.enter_context(self.stream)
 
     def step(self) -> bool:
         """Do what is to be done, then wait for more. Return False when that was all."""
@@ -170,19 +161,17 @@ class Link:
         except DamagedError:
             raise
         except StorageError as error:  # the disk is full, say
-            self.say(str(error))
-            stream.wait(IDLE_LOOK)
+            self.pause_for(error)
         if stream.changed():
             self.tell_begun()
             for outcome in list(stream.ended(self.out)):
                 self.settle(outcome)
         with self.lock:
-            self.over = self.closing and not self.backlog and not self.futures
+            self.over = self.left and not self.backlog and not self.futures
         if self.over:
             return False
         if not self.backlog and not self.taken_back:
-            self.say(stream.wait(LOOK if self.futures else IDLE_LOOK))
-        self.closing = self.closing or not threading.main_thread().is_alive()
+            self.pause()
         return True
 
     def send(self) -> None:
@@ -190,14 +179,12 @@ class Link:
         with self.lock:
             calls = [*islice(self.backlog, AT_ONCE)]
         wanted = [call for call in calls if not call[1].cancelled()]
-        first = self.stream.add([data for data, _ in wanted]) if wanted else 0
+        first = self.add([data for data, _ in wanted]) if wanted else 0
         with self.lock:  # at each moment a call is in one of the two places
             for index, (_, future) in enumerate(wanted, first):
                 self.futures[index], self.tasks[future] = future, index
             for _ in calls:
                 self.backlog.popleft()
-        if wanted:
-            self.out.add(first, first + len(wanted) - 1)
         for _, future in calls:
             if future not in self.tasks:
                 future.set_running_or_notify_cancel()
@@ -251,10 +238,12 @@ class Link:
         else:
             future.set_exception(error)
 
-    def fail(self, error: BaseException) -> None:
-        """Fail the futures that have not ended, and all later calls."""
-        broken = BrokenExecutor(f"calls cannot be run any more: {error}")
-        broken.__cause__ = error
+    def end(self, problem: BaseException | None) -> None:
+        """Fail the futures that have not ended, and all later calls, if there is a problem."""
+        if problem is None:
+            return
+        broken = BrokenExecutor(f"calls cannot be run any more: {problem}")
+        broken.__cause__ = problem
         with self.lock:
             self.broken = broken
             left = [future for _, future in self.backlog] + list(self.futures.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,10 +14,13 @@ from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
 from ..storage import Storage
 from ..values.model import Kind, Outcome, Progress, Report
 from . import dispatch as road
-from .dispatch import dispatch, wait
+from . import requests, waiting
+from .dispatch import dispatch
 from .imap import Results
 from .results import describe, load, load_arguments, unreadable
 from .stream import Stream
+from .terminal import notes, say_aloud, say_once, ticker
+from .waiting import wait
 
 
 def map(
@@ -58,7 +60,7 @@ def map(
             unreadable += problem is not None
     if verbose and progress.failed + unreadable:
         tasks = "task" if progress.tasks == 1 else "tasks"
-        _say(
+        say_aloud(
             f"{progress.failed + unreadable} of {progress.tasks} {tasks} failed; their errors are in "
             f"sheepdog.get_errors({request_id}, {dbfile!r})"
         )
@@ -129,7 +131,7 @@ def get_results(
     """
     _require(dbfile)
     if block:
-        wait(request_id, dbfile, _ticker(1.0) if verbose else notes(False))
+        wait(request_id, dbfile, ticker(1.0) if verbose else notes(False))
     with Storage(dbfile) as storage:
         trusted = _trusts(storage, request_id, trusted)
         return [
@@ -186,7 +188,7 @@ def follow_reports(
     """
     _require(dbfile)
     with Storage(dbfile) as storage:
-        yield from _loaded(request_id, storage, road.follow_reports(request_id, storage), trusted)
+        yield from _loaded(request_id, storage, waiting.follow_reports(request_id, storage), trusted)
 
 
 def _loaded(
@@ -209,7 +211,7 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
     Results that are there stay. Raises ValueError if there is no such request.
     """
     _require(dbfile)
-    return road.cancel(request_id, dbfile)
+    return requests.cancel(request_id, dbfile)
 
 
 def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
@@ -219,7 +221,7 @@ def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
     ServerError if its host could not be cleared up within half a minute.
     """
     _require(dbfile)
-    road.remove(request_id, dbfile)
+    requests.remove(request_id, dbfile)
 
 
 def retry(
@@ -235,16 +237,16 @@ def retry(
     ValueError if there is no such request or if it has not ended, and what map raises.
     """
     _require(dbfile)
-    return road.retry(request_id, dbfile, failed, config or {})
+    return requests.retry(request_id, dbfile, failed, config or {})
 
 
 def wait_aloud(request_id: int, dbfile: str, verbose: bool = True, timeout: float | None = None) -> Progress:
     """Wait as map does, or for so many seconds: if verbose, tell on standard error what the user should know."""
     try:
-        return wait(request_id, dbfile, _ticker(1.0) if verbose and sys.stderr.isatty() else notes(verbose), timeout)
+        return wait(request_id, dbfile, ticker(1.0) if verbose and sys.stderr.isatty() else notes(verbose), timeout)
     except KeyboardInterrupt:
         if verbose:
-            _say(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
+            say_aloud(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
         raise
     except SheepdogError as error:
         error.add_note(f"(request {request_id} is stored; go on with sheepdog.get_results({request_id}, {dbfile!r}))")
@@ -263,41 +265,3 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
         raise StorageError(
             f"there is no database {os.fspath(dbfile)!r}: give the dbfile that the request was made with"
         )
-
-
-def notes(verbose: bool) -> Callable[[Progress], None]:
-    """Return what shows a request's notes, each once."""
-    say = say_once(verbose)
-    return lambda progress: say(progress.note)
-
-
-def say_once(verbose: bool) -> Callable[[str], None]:
-    """Return what tells the user something on standard error, each text once, if verbose."""
-    said = {""}
-
-    def say(text: str) -> None:
-        if verbose and text not in said:
-            said.add(text)
-            _say(text)
-
-    return say
-
-
-def _ticker(interval: float) -> Callable[[Progress], None]:
-    """Return what shows the progress, at most once an interval of seconds, and the notes."""
-    noted = notes(True)
-    start = last = time.monotonic()
-
-    def show(progress: Progress) -> None:
-        nonlocal last
-        noted(progress)
-        now = time.monotonic()
-        if now - last >= interval or (progress.finished and last > start):
-            last = now
-            _say(str(progress))
-
-    return show
-
-
-def _say(text: str) -> None:
-    print(f"sheepdog: {text}", file=sys.stderr, flush=True)

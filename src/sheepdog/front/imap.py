@@ -1,7 +1,7 @@
 """Results as they come, for any number of tasks: arguments are drawn only as they are needed, so memory is bounded.
 
-    args --- a thread: serialise ---> Flow's thread: Stream.add ----> the store
-    user <--- Results <-------------- Flow's thread: Stream.ended <-- the store
+    args --- a thread: serialise ---> MapFeeder: Stream.add ----> the store
+    user <--- Results <-------------- MapFeeder: Stream.ended <-- the store
 
 Between args and the user there are at most as many tasks as the window is wide. It grows when the user waits and the
 workers have little left to begin.
@@ -19,18 +19,17 @@ from typing import Any, TypeVar
 from ..client import IN_MEMORY
 from ..errors import DamagedError, RequestNotFound, StorageError, TaskFailed
 from ..values.model import Kind, Outcome
-from ..values.ranges import Ranges, runs_of
+from ..values.ranges import runs_of
 from ..values.serialisation import serialise_arguments
+from .feeder import Feeder, Say
 from .results import harmless, opened
-from .stream import LOOK, Stream
+from .stream import Stream
 
 EACH = 4  # tasks for each worker in the first window
 WIDEST = 100_000  # tasks in a window
 PORTION = 1000  # outcomes at most that are handed over at once; fewer if they are more than IN_MEMORY bytes
-IDLE_LOOK = 1.0  # seconds from one look to the next, while no task is under way
 ENDED = (Kind.NOT_RUN, Kind.CANCELLED)  # the end of a task that was the end of its request
 
-Say = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -44,19 +43,19 @@ class Results(Iterator[Any]):
         self._trusted = stream.settings.trusted
         self._return_exceptions = return_exceptions
         self._ready: deque[Outcome] = deque()
-        self._flow = Flow(stream, args, ordered, say)
-        weakref.finalize(self, self._flow.leave).atexit = False
-        self._flow.start()
+        self._feeder = MapFeeder(stream, args, ordered, say)
+        weakref.finalize(self, self._feeder.leave).atexit = False
+        self._feeder.start()
 
     @property
     def request_id(self) -> int:
         """The request in the database whose tasks these are."""
-        return self._flow.stream.request
+        return self._feeder.stream.request
 
     def __next__(self) -> Any:
         """Return the next result, or raise what its task failed with; the one behind it is next then."""
         if not self._ready:
-            self._ready = self._flow.take()
+            self._ready = self._feeder.take()
         outcome = self._ready.popleft()
         value, problem = opened(self.request_id, outcome, self._trusted)
         if problem is None:
@@ -75,8 +74,8 @@ class Results(Iterator[Any]):
     def close(self) -> None:
         """Draw no more arguments, and cancel the tasks that have not ended."""
         self._ready.clear()
-        self._flow.leave()
-        self._flow.join()
+        self._feeder.leave()
+        self._feeder.join()
 
     def __enter__(self) -> Results:
         return self
@@ -85,15 +84,13 @@ class Results(Iterator[Any]):
         self.close()
 
 
-class Flow(threading.Thread):
+class MapFeeder(Feeder):
     """The thread between a stream and the user's iterator. The stream has been entered; this leaves it."""
 
     def __init__(self, stream: Stream, args: Iterator[Any], ordered: bool, say: Say) -> None:
-        super().__init__(name="sheepdog-imap")
-        self.stream = stream
+        super().__init__("sheepdog-imap", stream, say)
         self.args = args
         self.ordered = ordered
-        self.say = say
         self.change = threading.Condition()  # guards what follows
         self.window = EACH * max(1, stream.workers())
         self.items: list[bytes] = []  # drawn, and not yet in the store
@@ -103,12 +100,10 @@ class Flow(threading.Thread):
         self.problem: BaseException | None = None  # what ends the iteration
         self.portion: deque[Outcome] = deque()  # for the user
         self.awaited = False  # the user waits for them
-        self.left = False  # the user has gone
         self.over = False  # this was all
 
         # The thread's own:
-        self.out = Ranges()  # tasks in the store whose outcomes have not been read
-        self.unread = False  # there may be outcomes of these
+        self.unread = False  # there may be outcomes of the tasks that are out
         self.finished = False  # all tasks are in the store
 
     # --- the user
@@ -130,11 +125,6 @@ class Flow(threading.Thread):
             raise problem or StopIteration
         finally:
             del problem
-
-    def leave(self) -> None:
-        """Let the thread end. Any thread may call this at any moment, also one that holds the lock."""
-        self.left = True
-        self.stream.wake()
 
     # --- the thread that draws
 
@@ -162,19 +152,21 @@ class Flow(threading.Thread):
 
     # --- this thread
 
-    def run(self) -> None:
-        """Add tasks and read outcomes, until that was all or the user has gone."""
-        try:
-            with ExitStack() as stack:
-                stack.push(self.stream)
-                threading.Thread(target=self.draw, name="sheepdog-imap-args", daemon=True).start()
-                while self.step():
-                    pass
-                if self.left:
-                    self.stream.withdraw(self.stream.unended(self.out))
-        except BaseException as error:
-            self.problem = error
+    def begin(self, stack: ExitStack) -> None:
+        """Leave the stream at the end; begin to draw."""
+        stack.push(self.stream)
+        threading.Thread(target=self.draw, name="sheepdog-imap-args", daemon=True).start()
+
+    def depart(self) -> None:
+        """Cancel what the user does not want any more."""
+        if self.left:
+            self.stream.withdraw(self.stream.unended(self.out))
+
+    def end(self, problem: BaseException | None) -> None:
+        """Let nobody wait for more."""
         with self.change:
+            if problem is not None:
+                self.problem = problem
             if self.left:
                 self.portion, self.problem = deque(), None
             self.left = self.over = True
@@ -189,12 +181,10 @@ class Flow(threading.Thread):
             self.change.notify_all()
         if items and not self.finished:
             try:
-                first = self.stored(lambda: stream.add(items))
+                self.stored(lambda: self.add(items))
             except RequestNotFound as error:  # somebody has ended it: these are not run, whatever came of the others
                 self.problem = TaskFailed(str(error), stream.request, kind=Kind.NOT_RUN)
                 self.finished = True
-            else:
-                self.out.add(first, first + len(items) - 1)
         if exhausted and not self.finished:
             self.stored(stream.finish)
             self.finished = True
@@ -205,8 +195,7 @@ class Flow(threading.Thread):
             return False
         if not self.items and (self.portion or not self.unread):
             self.widen()
-            self.say(stream.wait(LOOK if self.out else IDLE_LOOK))
-        self.left = self.left or not threading.main_thread().is_alive()
+            self.pause()
         return True
 
     def stored(self, change: Callable[[], T]) -> T:
@@ -219,8 +208,7 @@ class Flow(threading.Thread):
             except StorageError as error:
                 if self.left or not threading.main_thread().is_alive():
                     raise
-                self.say(str(error))
-                self.stream.wait(IDLE_LOOK)
+                self.pause_for(error)
 
     def read(self) -> None:
         """Hand over outcomes: the next ones, or if order does not matter any."""

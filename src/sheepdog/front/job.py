@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import signal
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..client import THERE, Call, Run, run_any
+from ..client import THERE, Call
 from ..config import Config, make_config
 from ..config.options import Options
-from ..errors import JobError, SerialisationError, StorageError
+from ..errors import JobError, StorageError
 from ..server import Server
 from ..storage import Storage
-from ..values.model import Kind, Outcome
-from ..values.serialisation import Arguments, name_of, serialise_function
-from . import dispatch as road
-from .dispatch import dispatch, follow
-from .functional import notes
-from .results import harmless, load, opened
-
-ENDED_BY = {Kind.TIMEOUT: signal.SIGTERM, Kind.INTERRUPTED: signal.SIGTERM, Kind.LOST: signal.SIGKILL}
+from ..values.model import Outcome
+from ..values.serialisation import Arguments, name_of
+from . import requests
+from .dispatch import dispatch
+from .results import exit_code, load, value_of
+from .target import as_map, require_travels
+from .terminal import notes
+from .waiting import follow
 
 _numbers = itertools.count(1)
 _starting = threading.Lock()
-_can_travel: weakref.WeakValueDictionary[int, Callable[..., Any]] = weakref.WeakValueDictionary()  # by their id()
 
 
 class Job(Call):
@@ -253,7 +250,7 @@ class Job(Call):
     def _end(self, number: signal.Signals) -> None:
         database, request, task = self._started("terminate" if number == signal.SIGTERM else "kill")
         self._store()
-        if road.cancel(request, database, task):
+        if requests.cancel(request, database, task):
             self._signal = number
 
 
@@ -302,82 +299,3 @@ def require_startable(jobs: Sequence[Job]) -> None:
     if len({id(job) for job in jobs}) < len(jobs):
         twice = next(job for number, job in enumerate(jobs) if any(job is other for other in jobs[:number]))
         raise JobError(f"{twice!r} is there twice; a job can be started once")
-
-
-def as_map(jobs: Sequence[Job]) -> tuple[Callable[..., Any], Iterator[Arguments]]:
-    """Return one function, and the arguments of each of its calls, that do what the jobs do."""
-    targets = {id(job._target): job._target for job in jobs}
-    target = targets.popitem()[1] if len(targets) == 1 else None
-    if target is not None and all(type(job).run is Call.run for job in jobs):
-        name = name_of(target)  # the function travels once
-        return Run(target, name), (Arguments(job._args, job._kwargs, name) for job in jobs)
-    name = type(jobs[0]).__name__ if jobs else Job.__name__
-    return Run(run_any, name), (Arguments((job,), {}, "run") for job in jobs)
-
-
-def require_travels(target: object) -> None:
-    """Raise a TypeError that names a target that cannot be called or serialised."""
-    if not callable(target):
-        raise SerialisationError(f"target is {target!r}, a {type(target).__name__}; it must be something to call")
-    if _can_travel.get(id(target)) is target:
-        return
-    try:
-        serialise_function(target)
-    except SerialisationError as error:
-        raise SerialisationError(str(error).replace("the function", "the target", 1)) from error.__cause__
-    try:
-        _can_travel[id(target)] = target
-    except TypeError:  # it takes no weak reference
-        pass
-
-
-def value_of(request_id: int, outcome: Outcome, trusted: bool = True) -> Any:
-    """Return a task's result, or raise its error."""
-    value, error = opened(request_id, outcome, trusted)
-    if error is not None:
-        raise harmless(error)
-    return value
-
-
-def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
-    """Return the results of an ended request, in order. If reraise, raise the first error; else it is in the list.
-
-    Raises JobError if it has not ended.
-    """
-    found: list[Any] = []
-    with Storage(dbfile) as storage:
-        request = storage.get_request(request_id)
-        if not (progress := storage.progress(request_id)).finished:
-            raise JobError(f"request {request_id} has not ended ({progress}): join it first")
-        trusted = Options.read(request.options).config.trusted
-        for outcome in storage.outcomes(request_id, [(1, request.tasks)]):
-            try:
-                found.append(value_of(request_id, outcome, trusted))
-            except Exception as error:
-                if reraise:
-                    error.add_note(
-                        f"(it is the error of task {outcome.task} of request {request_id}; the results of the others "
-                        f"are in sheepdog.get_results({request_id}, {dbfile!r}))"
-                    )
-                    raise
-                found.append(error)
-    return found
-
-
-def exit_code(outcome: Outcome, ended_by: int = 0) -> int:
-    """Return the exit code of a process that ended like this; ended_by is the signal that its user sent it."""
-    if outcome.kind == Kind.RESULT:
-        return 0
-    if outcome.kind == Kind.CANCELLED:
-        return -(ended_by or signal.SIGTERM)
-    if outcome.kind in ENDED_BY:
-        return -ENDED_BY[outcome.kind]
-    words = outcome.text.partition("\n")[0]
-    if outcome.kind == Kind.RAISED:  # in the user's own words, but for this
-        exited = re.fullmatch(r"SystemExit: (\d+)", words)
-        return int(exited[1]) if exited else 1
-    if killed := re.search(r"killed by signal (\d+)", words):
-        return -int(killed[1])
-    if exited := re.search(r"exited with status (\d+)", words):
-        return int(exited[1])
-    return -signal.SIGKILL if outcome.kind == Kind.MEMORY and "; " not in words else 1

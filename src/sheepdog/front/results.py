@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import TaskFailed, UntrustedResult
+from ..config.options import Options
+from ..errors import JobError, TaskFailed, UntrustedResult
+from ..storage import Storage
 from ..values.model import Kind, Outcome
 from ..values.serialisation import deserialise, deserialise_arguments
+
+ENDED_BY = {Kind.TIMEOUT: signal.SIGTERM, Kind.INTERRUPTED: signal.SIGTERM, Kind.LOST: signal.SIGKILL}
 
 
 def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) -> str:
@@ -96,3 +102,61 @@ def harmless(error: BaseException) -> BaseException:
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return error.__cause__ or error
+
+
+def value_of(request_id: int, outcome: Outcome, trusted: bool = True) -> Any:
+    """Return a task's result, or raise its error."""
+    value, error = opened(request_id, outcome, trusted)
+    if error is not None:
+        raise harmless(error)
+    return value
+
+
+def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
+    """Return the results of an ended request, in order. If reraise, raise the first error; else it is in the list.
+
+    Raises JobError if it has not ended.
+    """
+    found: list[Any] = []
+    with Storage(dbfile) as storage:
+        request = storage.get_request(request_id)
+        if not (progress := storage.progress(request_id)).finished:
+            raise JobError(f"request {request_id} has not ended ({progress}): join it first")
+        for outcome in storage.outcomes(request_id, [(1, request.tasks)]):
+            try:
+                found.append(value_of(request_id, outcome, Options.read(request.options).config.trusted))
+            except Exception as error:
+                if reraise:
+                    error.add_note(
+                        f"(it is the error of task {outcome.task} of request {request_id}; the results of the others "
+                        f"are in sheepdog.get_results({request_id}, {dbfile!r}))"
+                    )
+                    raise
+                found.append(error)
+    return found
+
+
+def exit_code(outcome: Outcome, ended_by: int = 0) -> int:
+    """Return the exit code of a process that ended like this; ended_by is the signal that its user sent it."""
+    if outcome.kind == Kind.RESULT:
+        return 0
+    if outcome.kind == Kind.CANCELLED:
+        return -(ended_by or signal.SIGTERM)
+    if outcome.kind in ENDED_BY:
+        return -ENDED_BY[outcome.kind]
+    if outcome.signal:
+        return -outcome.signal
+    return exit_code_in_words(outcome) if outcome.status is None else outcome.status
+
+
+def exit_code_in_words(outcome: Outcome) -> int:
+    """Return the exit code that an error tells, where no number is stored: by versions before, or of an exception."""
+    words = outcome.text.partition("\n")[0]
+    if outcome.kind == Kind.RAISED:  # in the user's own words, but for this
+        exited = re.fullmatch(r"SystemExit: (\d+)", words)
+        return int(exited[1]) if exited else 1
+    if killed := re.search(r"killed by signal (\d+)", words):
+        return -int(killed[1])
+    if exited := re.search(r"exited with status (\d+)", words):
+        return int(exited[1])
+    return -signal.SIGKILL if outcome.kind == Kind.MEMORY and "; " not in words else 1

@@ -17,7 +17,8 @@ from ..errors import RequestNotFound
 from ..storage import Storage
 from ..values.model import Kind, Outcome, Progress
 from ..values.wakeup import SETTING
-from .dispatch import Keeper, dispatch
+from .dispatch import dispatch
+from .waiting import Keeper
 from .wake import WakeUp
 
 NEWS = 1.0  # seconds from one look at what the user should know to the next

@@ -26,7 +26,7 @@ from typing import Any
 from ..client import PROTOCOL
 from ..errors import PortInUse, ServerError, StorageError
 from ..storage import Storage
-from ..storage.storage import MIGRATIONS
+from ..storage.schema import MIGRATIONS
 from ..values.identity import is_stopped
 from ..values.model import RequestState
 from .certificate import ensure_certificate

@@ -1,0 +1,86 @@
+"""What a user does with a request that is there: end it, remove it, run its tasks again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from ..config import make_config
+from ..config.options import Options
+from ..errors import ConfigError, ServerError
+from ..server.life import Server, log_file
+from ..storage import Storage
+from ..values.model import Kind, Request, RequestState
+from .dispatch import launch, options_of
+from .waiting import wait_for_clearing
+
+
+def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = None) -> int:
+    """End the tasks of a request that have not ended, or this one; return how many there were.
+
+    The server ends the workers that have nothing else to do.
+    """
+    with Storage(dbfile) as storage:
+        storage.get_request(request_id)
+        if task is None:
+            storage.close_request(request_id)
+        count = storage.end_pending(
+            request_id, Kind.CANCELLED, "cancelled by its user", None if task is None else [task]
+        )
+        if storage.get_request(request_id).state == RequestState.ENDED:
+            Server(dbfile=storage.dbfile).start()
+        return count
+
+
+def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
+    """Remove a request and what is stored of it, when nothing of it is left elsewhere."""
+    cancel(request_id, dbfile)
+    with Storage(dbfile) as storage:
+        wait_for_clearing(storage, request_id)
+        if storage.get_request(request_id).state == RequestState.ENDED:
+            raise ServerError(
+                f"request {request_id} cannot be removed yet: the server has not cleared up after it on its host, see "
+                f"{log_file(storage.dbfile)}. It has ended; try again later"
+            )
+        storage.remove_request(request_id)
+
+
+def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config: Mapping[str, Any]) -> int:
+    """Run tasks of an ended request again; return how many. If they cannot be submitted, all is as it was."""
+    with Storage(dbfile) as storage:
+        request = storage.get_request(request_id)
+        if request.state in (RequestState.NEW, RequestState.SUBMITTED):
+            raise ConfigError(
+                f"request {request_id} has not ended ({storage.progress(request_id)}): wait for it with "
+                "sheepdog.get_results, or stop it with sheepdog.cancel"
+            )
+        options = options_again(request, config)
+        if not storage.count_retried(request_id, failed):
+            return 0
+        wait_for_clearing(storage, request_id)
+        count = storage.retry(request_id, options.stored(), failed)
+        if count:
+            try:
+                launch(storage, request_id)
+            except BaseException:
+                storage.undo_retry(request_id, request.options)
+                raise
+        return count
+
+
+def options_again(request: Request, config: Mapping[str, Any]) -> Options:
+    """Return the options of a request that is run again: the old ones, but for those given."""
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"config is {config!r}; for retry it must be a dict of options, or left out")
+    if "dbfile" in config:
+        raise ConfigError("retry takes no option dbfile: a request stays in the database that it was made in")
+    if "profile" in config:
+        raise ConfigError("retry takes no profile: give the options in which this time differs from the last")
+    before = Options.read(request.options)
+    anew = {"scheduler": None} if "host" in config else {}
+    options = options_of(make_config({**asdict(before.config), **anew, **config}, environ={}))
+    if options.directory and before.directory:
+        return replace(options, directory=before.directory)  # where it ran before
+    return options

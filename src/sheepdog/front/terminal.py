@@ -1,0 +1,48 @@
+"""What a user is told while they wait, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from ..values.model import Progress
+
+
+def notes(verbose: bool) -> Callable[[Progress], None]:
+    """Return a function that shows the notes of a request, each once."""
+    say = say_once(verbose)
+    return lambda progress: say(progress.note)
+
+
+def say_once(verbose: bool) -> Callable[[str], None]:
+    """Return a function that tells the user a text on standard error, each once, if verbose."""
+    said = {""}
+
+    def say(text: str) -> None:
+        if verbose and text not in said:
+            said.add(text)
+            say_aloud(text)
+
+    return say
+
+
+def ticker(interval: float) -> Callable[[Progress], None]:
+    """Return a function that shows how far a request is, once an interval of seconds at most, and its notes."""
+    noted = notes(True)
+    start = last = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        noted(progress)
+        now = time.monotonic()
+        if now - last >= interval or (progress.finished and last > start):
+            last = now
+            say_aloud(str(progress))
+
+    return show
+
+
+def say_aloud(text: str) -> None:
+    """Tell the user something on standard error."""
+    print(f"sheepdog: {text}", file=sys.stderr, flush=True)

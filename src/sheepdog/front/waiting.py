@@ -1,0 +1,102 @@
+"""Waiting for a request: whoever waits reads the store, and starts the server again if it has died meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ..errors import ServerError
+from ..server.life import Server, log_file
+from ..storage import Storage
+from ..values.model import Progress, Report, RequestState
+
+log = logging.getLogger("sheepdog")
+
+RESTARTS = 3  # of a server that dies at once, before its user hears of it
+CLEARING = 30.0  # seconds in which what is left of a request should be cleared up
+
+
+class Keeper:
+    """Keeps the server of a database alive for whoever waits."""
+
+    def __init__(self, dbfile: str) -> None:
+        self.server = Server(dbfile=dbfile)
+        self.looked = time.monotonic()
+        self.started: list[float] = []
+
+    def look(self) -> str:
+        """Once a second, start a server that has died. Return what keeps a living one from its work, or nothing.
+
+        One of an earlier version is replaced.
+        """
+        now = time.monotonic()
+        if now - self.looked <= 1.0:
+            return ""
+        self.looked = now
+        if self.server.outdated:
+            log.warning("the server of %s is of an earlier version; replacing it", self.server.dbfile)
+            self.server.start()
+        if self.server.running:
+            return self.server.trouble
+        self.started = [moment for moment in self.started if now - moment < 60] + [now]
+        if len(self.started) > RESTARTS:
+            raise ServerError(f"the server of {self.server.dbfile} dies: see {log_file(self.server.dbfile)}")
+        log.warning("the server of %s has died; starting it again", self.server.dbfile)
+        self.server.start()
+        return ""
+
+
+def wait(
+    request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None], timeout: float | None = None
+) -> Progress:
+    """Wait until every task of a request has ended, or for so many seconds; return how far it is.
+
+    Show how far it is, whenever that may have changed.
+    """
+    with Storage(dbfile) as storage:
+        for progress in follow(request_id, storage, timeout):
+            show(progress)
+        return progress
+
+
+def follow(request_id: int, storage: Storage, timeout: float | None = None) -> Iterator[Progress]:
+    """Yield how far a request is, again and again, soon after each change, until every task has ended.
+
+    Or for so many seconds. A server that has died is started again.
+    """
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    keeper = Keeper(storage.dbfile)
+    progress = storage.progress(request_id)
+    version, delay = None, 0.001
+    while not progress.finished and time.monotonic() < end:
+        yield progress
+        if trouble := keeper.look():
+            yield replace(progress, note=trouble)
+        time.sleep(delay)
+        latest = storage.version()
+        if latest == version:
+            delay = min(0.05, delay * 1.2)
+            continue
+        version, delay = latest, 0.002
+        progress = storage.progress(request_id)
+    yield progress
+
+
+def follow_reports(request_id: int, storage: Storage, after: int = 0) -> Iterator[Report]:
+    """Yield what the tasks of a request report, as it comes, until every task has ended. after is a report's number."""
+    for _ in follow(request_id, storage):
+        for report in storage.reports(request_id, after=after):
+            yield report
+            after = report.number
+
+
+def wait_for_clearing(storage: Storage, request_id: int) -> None:
+    """Wait until the workers of an ended request are gone, so that none of them meets those of the next attempt."""
+    deadline = time.monotonic() + CLEARING
+    while storage.get_request(request_id).state == RequestState.ENDED and time.monotonic() < deadline:
+        Server(dbfile=storage.dbfile).start()
+        time.sleep(0.05)
