@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help check fix test chaos faults fuzz bench docs
+.PHONY: help check fix test newest oldest lock chaos faults fuzz bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -22,6 +22,23 @@ fix: .venv/ready ## mend what ruff can mend
 test: .venv/ready ## run all tests; CLUSTER_INSTALL=1 allows Debian packages for the test cluster
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
+newest: ## run the quick tests with the newest of everything that pyproject.toml allows
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/pip install --quiet --editable ".[test]"
+	$(MAKE) quick BIN=.venv-newest/bin
+
+oldest: ## run the quick tests with the oldest that pyproject.toml allows of what Sheepdog itself needs
+	$(PYTHON) -m venv --clear .venv-oldest
+	sed -n '/^dependencies = /,/^]/s/^ *"\([a-z]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml >.venv-oldest/constraints.txt
+	.venv-oldest/bin/pip install --quiet --constraint .venv-oldest/constraints.txt --editable ".[test]"
+	$(MAKE) quick BIN=.venv-oldest/bin
+
+lock: ## write constraints.txt anew: the newest versions today of all that the tests need, for every Python
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra test --no-header \
+		--no-annotate --output-file constraints.txt pyproject.toml
+
 chaos: .venv/ready ## half an hour of chaos, here and on the test cluster; needs root. MINUTES=5 is shorter
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),30)
 
@@ -39,7 +56,7 @@ bench: .venv/ready ## measure, beside the standard library's pools
 docs: .venv/ready ## build docs/_build/index.html; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@

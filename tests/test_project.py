@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 import gridengine
 import sheepdog
@@ -29,6 +30,7 @@ HEAVY = {"cloudpickle", "cryptography", "sqlite3", "starlette", "uvicorn"}
 NAMES = ROOT / "src/gridengine"
 FILES = sorted(str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py"))
 WORKER = [file for file in FILES if file.startswith("client/")]
+TESTED = ("fast", "docs", "drmaa", "joblib")  # the extras that the tests need
 IMPORTS = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
@@ -210,6 +212,20 @@ def test_the_readme_sets_up_with_two_commands() -> None:
     assert ".venv/bin/pip install . &&" in run
     assert "pytest" in test
     assert "CLUSTER_INSTALL=1" in test
+
+
+def test_the_readmes_test_command_installs_exact_versions_of_all_that_is_needed() -> None:
+    """Those of constraints.txt, which `make lock` writes: one for each Python, where they differ."""
+    assert "pip install -c constraints.txt -e" in commands()[1]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; .+)?", line)] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(each for extra in ("test", *TESTED) for each in extras[extra])]
+    for requirement in map(Requirement, wanted):
+        versions = [line.partition("==")[2].split()[0] for line in lines if line.startswith(f"{requirement.name}==")]
+        assert requirement.name == "sheepdog" or versions, requirement
+        assert all(version in requirement.specifier for version in versions), requirement
 
 
 def test_ci_runs_the_readmes_test_command_last() -> None:
