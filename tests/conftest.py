@@ -3,9 +3,11 @@
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +17,36 @@ import sheepdog
 from tests.cluster import Cluster, unavailable
 from tests.cluster.packages import may_install
 from tests.local import parents_of, workers_of
+from tests.seclusion import seclude
 from tests.user import User
 from tests.waiting import until
+
+SECLUDED = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Who runs the tests in the background of a script has SIGINT ignored, and so would have all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    directory = Path(tempfile.mkdtemp(prefix="secluded-"))
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+    directory.chmod(0o755)
+    (directory / "empty").mkdir()
+    config.stash[SECLUDED] = directory
+    seclude(os.environ, directory)
     config.addinivalue_line("markers", "fault(id, what, promise): the fault that the test shows; see tests/faults.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    os.chdir(session.config.stash[SECLUDED] / "empty")  # where there is no sheepdog.toml
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let no test find a scheduler or a configuration of this machine, even if they have come meanwhile."""
+    directory = item.config.stash[SECLUDED]
+    seclude(os.environ, directory)
+    os.chdir(directory / "empty")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home and a working directory of the test's own; whatever serves or works there is ended."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     (tmp_path / "home").mkdir(mode=0o755)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
