@@ -1,0 +1,68 @@
+"""What comes out of the child's pipe, in pieces of any size."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sheepdog.client import CHECKPOINT, IN_MEMORY, RAISED, REPORT, RESULT, chunks_of
+from sheepdog.client.child.pipe import LOADED, NO_STATUS, OUTCOME
+from sheepdog.client.parent.incoming import Incoming
+
+SAID = st.tuples(
+    st.integers(0, 9),
+    st.sampled_from([RESULT, RAISED, REPORT, CHECKPOINT]),
+    st.binary(max_size=9),
+    st.binary(max_size=5),
+)
+
+
+def packed(index: int, kind: int, value: bytes, output: bytes) -> bytes:
+    return OUTCOME.pack(index, 1, kind, 0.5, NO_STATUS, 4096, len(value), len(output)) + value + output
+
+
+def read(value: Any) -> bytes:
+    return b"".join(chunks_of(value))
+
+
+@settings(deadline=None)
+@given(said=st.lists(SAID), size=st.integers(1, 100))
+def test_whatever_the_pieces_what_was_said_is_heard(said: list[tuple[int, int, bytes, bytes]], size: int) -> None:
+    said = [
+        (index, kind, value, b"" if kind in (REPORT, CHECKPOINT) else output) for index, kind, value, output in said
+    ]
+    data = b"".join(packed(*each) for each in said)
+    incoming = Incoming()
+    found = [each for start in range(0, len(data), size) for each in incoming.feed(data[start : start + size])]
+    heard = [(head[0], head[2], value, output) for head, value, output in found]
+    assert heard == [each for each in said if each[1] not in (REPORT, CHECKPOINT)]
+    messages = incoming.take_messages()
+    told = [(index, kind, value) for index, kind, value, _ in said if kind in (REPORT, CHECKPOINT)]
+    assert [(each.task, each.kind, each.value) for each in messages] == told
+    assert [each.number for each in messages] == list(range(1, len(told) + 1))
+    assert (incoming.take_messages(), incoming.weight) == ([], 0)
+
+
+@pytest.mark.parametrize("size", [IN_MEMORY // 3, IN_MEMORY, 3 * IN_MEMORY])
+def test_a_large_value_goes_into_a_file(size: int) -> None:
+    value = b"x" * (IN_MEMORY + 1)
+    data = packed(1, RESULT, value, b"printed") + packed(0, LOADED, b"", b"")
+    incoming = Incoming()
+    found = [each for start in range(0, len(data), size) for each in incoming.feed(data[start : start + size])]
+    assert not isinstance(found[0][1], bytes)
+    with found[0][1] as file:
+        assert read(file) == value
+    assert [(head[0], output) for head, _, output in found] == [(1, b"printed"), (0, b"")]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(RESULT, True), (REPORT, False)])
+def test_an_outcome_on_its_way_is_told_from_a_message(kind: int, expected: bool) -> None:
+    data = packed(1, kind, b"x" * (IN_MEMORY + 1), b"")
+    incoming = Incoming()
+    assert list(incoming.feed(data[:-1])) == []
+    assert incoming.in_outcome == expected
+    found = list(incoming.feed(data[-1:]))
+    assert not incoming.in_outcome
+    for value in [value for _, value, _ in found] + [message.value for message in incoming.take_messages()]:
+        value.close()
