@@ -17,10 +17,11 @@ What is decided here, and where:
 
     Target            how a task ended, if its process is alive to say so
     Surroundings      whether the function left its process fit for another task; if not, a fresh child takes over
-    Child.autopsy     how a task ended whose process cannot say it: it died, or was ended for its time
+    autopsy           how a task ended whose process cannot say it: it died, or was ended for its time
     Worker.step       what to do next: give tasks to the child, listen to it, or call the server
     Worker.leave      the same for a worker that has been warned, or whose walltime nears its end: deliver, and end
-    Line.call         what a reply or a failure means: go on, try again later, or end
+    Link              what a reply or a failure means: later, over, or refused
+    Rhythm            when to call, when to try again, and when to give up
 
 Run as: python client.pyz DIRECTORY ELEMENT. The directory holds secret.json (see job_file.py) and cloudpickle.zip;
 the element is the name of this copy within its array job.

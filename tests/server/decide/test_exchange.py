@@ -301,7 +301,7 @@ def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage)
 
 @fault(1, "a worker that finds the next server late", promise="its task is still its own")
 def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Storage) -> None:
-    """A worker that could not reach the server tries again after up to a minute (Line._wait_longer)."""
+    """A worker that could not reach the server tries again after up to a minute (Rhythm.attempt)."""
     farm = Farm(storage, [b""] * 10, workers=9)
     assert farm.take("w1", 1) == [1]
     assert farm.take("w2", 1) == [2]

@@ -34,9 +34,10 @@ class Refused(Exception):
 class Link(object):
     """The contract. tests/client/link/test_contract.py holds every link to it.
 
-    silence is how many seconds may pass from one call to the next, or the server takes the worker for lost: such a
-    part of what it allows that some calls may fail. The link knows it once it has joined. where is the other side's
-    place, for people; it changes when the other side has moved, and then is worth a call at once.
+    silence is how many seconds a worker may let pass from one call to the next. It is a fraction of the time after
+    which the server takes it for lost, so that some calls may fail. The link knows it once it has joined.
+
+    where is the other side's place, for people. It changes when the other side has moved: then a call is due at once.
     """
 
     silence = 20.0
