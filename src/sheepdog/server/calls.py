@@ -1,6 +1,6 @@
 """What workers and the server say to each other: a call and its reply, and what of a call is accepted.
 
-How it travels is in client/wire/frames.py and http/app.py.
+How it travels is in client/wire/frames.py and server/http.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Said(NamedTuple):
     """In how many seconds it ends."""
     reason: str
     """Why it does."""
+    running: tuple[int, int, float]
+    """The task that it runs, the attempt, and for how many seconds it has; index 0 is none."""
 
     @property
     def tasks(self) -> set[int]:
@@ -78,12 +80,13 @@ def read_exchange(call: Call) -> Said:
         raise ValueError("want and call must be numbers")
     host = clean(header.get("host"))
     outcomes = []
-    for (index, attempt, kind, seconds, *facts), value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
+    for entry, value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
+        index, attempt, kind, seconds, *measures = entry
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
             raise ValueError("an outcome needs the numbers of its task and attempt")
         if type(kind) is not int or not math.isfinite(seconds) or not isinstance(output, bytes):
             raise ValueError("an outcome needs its kind, its run time, and an output that is not large")
-        if len(facts) not in (0, 3):  # signal, status and peak memory; workers of older versions do not say them
+        if len(measures) not in (0, 3):  # signal, status and peak memory; workers of older versions do not say them
             raise ValueError("an outcome has four numbers, or seven")
         outcomes.append(
             Outcome(
@@ -94,6 +97,7 @@ def read_exchange(call: Call) -> Said:
                 host=host,
                 seconds=float(seconds),
                 output=output,
+                **read_measures(*measures),
             )
         )
     messages = []
@@ -111,13 +115,35 @@ def read_exchange(call: Call) -> Said:
         if not 0 <= last - first < MAX_HELD - len(held):
             raise ValueError(f"a worker holds {MAX_HELD} tasks at most")
         held.update(dict.fromkeys(range(first, last + 1), attempt))
+    running = read_running(header.get("running"), held)
     leaving = header.get("leaving")
     if leaving is None:
-        return Said(messages, outcomes, held, want, number, None, "")
+        return Said(messages, outcomes, held, want, number, None, "", running)
     seconds = float(leaving["seconds"])
     if not 0 <= seconds <= 1e9:
         raise ValueError("leaving must say in how many seconds")
-    return Said(messages, outcomes, held, want, number, seconds, clean(leaving["reason"]))
+    return Said(messages, outcomes, held, want, number, seconds, clean(leaving["reason"]), running)
+
+
+def read_measures(signal: Any = 0, status: Any = None, peak: Any = 0) -> dict[str, Any]:
+    """Check the measures of an outcome, which older workers do not send, and return them by name."""
+    if type(signal) is not int or type(peak) is not int or not 0 <= signal < 1 << 16 or not 0 <= peak < 1 << 62:
+        raise ValueError("the signal and the peak memory of an outcome are numbers")
+    if status is not None and (type(status) is not int or abs(status) >= 1 << 31):
+        raise ValueError("the status of an outcome is a number, or nothing")
+    return {"signal": signal, "status": status, "peak": peak}
+
+
+def read_running(said: Any, held: dict[int, int]) -> tuple[int, int, float]:
+    """Check what a worker runs, and return it. One that does not say runs the first task that it holds."""
+    if said is None:
+        return (*next(iter(held.items()), (0, 0)), 0.0)
+    index, attempt, seconds = said
+    if type(index) is not int or type(attempt) is not int or not 0 < index < 1 << 32 or not 0 < attempt < 1 << 31:
+        raise ValueError("running must be the numbers of a task and its attempt, and the seconds that it has run")
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError("a task has run for a number of seconds")
+    return index, attempt, float(seconds)
 
 
 def clean(text: Any) -> str:

@@ -10,8 +10,8 @@ import pytest
 from sheepdog.client import DIED, TIMEOUT
 from sheepdog.client.child.pipe import NO_PIPE
 from tests.client.children import Start, alive, collect, death, function_with, give, outcomes
-from tests.cluster import until
 from tests.faults import fault
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ...config.options import Options
 from ...values.model import ArrayJob, Request, RequestState
-from .service import Service
+from .facts import What
+from .service import Service, words_of
 
 
 def plan(service: Service, request_id: int, array: ArrayJob) -> ArrayJob:
@@ -26,6 +27,7 @@ def submitted(service: Service, request_id: int, array: ArrayJob) -> bool:
     if live is not None:
         live.tries.succeed(service.clock())
         live.add_array(array)
+        live.facts.note(What.SUBMITTED, words_of(array))
     return waits and live is not None
 
 
@@ -37,6 +39,7 @@ def not_submitted(service: Service, request_id: int, number: int, error: str, re
         return
     live.tries.fail(service.clock())
     live.reasons.ended = error
+    live.facts.note(What.NOT_SUBMITTED, error)
     if not refused:
         if not live.tries.forgive():
             live.jobs.forget_plan(number)

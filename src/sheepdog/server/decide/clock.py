@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
+from .facts import What
 from .live import LiveRequest
 from .outcomes import lose, release_doubtful
 from .service import Service
@@ -73,10 +75,15 @@ def look_after(service: Service, live: LiveRequest) -> None:
         lose(service, live, worker, f"nothing was heard of it for {live.queue.lease:.0f} s")
     if live.queue.doubtful and now - live.since > live.queue.lease:
         release_doubtful(service, live)
+    if live.facts.unheard and now - live.since > live.queue.lease:
+        live.facts.end_unheard("nothing was heard of it since the server was restarted")
     if live.workers.alone(now) > UNREACHED and (text := situation(live)):
         service.storage.set_note(live.request.id, text)
     if live.request.id in service.live:
         conclude(service, live)
+    if live.request.id in service.live and live.facts.is_due(now):
+        with suppress(StorageError):  # it can wait: whether tasks go on does not hang on it
+            service.store_facts(live)
 
 
 def unattended(service: Service) -> list[tuple[Request, Options]]:
@@ -158,6 +165,8 @@ def conclude(service: Service, live: LiveRequest) -> None:
             case Step.END_JOB:
                 service.storage.end_array(request_id, found.job)
                 live.end_array(found.job, found.text)
+                live.facts.end_unheard(found.text, found.job)
+                live.facts.note(What.JOB_ENDED, found.text)
             case Step.GIVE_UP:
                 return service.give_up(live, found.text)
             case Step.NOTE:
@@ -185,5 +194,6 @@ def wanted(service: Service) -> list[Wanted]:
             times = "with more are submitted"
         log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
         service.storage.set_note(live.request.id, f"{lacking.why}; {lacking.workers} workers {times}")
+        live.facts.note(What.SUBMITTING, f"{lacking.workers}: {lacking.why}")
         found.append(Wanted(live.request, live.options, lacking.workers, lacking.level, lacking.why))
     return found

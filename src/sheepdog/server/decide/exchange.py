@@ -15,6 +15,7 @@ from ...errors import RequestNotFound
 from ...storage.schema import MAX_VALUE
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, clean, mismatch, read_exchange, refuse
+from .facts import What
 from .live import LiveRequest
 from .outcomes import accept, keep, lose, release_doubtful
 from .service import Service
@@ -79,6 +80,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
         turn_away(service, live, worker, problem)
         return refuse(409, problem)
     live.workers.take()
+    seen.python = clean(call.header["python"].get("version"))
     config = live.options.config
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
     settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child)
@@ -103,11 +105,14 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     live.workers.take()
     keep(service, live, worker, said.messages)
     late = accept(service, live, worker, said.outcomes, now)
+    live.facts.run(worker, seen, *said.running)
     header: dict[str, Any] = {"stored": len(said.outcomes) - len(late), "tasks": []}
     if late:
         header["late"] = late
     if request_id not in service.live:  # that was its last task
         return Reply(dict(header, stop=True))
+    if said.outcomes and live.facts.is_due(now):
+        service.store_facts(live)
     drop = live.queue.hold(worker, said.held, now)
     if drop:
         header["drop"] = drop
@@ -122,6 +127,7 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     if not said.held and is_surplus(live, worker, now):
         live.queue.drop(worker)
         live.workers.remove(worker)
+        live.facts.end(worker, seen, "there was no task for it", now)
         return Reply(dict(header, stop=True))
     if live.request.open and not said.held:
         return Reply(dict(header, wait=0.0), hold=beat(live))
@@ -158,6 +164,7 @@ def greet(service: Service, live: LiveRequest, worker: str, header: Mapping[str,
         level = live.jobs.levels.get(number, 0)
         seen = WorkerSeen(clean(header.get("host")), element, service.clock(), level)
         live.workers.add(worker, seen)
+        live.facts.join(worker, seen)
     seen.heard = service.clock()
     return seen
 
@@ -167,6 +174,7 @@ def see_off(live: LiveRequest, worker: str, seconds: float, reason: str, now: fl
     seen = live.workers.known[worker]
     if seen.leaving is None:
         log.info("request %d: worker %s on %s is leaving: %s", live.request.id, worker[:8], seen.host, reason)
+        live.facts.note(What.LEAVING, reason, worker=worker)
     seen.leaving = reason
     live.reasons.ended = f"they were ended: {reason}"
     live.queue.shorten(worker, now + min(live.queue.lease, seconds + SHORT_LEASE))
@@ -175,6 +183,8 @@ def see_off(live: LiveRequest, worker: str, seconds: float, reason: str, now: fl
 def turn_away(service: Service, live: LiveRequest, worker: str, problem: str) -> None:
     """Note a worker that cannot load the function; when none can, its tasks end with the reason."""
     log.warning("request %d: %s", live.request.id, problem)
+    live.facts.end(worker, live.workers.known[worker], problem, service.clock())
+    live.facts.note(What.REFUSED, problem, worker=worker)
     live.workers.refuse(worker, problem)
     service.storage.set_note(live.request.id, problem)
     enough = min(ENOUGH_REFUSED, sum(array.workers for array in live.jobs.there.values()) or ENOUGH_REFUSED)
@@ -202,12 +212,12 @@ class Leased(NamedTuple):
 def lease(service: Service, live: LiveRequest, worker: str, want: int, now: float) -> Leased:
     """Lease a fair share of the ready tasks; return their arguments, then the checkpoints that some of them have."""
     queue, request_id = live.queue, live.request.id
-    level = live.workers.known[worker].level
+    seen = live.workers.known[worker]
     queue.wake(now)
     if queue.doubtful and live.jobs.there and live.all_called():
         release_doubtful(service, live)
-    batch = share(queue.ready_for(level), len(queue.holders), want)
-    taken = dict(queue.take(worker, batch, now, level))
+    batch = share(queue.ready_for(seen.level), len(queue.holders), want)
+    taken = dict(queue.take(worker, batch, now, seen.level))
     if taken:
         live.busy_since = now
     read = service.storage.read_tasks(request_id, list(taken), IN_MEMORY)
@@ -222,6 +232,8 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
         sent = {index for index, _ in read}
         queue.put_back(worker, [index for index in taken if index not in sent])
     tasks = [[index, taken[index]] for index, _ in read]
+    if tasks and not seen.running.task:
+        live.facts.run(worker, seen, *tasks[0])  # until it says itself what it runs
     return Leased(tasks, list(checkpoints), [*(blob for _, blob in read), *checkpoints.values()])
 
 

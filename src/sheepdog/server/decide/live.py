@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ...config.options import Options
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
+from .facts import Facts
 from .jobs import ArrayJobs
 from .policy import Breaker, Policy
 from .queue import Queue
@@ -41,6 +42,7 @@ class LiveRequest:
         self.jobs = ArrayJobs()
         self.tries = Tries(options.config.resubmissions, request.fruitless, now)
         self.reasons = Reasons()
+        self.facts = Facts()
         self.since = now
         self.busy_since = now  # when a task was last leased or added
         self.cancelled = 0  # tasks that had been taken back at the last look

@@ -12,6 +12,7 @@ from ...client import CHECKPOINT, Message
 from ...config import Config
 from ...values.model import Kind, Outcome
 from ..calls import Call, read_exchange
+from .facts import What
 from .live import LiveRequest
 from .policy import FRESH, Past
 from .service import Service
@@ -19,6 +20,7 @@ from .workers import WorkerSeen
 
 log = logging.getLogger(__name__)
 
+MAX_TEXT = 200  # characters of an error that an event tells
 LASTING = 600.0  # seconds after which an outcome shows that submitting workers again has been of use
 
 
@@ -57,7 +59,7 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
                 ends.append(outcome._replace(attempts=past.attempts))
             else:
                 repeats.append(Repeat(outcome, past, now + delay))
-    repeat(service, live, repeats)
+    repeat(service, live, worker, repeats)
     if ends:
         late += end(service, live, ends)
     return late
@@ -100,6 +102,10 @@ def lose(service: Service, live: LiveRequest, worker: str, why: str) -> None:
     seen = live.workers.lose(worker)
     host = seen.host if seen else "?"
     lost = live.queue.drop(worker)
+    if seen is not None:
+        live.facts.end(worker, seen, f"it was ended: {seen.leaving}" if seen.leaving else why, service.clock())
+        if seen.leaving is None:
+            live.facts.note(What.LOST, f"on {host}, with {len(lost)} tasks: {why}", worker=worker)
     if lost:
         log.warning(
             "request %d: worker %s on %s is lost (%s), with %d tasks",
@@ -120,9 +126,10 @@ def lose(service: Service, live: LiveRequest, worker: str, why: str) -> None:
         )
         if delay is None:
             ends.append(outcome)
+            live.facts.note(What.GIVEN_UP, first_line(outcome), index, worker)
         else:
             repeats.append(Repeat(outcome, past, 0.0))
-    repeat(service, live, repeats)
+    repeat(service, live, worker, repeats)
     if ends:
         end(service, live, ends)
 
@@ -136,6 +143,11 @@ def words_of_loss(seen: WorkerSeen | None, why: str, past: Past, last: bool) -> 
     if last:
         return f"its worker was lost {past.losses} times, the last one on {host} ({why}): the task may be the cause"
     return f"its worker on {host} was lost: {why}"
+
+
+def first_line(outcome: Outcome) -> str:
+    """Return the first line of an error."""
+    return outcome.text.partition("\n")[0][:MAX_TEXT]
 
 
 def release_doubtful(service: Service, live: LiveRequest) -> None:
@@ -152,12 +164,13 @@ def release_doubtful(service: Service, live: LiveRequest) -> None:
 # --- what is stored of it
 
 
-def repeat(service: Service, live: LiveRequest, attempts: list[Repeat]) -> None:
+def repeat(service: Service, live: LiveRequest, worker: str, attempts: list[Repeat]) -> None:
     """Store attempts after which their tasks may be tried again, each from a time on."""
     if attempts:
         service.storage.store_attempts(live.request.id, [each.outcome for each in attempts])
     for outcome, past, due in attempts:
         live.queue.repeat(outcome.task, past, due)
+        live.facts.note(What.REPEATED, first_line(outcome), outcome.task, worker)
     live.queue.wake(service.clock())
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from ...config.options import Options
-from ...errors import RequestNotFound
+from ...errors import RequestNotFound, StorageError
 from ...storage import Storage
-from ...values.model import Kind, Request, RequestState
+from ...values.model import ArrayJob, Kind, Request, RequestState
+from .facts import Facts, What
 from .live import LiveRequest
 from .policy import FRESH, Past, Policy
 from .queue import Queue
@@ -74,7 +76,7 @@ class Service:
         for request_id, live in list(self.live.items()):
             latest = self.storage.get_request(request_id) if request_id in found else None
             if latest is None or latest.token != live.request.token:
-                self.forget(request_id)
+                self.drop(live)
             else:
                 if live.request.open:
                     self.grow(live, latest)
@@ -95,13 +97,20 @@ class Service:
         if was_new:
             for array in self.storage.arrays(latest.id):
                 live.add_array(array)
+                live.facts.note(What.SUBMITTED, words_of(array))
 
     def withdraw(self, live: LiveRequest) -> None:
         """Take tasks out of the queue that their maker has taken back."""
         cancelled = self.storage.progress(live.request.id).cancelled
         if cancelled != live.cancelled:
             live.queue.settle(self.storage.ended_among(live.request.id, live.queue.ranges))
+            live.facts.note(What.TAKEN_BACK, f"{cancelled - live.cancelled} tasks")
             live.cancelled = cancelled
+
+    def store_facts(self, live: LiveRequest) -> None:
+        """Store what there is to see of a request; in vain if it was removed."""
+        with suppress(RequestNotFound):
+            live.facts.store(self.storage, live.request.id, live.workers.known, self.clock())
 
     # --- the end
 
@@ -109,8 +118,25 @@ class Service:
         """Forget a request whose tasks have all ended."""
         self.storage.set_note(live.request.id, "")
         self.forget(live.request.id)
+        self._end_facts(live)
+        self.store_facts(live)
         if live.all_called():
             self.complete.add(live.request.id)
+
+    def drop(self, live: LiveRequest) -> None:
+        """Forget a request that another program has ended, removed or begun again."""
+        self.forget(live.request.id)
+        with suppress(StorageError, RequestNotFound):
+            if self.storage.get_request(live.request.id).token == live.request.token:
+                self._end_facts(live)
+                self.store_facts(live)
+
+    def _end_facts(self, live: LiveRequest) -> None:
+        why = "the request has ended"
+        for name, seen in live.workers.known.items():
+            live.facts.end(name, seen, why, self.clock())
+        live.facts.end_unheard(why)
+        live.facts.note(What.ENDED)
 
     def give_up(self, live: LiveRequest, reason: str, kept: bool = True) -> None:
         """End all tasks of a request that have not ended, with this reason. kept: its workers' words may tell more."""
@@ -120,6 +146,7 @@ class Service:
             self.storage.close_request(live.request.id)
         count = self.storage.end_pending(live.request.id, Kind.NOT_RUN, reason)
         log.warning("request %d: %d tasks ended: %s", live.request.id, count, reason)
+        live.facts.note(What.STOPPED, reason)
         self.retire(live)
         if live.request.open:
             self.storage.set_note(live.request.id, reason)  # for its maker, who comes with other tasks
@@ -132,8 +159,12 @@ def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
     past = pasts(storage, request, policy)
     queue = Queue(storage.pending(request.id), options.config.lease, request.leased, past)
     live = LiveRequest(request, options, queue, policy, now)
+    live.facts = Facts(worker for worker in storage.workers(request.id) if worker.ended is None)
+    told = any(True for _ in storage.events(request.id))
     for array in storage.arrays(request.id):
         live.add_array(array)
+        if array.job and not told:
+            live.facts.note(What.SUBMITTED, words_of(array))
     live.cancelled = storage.progress(request.id).cancelled
     if live.breaker.limit:
         for outcome in storage.first_outcomes(request.id, live.breaker.limit):
@@ -155,3 +186,8 @@ def pasts(storage: Storage, request: Request, policy: Policy) -> dict[int, Past]
             past = past.advanced()
         found[attempt.task] = past
     return found
+
+
+def words_of(array: ArrayJob) -> str:
+    """Return which array job it is."""
+    return f"array job {array.job}, {array.workers} workers"

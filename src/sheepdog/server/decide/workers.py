@@ -17,6 +17,17 @@ class Element(NamedTuple):
     name: str
 
 
+class Running(NamedTuple):
+    """What a worker runs: a task's index, its attempt, and since when in Unix time. Index 0 is nothing."""
+
+    task: int
+    attempt: int
+    since: float | None
+
+
+NOTHING = Running(0, 0, None)
+
+
 @dataclass(slots=True)
 class WorkerSeen:
     """What a worker said of itself, when it was last heard, and the number of its latest call."""
@@ -30,6 +41,11 @@ class WorkerSeen:
     """Since when the scheduler does not list it."""
     leaving: str | None = None
     """Why it is about to end, if it has said so."""
+    joined: float = 0.0
+    """When it called first, in Unix time."""
+    python: str = ""
+    """The version of its Python, if it is known."""
+    running: Running = NOTHING
 
 
 class Workers:
