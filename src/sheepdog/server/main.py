@@ -2,7 +2,7 @@
 
     event loop    TLS, HTTP, sizes, tokens          (http/, on uvicorn)
     writer        the service and the only writing connection: many calls, one commit, then the replies
-    watcher       asks the schedulers what became of the array jobs
+    scheduling    asks the schedulers what became of the array jobs
 
 Each is a thread; they meet in the writer's queue.
 """
@@ -29,7 +29,7 @@ from .http.app import App
 from .http.tls import make_context
 from .http.uvicorn_server import Acceptor
 from .life import Server, sign, take_lock
-from .scheduling.thread import Watcher
+from .scheduling.thread import Scheduling
 from .wakeup import WakeUps
 from .writer import Writer
 
@@ -101,7 +101,7 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    watcher = Watcher(writer)
+    scheduling = Scheduling(writer)
     loop = asyncio.get_running_loop()
     wakeups = await WakeUps.open(lambda: writer.submit(Service.look_again))
     with Storage(dbfile) as storage:
@@ -119,7 +119,7 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
 
     writer.done = done
     writer.start()
-    watcher.start()
+    scheduling.start()
     acceptor = Acceptor(app, listener, make_context(dbfile))
     serving = asyncio.ensure_future(acceptor.serve())
     telling = asyncio.ensure_future(told.wait())
@@ -131,7 +131,7 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
             await serving
     telling.cancel()
     wakeups.close()
-    watcher.stop()
+    scheduling.stop()
     writer.stop()
-    watcher.disband(writer.removed)
+    scheduling.disband(writer.removed)
     return told.is_set()

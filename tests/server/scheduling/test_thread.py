@@ -1,4 +1,4 @@
-"""The watcher: real decisions over a real store, and this machine as the head node; only the scheduler is a small
+"""The thread for the schedulers: real decisions over a real store, and this machine as the head node; only the scheduler is a small
 object, or a program on the PATH."""
 
 import json
@@ -29,18 +29,12 @@ from sheepdog.server.calls import Call
 from sheepdog.server.decide import clock, exchange
 from sheepdog.server.decide.outcomes import LASTING
 from sheepdog.server.decide.service import Service
-from sheepdog.server.scheduling import thread as watcher
-from sheepdog.server.scheduling.thread import (
-    AGAIN,
-    CLEAR_JOBS_TRIES,
-    FIRST,
-    LATE_ANSWER,
-    LONGEST,
-    RARELY,
-    HeadNode,
-    Watcher,
-    head_key,
-)
+from sheepdog.server.scheduling import asking
+from sheepdog.server.scheduling.asking import RARELY
+from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES
+from sheepdog.server.scheduling.nodes import AGAIN, FIRST, LONGEST, HeadNode, head_key
+from sheepdog.server.scheduling.submitting import LATE_ANSWER
+from sheepdog.server.scheduling.thread import Scheduling
 from sheepdog.server.writer import Writer
 from sheepdog.storage import Storage
 from sheepdog.values import identity as process
@@ -122,7 +116,7 @@ class Farm:
         self.storage = storage
         self.home = home
         self.writer = Inline(storage)
-        self.watcher = Watcher(self.writer)
+        self.thread = Scheduling(self.writer)
         self.now = time.monotonic()
         storage.set_settings(port=4000, certificate="CERTIFICATE")
 
@@ -151,11 +145,11 @@ class Farm:
         options = self.options(request)
         node = HeadNode(replace(options, config=replace(options.config, scheduler="gridengine")), 0.0)
         node.host = node.scheduler = paddock
-        self.watcher.nodes[head_key(options)] = node
+        self.thread.context.nodes[head_key(options)] = node
         return paddock
 
     def node(self, request: int) -> HeadNode:
-        return self.watcher.nodes[head_key(self.options(request))]
+        return self.thread.context.nodes[head_key(self.options(request))]
 
     def options(self, request: int) -> Options:
         return Options.read(self.storage.get_request(request).options)
@@ -163,7 +157,7 @@ class Farm:
     def look(self, later: float = 0.0) -> None:
         clock.tick(self.writer.service)
         self.now = max(self.now, time.monotonic()) + later
-        self.watcher.look(self.now)
+        self.thread.look(self.now)
 
     def join(self, request: int, worker: str = "w", element: str = "1", array: int = 1) -> None:
         """Have a worker come."""
@@ -296,7 +290,7 @@ def test_one_question_for_all_requests_of_a_head_node(farm: Farm) -> None:
     farm.look()
     assert paddock.asked == [["1", "2", "3"]]
     assert other.asked == [["4"]]
-    assert farm.watcher.calls == 2
+    assert farm.thread.context.questions == 2
 
 
 @fault("polite", "many requests at once", promise="one status query at most in an interval, counted in the log")
@@ -366,7 +360,7 @@ def test_the_first_question_waits_for_the_job_to_show(farm: Farm, poll_interval:
     farm.look()
     node = farm.node(request)
     assert node.asked + poll_interval - farm.now == pytest.approx(first)
-    assert farm.watcher.calls == 0
+    assert farm.thread.context.questions == 0
 
 
 def test_a_request_that_was_not_submitted_yet_is_not_asked_about(farm: Farm) -> None:
@@ -475,7 +469,7 @@ def test_workers_that_wait_for_long_are_explained(farm: Farm, monkeypatch: pytes
     paddock.why = "All queues dropped because of overload or full"
     farm.look()
     assert paddock.explained == []  # they have not waited for long
-    monkeypatch.setattr(watcher, "PUZZLING", 0)
+    monkeypatch.setattr(asking, "PUZZLING", 0)
     farm.look(INTERVAL)
     assert paddock.explained == ["1"]
     later(farm, minutes=2)
@@ -721,7 +715,7 @@ def test_workers_are_told_of_another_port(farm: Farm) -> None:
     farm.look()
     assert secret.read_text() == "{}"  # they know it
     farm.storage.set_settings(port=5000)
-    farm.watcher.port = 0
+    farm.thread.context.port = 0
     old = os.umask(0)
     try:
         farm.look()
@@ -825,7 +819,7 @@ def test_what_cannot_be_cleared_up_is_tried_again_and_does_not_stand_in_the_way(
     farm.look()
     assert sound.cancelled == ["2"]
     farm.look()  # not again at once
-    assert farm.watcher._clearing[first][0] == 1
+    assert farm.thread.clearing.tries[first][0] == 1
     broken.error = None
     farm.look(10)
     assert broken.cancelled == ["1"]
@@ -855,13 +849,13 @@ def test_the_thread_looks_by_itself_and_goes_on_after_a_failure(caplog: pytest.L
             looked.release()
             raise RuntimeError("surprise")
 
-    watcher = Watcher(Failing())
-    watcher.start()
+    thread = Scheduling(Failing())
+    thread.start()
     try:
         assert all(looked.acquire(timeout=10) for _ in range(2))
     finally:
-        watcher._over.set()
-        watcher.join()
+        thread._over.set()
+        thread.join()
     assert "surprise" in caplog.text
 
 
@@ -871,20 +865,20 @@ def test_stop_clears_up_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         farm = Farm(storage, tmp_path)
         request = farm.request("7")
         paddock = farm.paddock(request, Paddock())
-        farm.watcher._over.set()
-        farm.watcher.start()
-        farm.watcher.join()
+        farm.thread._over.set()
+        farm.thread.start()
+        farm.thread.join()
         farm.finish(request)
-        farm.watcher.stop()
+        farm.thread.stop()
     assert paddock.cancelled == ["7"]
 
 
 def test_stop_does_not_wait_for_a_writer_that_died(tmp_path: Path) -> None:
     """The server then ends, so that another one can take over; while it waits, it holds the lock."""
     writer = Writer(str(tmp_path / "db"))
-    watcher = Watcher(writer)
-    watcher.start()
-    stopping = threading.Thread(target=watcher.stop, daemon=True)
+    thread = Scheduling(writer)
+    thread.start()
+    stopping = threading.Thread(target=thread.stop, daemon=True)
     stopping.start()
     try:
         stopping.join(8)

@@ -1,0 +1,121 @@
+"""What the schedulers say: one question a head node and interval, for all requests there.
+
+While the workers say enough themselves, it is put more rarely. What a job leaves that is gone is brought in with it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+from ...client import read_blob, unpack
+from ...deployment import job_directory
+from ...errors import SheepdogError
+from ...values.model import ArrayJob, JobStatus, Request
+from ..calls import Call
+from ..decide import clock, outcomes
+from ..decide.clock import Watched
+from .nodes import LONGEST, Context, HeadNode, head_key
+from .turns import take_turn
+
+log = logging.getLogger(__name__)
+
+RARELY = 10  # intervals between two questions while the workers say enough themselves
+PUZZLING = 20  # intervals that workers wait before the scheduler is asked why
+
+
+def ask_all(context: Context, watched: list[Watched], now: float) -> None:
+    """Ask each head node whose turn it is."""
+    groups: dict[tuple[Any, ...], list[Watched]] = defaultdict(list)
+    for each in watched:
+        groups[head_key(each.options)].append(each)
+    for key, there in groups.items():
+        node = context.node(there[0].options, now)
+        if now >= max(node.not_before, node.asked + interval(node, there)):
+            ask(context, key, node, there)
+
+
+def interval(node: HeadNode, watched: list[Watched]) -> float:
+    """Return the seconds between two questions: the shortest that one of the requests needs."""
+    if node.scheduler.name == "local":
+        return node.scheduler.interval
+    return min(each.options.config.poll_interval * (RARELY if each.calm else 1) for each in watched)
+
+
+def ask(context: Context, key: tuple[Any, ...], node: HeadNode, watched: list[Watched]) -> None:
+    """Put one question for all these requests."""
+    if node.scheduler.interval > 1:
+        interval = min(each.options.config.poll_interval for each in watched)
+        pause = take_turn(repr(key), interval)
+        if pause:
+            node.not_before = time.monotonic() + pause
+            return
+        context.questions += 1
+        log.info("status query %d, for %d requests on %s", context.questions, len(watched), node.host.name)
+    asked = context.decide(lambda service: float(service.clock()))
+    try:
+        jobs = [array.job for each in watched for array in each.arrays]
+        answer = node.scheduler.status(node.host, jobs)
+    except Exception as error:
+        node.failures += 1
+        node.not_before = time.monotonic() + min(LONGEST, node.scheduler.interval * 2 ** min(node.failures, 10))
+        log.warning("%s", error, exc_info=not isinstance(error, SheepdogError))
+        for each in watched:
+            context.decide(clock.unanswered, each.request.id, str(error))
+        return
+    node.failures = 0
+    node.asked = time.monotonic()
+    for each in watched:
+        statuses = {array.number: answer[array.job] for array in each.arrays}
+        for array in each.arrays:
+            if statuses[array.number].gone:
+                statuses[array.number] = look_back(context, node, each.request, array, statuses[array.number])
+        wonder(context, node, each, statuses)
+        context.decide(clock.heed, each.request.id, statuses, asked)
+
+
+def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:
+    """Bring in what the workers of a job left that is gone: outcomes, and last words."""
+    try:
+        names = job_directory.spooled(node.host, array.directory)
+        for name in names:
+            collect(context, request, job_directory.fetch(node.host, array.directory, name))
+        if names:
+            job_directory.discard(node.host, array.directory, names)
+    except SheepdogError as error:
+        log.warning("request %d: what its workers left cannot be collected: %s", request.id, error)
+    words = job_directory.last_words(node.host, array.directory)
+    return replace(status, reason="; ".join(filter(None, (status.reason, words))))
+
+
+def collect(context: Context, request: Request, data: bytes) -> None:
+    """Hand over outcomes that a worker could not deliver."""
+    stream = io.BytesIO(data)
+    try:
+        header = unpack(stream)
+        blobs = [read_blob(stream, length) for length in header["blobs"]]
+        context.decide(outcomes.collect, Call(request.id, "exchange", header, blobs))
+    except (ValueError, TypeError, KeyError) as error:
+        log.warning("request %d: a file of outcomes is damaged: %s", request.id, error)
+
+
+def wonder(context: Context, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
+    """Ask why a request's workers wait, if they have for long and nothing of it runs."""
+    patience = PUZZLING * watched.options.config.poll_interval
+    waiting = [
+        array for array in watched.arrays if statuses[array.number].pending and not statuses[array.number].reason
+    ]
+    now = time.monotonic()
+    if not waiting or any(status.running for status in statuses.values()):
+        node.explained.pop(watched.request.id, None)
+    elif now - node.explained.setdefault(watched.request.id, now) >= patience:
+        node.explained[watched.request.id] = now
+        reason = node.scheduler.explain(node.host, waiting[0].job)
+        if reason:
+            count = sum(statuses[array.number].pending for array in waiting)
+            log.info("request %d: %d workers wait: %s", watched.request.id, count, reason)
+            context.decide(clock.puzzle, watched.request.id, reason)
