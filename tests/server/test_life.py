@@ -306,7 +306,7 @@ def test_a_port_that_is_taken(make: Make) -> None:
     promise="it moves, and its workers learn where",
 )
 def test_a_port_that_was_taken_meanwhile(make: Make, dbfile: Path) -> None:
-    """The server takes another one and tells its workers: see test_watcher.py."""
+    """The server takes another one and tells its workers: see tests/server/scheduling."""
     server = started(make())
     port = server.port
     server.stop()

@@ -1,0 +1,99 @@
+"""What is taken away when a request has ended."""
+
+import pytest
+
+from sheepdog.errors import HostError
+from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES
+from sheepdog.values.model import JobStatus, Kind, RequestState
+from tests.faults import fault
+from tests.server.scheduling.paddock import Farm, Paddock
+
+# What it clears up
+
+
+@pytest.mark.parametrize(("elements", "cancelled"), [("11", ["7"]), ("12", [])])
+def test_elements_that_never_started_are_taken_away(farm: Farm, elements: str, cancelled: list[str]) -> None:
+    request = farm.request("7")
+    paddock = farm.paddock(request, Paddock())
+    farm.look()
+    farm.finish(request, elements)
+    for _ in range(2):
+        farm.look()
+    assert paddock.cancelled == cancelled
+    assert farm.state(request) == RequestState.CLOSED
+
+
+@fault(51, "a secret lies on the cluster", promise="it goes when its request has ended; what the workers said stays")
+def test_the_secret_goes_and_the_workers_words_stay(farm: Farm) -> None:
+    request = farm.request("7")
+    farm.paddock(request, Paddock())
+    (farm.directory(request) / "herd.e7.1").write_text("words")
+    farm.finish(request)
+    farm.look()
+    assert [file.name for file in farm.directory(request).iterdir()] == ["herd.e7.1"]
+
+
+def test_a_request_that_ended_before_it_was_noticed_is_cleared_up_too(farm: Farm) -> None:
+    request = farm.request("7")
+    paddock = farm.paddock(request, Paddock())
+    farm.finish(request)
+    farm.look()
+    assert paddock.cancelled == ["7"]
+    assert paddock.asked == []
+
+
+@fault("cancel", "the user cancels a request", promise="its array job is deleted")
+def test_the_array_job_of_a_cancelled_request_is_deleted(farm: Farm) -> None:
+    request = farm.request("7")
+    paddock = farm.paddock(request, Paddock())
+    farm.call(request, "w1", "1")
+    farm.call(request, "w2", "2")
+    assert farm.storage.end_pending(request, Kind.CANCELLED, "cancelled by its user") == 2
+    farm.look()
+    assert paddock.cancelled == ["7"]
+    assert farm.state(request) == RequestState.CLOSED
+
+
+def test_what_is_left_of_local_workers_is_removed_unless_it_tells_why(farm: Farm) -> None:
+    done, lost = farm.request("7", scheduler="local"), farm.request("8", scheduler="local")
+    paddock = farm.paddock(done, Paddock(1.0))
+    paddock.name = "local"
+    farm.finish(done)
+    farm.look()
+    assert not farm.directory(done).exists()
+    paddock.answers["8"] = JobStatus(reason="its processes ended")
+    for _ in range(3):
+        farm.look(1)
+    assert "its processes ended" in farm.errors(lost)[0]
+    assert farm.directory(lost).exists()
+    assert list(farm.directory(lost).iterdir()) == []
+
+
+def test_what_cannot_be_cleared_up_is_tried_again_and_does_not_stand_in_the_way(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = farm.request("1", host="first"), farm.request("2", host="second")
+    broken, sound = farm.paddock(first, Paddock()), farm.paddock(second, Paddock())
+    broken.error = HostError("does not answer")
+    for request in (first, second):
+        farm.finish(request)
+    farm.look()
+    assert sound.cancelled == ["2"]
+    farm.look()  # not again at once
+    assert farm.thread.clearing.tries[first][0] == 1
+    broken.error = None
+    farm.look(10)
+    assert broken.cancelled == ["1"]
+    assert "stays" not in caplog.text
+    assert farm.state(first) == RequestState.CLOSED
+
+
+def test_what_can_never_be_cleared_up_is_left_in_the_end(farm: Farm, caplog: pytest.LogCaptureFixture) -> None:
+    request = farm.request("1")
+    farm.paddock(request, Paddock()).error = HostError("does not answer")
+    farm.finish(request)
+    for _ in range(CLEAR_JOBS_TRIES):
+        assert farm.state(request) == RequestState.ENDED
+        farm.look(1000)
+    assert farm.state(request) == RequestState.CLOSED
+    assert "what is left of its array job stays: does not answer" in caplog.text
