@@ -4,9 +4,10 @@ The example of docs/schedulers.rst. It is tested on text of the form that PBS pr
 """
 
 import collections
+import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 from sheepdog.config import Config
 from sheepdog.deployment import Host
@@ -32,6 +33,7 @@ class PBSScheduler(BatchSystem):
     prefix = "#PBS"
     element = "{PBS_ARRAY_INDEX:-1}"
     notice = 8.0  # SIGTERM comes kill_delay before the end, which is 10 s unless the queue says otherwise
+    programs = ("qsub", "pbsnodes")
 
     def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:
         """Yield the options of a job file. The output goes where qsub ran: into the job's own directory."""
@@ -71,6 +73,17 @@ class PBSScheduler(BatchSystem):
     def delete(self, jobs: Sequence[str]) -> list[str]:
         """Return qdel."""
         return ["qdel", *jobs]
+
+    def here(self, which: Callable[[str], str | None], environ: Mapping[str, str]) -> tuple[bool, str]:
+        """Look for pbsnodes, which no other batch system has, and for the configuration."""
+        conf = environ.get("PBS_CONF_FILE", "/etc/pbs.conf")
+        if not which("pbsnodes"):
+            return False, "pbsnodes is not on PATH"
+        return os.path.exists(conf), f"pbsnodes is on PATH, and there is {'a' if os.path.exists(conf) else 'no'} {conf}"
+
+    def there(self, programs: Container[str]) -> str:
+        """Look for both."""
+        return "qsub and pbsnodes" if all(program in programs for program in self.programs) else ""
 
     def refused(self, host: Host, job: Job, words: str, status: int) -> SchedulerError | None:
         """PBS says that the array is too large, but not how large it may be."""

@@ -186,3 +186,16 @@ def test_cancel(head: PBSHead) -> None:
     head.prints("qdel", "qdel: Unknown Job Id 41[].head", status=153, stream=2)
     head.scheduler.cancel(head.host, ["41[].head"])
     assert head.ran == ["qdel 41[].head"]
+
+
+def test_it_is_found_by_its_programs(tmp_path: Path) -> None:
+    """Grid Engine and Slurm have a qsub, too."""
+    scheduler, conf = PBSScheduler(), tmp_path / "pbs.conf"
+    which = {"qsub": "/bin/qsub", "pbsnodes": "/bin/pbsnodes"}.get
+    environ = {"PBS_CONF_FILE": str(conf)}
+    assert scheduler.here(lambda _: None, environ) == (False, "pbsnodes is not on PATH")
+    assert scheduler.here(which, environ) == (False, f"pbsnodes is on PATH, and there is no {conf}")
+    conf.touch()
+    assert scheduler.here(which, environ) == (True, f"pbsnodes is on PATH, and there is a {conf}")
+    assert scheduler.there({"qsub", "pbsnodes"}) == "qsub and pbsnodes"
+    assert scheduler.there({"qsub", "qconf"}) == ""

@@ -45,9 +45,10 @@ def on_that_host(host: str, on_host: Callable[[Collection[str]], Container[str]]
     for system in systems:
         if why := system.there(programs):
             return system.name, f"{host} has {why}"
-    listers = " or ".join(f"`ssh {host} {system.lister}`" for system in systems)
+    first, *others = dict.fromkeys(system.program for system in systems)
+    listers = " or ".join(dict.fromkeys(f"`ssh {host} {system.lister}`" for system in systems))
     raise SchedulerNotFound(
-        f"there is no {systems[0].program} on {host}{''.join(f', and no {each.program}' for each in systems[1:])}. "
+        f"there is no {first} on {host}{''.join(f', and no {other}' for other in others)}. "
         "If there is after a login, put what sets its PATH up "
         f"into the shell's start-up file, so that {listers} works. "
         'For processes on that machine itself, say {"scheduler": "local"}'
