@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,17 @@ def test_a_cut_host_is_unreachable_until_mended(cluster: Cluster) -> None:
 def test_nodes_have_the_python_of_the_tests(cluster: Cluster) -> None:
     said = cluster.on("node1", ["/opt/python/bin/python3", "-c", "import ssl, sys; print(sys.version)"], "sheep")
     assert said.stdout.strip() == sys.version
+
+
+def test_a_package_that_is_installed_meanwhile_takes_nothing_from_the_hosts(cluster: Cluster) -> None:
+    """It puts a new linker cache in the place of the old one: so does this, with the same in it."""
+    before = Path("/etc/ld.so.cache").stat().st_ino
+    renewed = shutil.copy2("/etc/ld.so.cache", "/etc/ld.so.cache.same")
+    os.rename(renewed, "/etc/ld.so.cache")
+    assert Path("/etc/ld.so.cache").stat().st_ino != before
+    for host in ("head", "node1", "node2"):
+        assert "/opt/lib/" in cluster.on(host, ["ldconfig", "-p"]).stdout
+        assert cluster.on(host, ["/opt/python/bin/python3", "-c", "print(1)"], "sheep").stdout == "1\n"
 
 
 def test_a_stranger_cannot_read_a_private_directory(cluster: Cluster) -> None:

@@ -13,7 +13,9 @@ On head and the nodes live two users: `sheep`, whose account `ssh head` from out
 stranger. They share /home, and have /tmp, /run, /root and /opt of their own. /opt/python/bin/python3 is the
 Python that runs the tests; /usr/bin/python3 is Debian's.
 
-Outside has the file system of this machine, so the tests' own virtual environment works there. Its user is root,
+Every host has a copy of this machine's /etc, so that a package may be installed meanwhile.
+
+Outside has the other files of this machine, so the tests' own virtual environment works there. Its user is root,
 whose home is `Cluster.home`; your own ~/.ssh is neither read nor written.
 
 All files are in one directory under /tmp. Hosts and directory go when the cluster is taken down, or when the

@@ -18,9 +18,10 @@ NODES = ("node1", "node2")
 # Head's two networks. As they are bridges, its addresses and routes outlast a cable.
 BRIDGES = {"lan": ADDRESSES["head"], "wan": "10.99.0.1"}
 
-# Mounts are private to the host: nothing of the machine's own files changes.
+# Mounts are private to the host: nothing of the machine's own files changes. /etc is a copy: a file that is mounted
+# over another goes when the machine puts a new one in its place, as a package does with /etc/ld.so.cache or passwd.
 MOUNT_ALL = """
-for file in "$1/$2/etc/"*; do mount --bind "$file" "/etc/${file##*/}"; done
+mount --bind "$1/$2/etc" /etc
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/sshd
 """
@@ -34,8 +35,7 @@ for python; do
 done
 mount --rbind "$state/$host/opt" /opt
 printf '/opt/lib\\ninclude /etc/ld.so.conf\\n' >/run/ld.so.conf
-ldconfig -X -f /run/ld.so.conf -C /run/ld.so.cache
-mount --bind /run/ld.so.cache /etc/ld.so.cache
+ldconfig -X -f /run/ld.so.conf
 mount --bind "$state/home" /home
 mount --bind "$state/cell" /var/lib/gridengine/default
 mount --bind "$state/$host/spool" /var/spool/gridengine

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ Host head
 def write_files(directory: Path, pythons: Mapping[str, str | os.PathLike[str]]) -> None:
     """Fill the cluster's directory.
 
-    HOST/etc/*  the host's own version of what has this name in /etc
+    HOST/etc    its /etc: a copy of the machine's, with the host's own names, accounts and keys
     HOST/opt, HOST/spool, HOST/tmp      its /opt, /var/spool/gridengine, /tmp
     home        /home of head and the nodes
     user        home of root on outside
@@ -43,6 +44,7 @@ def write_files(directory: Path, pythons: Mapping[str, str | os.PathLike[str]]) 
     for host in ADDRESSES:
         for part in ("", "etc", "opt", "spool", "tmp"):
             folder(directory / host / part, 0o1777 if part == "tmp" else 0o755)
+        subprocess.run(["cp", "-a", "/etc/.", directory / host / "etc"], check=True)
         write_names(directory / host / "etc")
         write_pythons(directory / host / "opt", pythons)
         if host == "outside":
@@ -85,6 +87,7 @@ def write_pythons(opt: Path, pythons: Mapping[str, str | os.PathLike[str]]) -> N
 
 def write_keys(client: Path, server: Path, account: Path) -> None:
     """Let the client log in to this account of the server, called head, and know the server."""
+    shutil.rmtree(server)  # the machine's
     folder(server)
     for key in (client / "id_ed25519", server / "host_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", key], check=True)

@@ -12,6 +12,7 @@ from typing import Any
 # The first process of a host. Orphans become its children: with CHLD ignored the kernel reaps them. It ends when
 # its input is closed, which also happens when the process that started it dies; all of the host ends with it.
 FIRST = 'hostname "$1" && ip link set lo up && echo ready && exec env --ignore-signal=CHLD cat >/dev/null'
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class HostFailed(RuntimeError):
@@ -76,7 +77,8 @@ class Host:
     ) -> Program:
         """Start a command; options are those of subprocess.Popen. Without stdin it has none."""
         options.setdefault("stdin", subprocess.DEVNULL)
-        return Program(entering(self.pid, command, user, env, cwd), text=True, **options)
+        ours = {**os.environ, "PATH": PATH}  # that of the tests leads to directories that the host does not have
+        return Program(entering(self.pid, command, user, env, cwd), text=True, env=ours, **options)
 
     def run(
         self,

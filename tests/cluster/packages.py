@@ -1,8 +1,10 @@
 """Say whether this machine can hold the cluster, and install the packages it needs."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGES = (
@@ -21,6 +23,7 @@ PACKAGES = (
     "slurmdbd",
 )
 NO_DAEMONS = Path("/usr/sbin/policy-rc.d")
+LOCK = Path("/tmp/sheepdog-tests-install.lock")
 
 
 def unavailable() -> str | None:
@@ -38,11 +41,18 @@ def unavailable() -> str | None:
     return None
 
 
-def install() -> None:
-    """Install what is absent, and start none of it: the daemons are for the cluster's hosts, not for this machine."""
-    packages = absent()
-    if not packages:
-        return
+def install(wanted: Sequence[str] = PACKAGES) -> None:
+    """Install what is absent, and start none of it: the daemons are for the cluster's hosts, not for this machine.
+
+    The processes of a test run take turns: who comes second finds all there.
+    """
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if packages := absent(wanted):
+            apt_install(packages)
+
+
+def apt_install(packages: Sequence[str]) -> None:
     # Maintainer scripts ask this program before they start a daemon; 101 means: do not.
     ours = not NO_DAEMONS.exists()
     if ours:
@@ -58,10 +68,11 @@ def install() -> None:
             NO_DAEMONS.unlink()
 
 
-def absent() -> list[str]:
-    query = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n", *PACKAGES]
+def absent(wanted: Sequence[str] = ()) -> list[str]:
+    wanted = wanted or PACKAGES
+    query = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n", *wanted]
     listing = subprocess.run(query, capture_output=True, text=True).stdout
-    return [package for package in PACKAGES if f"{package} installed" not in listing.splitlines()]
+    return [package for package in wanted if f"{package} installed" not in listing.splitlines()]
 
 
 def may_install() -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sheepdog.deployment import SSHHost
+from tests.cluster.packages import install, may_install
 from tests.deployment.sshd import Sshd, key
 from tests.waiting import until
 
@@ -24,6 +25,9 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def sshd(directory: Path) -> Iterator[Sshd]:
+    if may_install() and os.getuid() == 0:
+        install(("openssh-client", "openssh-server"))
+        Path("/run/sshd").mkdir(exist_ok=True)  # else made by the daemon's start, which is left out
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     (directory / "home" / ".ssh").mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as found:
