@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help check fix test newest oldest lock chaos faults fuzz bench docs
+.PHONY: help check fix quick test newest oldest lock chaos faults fuzz bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ check: .venv/ready ## look for faults without running anything: style, types, th
 fix: .venv/ready ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+quick: .venv/ready ## run the tests that start no server: under a minute on two cores
+	$(BIN)/python -m pytest -n 2 -m "not slow and not cluster"
 
 test: .venv/ready ## run all tests; CLUSTER_INSTALL=1 allows Debian packages for the test cluster
 	$(BIN)/python -m pytest -n 3 --dist loadfile

@@ -50,14 +50,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the cluster, so that `-m "not cluster"` leaves it out."""
+    """Mark what uses the cluster, and what starts servers, so that `-m "not slow and not cluster"` leaves it out."""
     for item in items:
-        if "cluster_possible" in getattr(item, "fixturenames", ()):
-            item.add_marker("cluster")
+        for fixture, marker in (("cluster_possible", "cluster"), ("servers", "slow")):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+
+
+@pytest.fixture(scope="session")
+def servers() -> None:
+    """Whatever starts servers asks for this, and so is slow."""
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(servers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home and a working directory of the test's own; whatever serves or works there is ended."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)

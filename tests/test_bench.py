@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+pytestmark = pytest.mark.slow
 RUN = Path(__file__).parent.parent / "bench" / "run.py"
 
 

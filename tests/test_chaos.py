@@ -11,6 +11,7 @@ from sheepdog.storage import Storage
 from tests.chaos import ALL_KINDS, PRIVATELY, ROOT, TASKS, Here, Round, fate, may_mount, recorded_attempts, schedule
 from tests.faults import fault
 
+pytestmark = pytest.mark.slow
 PROMISE = "every task has exactly one outcome, the right one; none ran more often than recorded; nothing is left"
 
 

@@ -24,6 +24,7 @@ from tests import faults
 from tests.local import ROOT
 from tests.readme import commands
 
+pytestmark = pytest.mark.slow
 SOURCE = ROOT / "src/sheepdog"
 HEAVY = {"cloudpickle", "cryptography", "sqlite3", "starlette", "uvicorn"}
 

@@ -11,6 +11,7 @@ from sheepdog.config import make_config
 from tests.local import ROOT
 from tests.seclusion import SCHEDULERS, seclude
 
+pytestmark = pytest.mark.slow
 SELECTION = (
     "tests/front/test_stream.py",
     "tests/schedulers/test_archives.py",

@@ -24,7 +24,7 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def sshd(directory: Path) -> Iterator[Sshd]:
+def sshd(servers: None, directory: Path) -> Iterator[Sshd]:
     if may_install() and os.getuid() == 0:
         install(("openssh-client", "openssh-server"))
         Path("/run/sshd").mkdir(exist_ok=True)  # else made by the daemon's start, which is left out

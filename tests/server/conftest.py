@@ -10,7 +10,7 @@ from tests.wire import Make, Wire
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def make(servers: None, tmp_path: Path) -> Iterator[Make]:
     """Make a request, and wires to a server of it that is to be started."""
     made: list[Wire] = []
 

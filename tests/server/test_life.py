@@ -39,7 +39,7 @@ def dbfile(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(dbfile: Path) -> Iterator[Make]:
+def make(servers: None, dbfile: Path) -> Iterator[Make]:
     """Make servers, of one database if nothing else is said; all are stopped at the end."""
     made: list[Server] = []
 

@@ -84,7 +84,7 @@ class Here:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Here]:
+def here(servers: None, tmp_path: Path) -> Iterator[Here]:
     here = Here(tmp_path)
     yield here
     here.stop()

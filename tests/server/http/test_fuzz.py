@@ -25,6 +25,8 @@ from sheepdog.server.http.app import MEDIA_TYPE
 from tests.faults import fault
 from tests.wire import WORKER, Wire, answer
 
+pytestmark = pytest.mark.slow
+
 OPENAPI = Path(__file__).with_name("openapi.json")
 MANY = int(os.environ.get("FUZZ", "1"))
 GROWTH = 48 << 20  # bytes of memory that a server may have more of after thousands of calls
