@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 pytestmark = pytest.mark.slow
 RUN = Path(__file__).parent.parent / "bench" / "run.py"
 
