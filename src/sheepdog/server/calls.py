@@ -141,7 +141,7 @@ def read_running(said: Any, held: dict[int, int]) -> tuple[int, int, float]:
     index, attempt, seconds = said
     if type(index) is not int or type(attempt) is not int or not 0 < index < 1 << 32 or not 0 < attempt < 1 << 31:
         raise ValueError("running must be the numbers of a task and its attempt, and the seconds that it has run")
-    if not math.isfinite(seconds) or seconds < 0:
+    if not 0 <= seconds <= 1e9:
         raise ValueError("a task has run for a number of seconds")
     return index, attempt, float(seconds)
 

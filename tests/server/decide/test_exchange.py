@@ -1,7 +1,6 @@
 """What is decided when a worker calls, over a real store and a clock that stands until it is moved."""
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,20 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sheepdog.client import PROTOCOL, describe_python
-from sheepdog.errors import StorageError
-from sheepdog.server.calls import MAX_HELD, Call, Reply, mismatch
+from sheepdog.server.calls import MAX_HELD, mismatch
 from sheepdog.server.decide import arrays, clock
 from sheepdog.server.decide.exchange import ENOUGH_REFUSED, SHORT_LEASE, heartbeat
-from sheepdog.server.decide.outcomes import collect
-from sheepdog.server.decide.policy import FRESH, MAX_INTERRUPTIONS
 from sheepdog.server.writer import Clock
 from sheepdog.storage import Storage
-from sheepdog.storage.schema import SPAN
-from sheepdog.values.model import ArrayJob, JobStatus, Kind, Outcome, RequestState, StoredBlob
+from sheepdog.values.model import JobStatus, Kind, Outcome, RequestState, StoredBlob
 from sheepdog.values.serialisation import form
 from tests.faults import fault
 from tests.server.decide import farm as farm_room
-from tests.server.decide.farm import GONE, LARGE, LEASE, LONGEST_PAUSE, Farm
+from tests.server.decide.farm import GONE, LARGE, LEASE, Farm
 
 farm, storage = farm_room.farm, farm_room.storage
 
@@ -269,198 +264,6 @@ def test_an_outcome_of_no_task_is_refused_and_stores_nothing(farm: Farm) -> None
         assert farm.storage.get_results(farm.request) == []
 
 
-# A server that took over from another
-
-
-def drain(farm: Farm, workers: Sequence[str]) -> list[int]:
-    """Have these workers take what there is."""
-    return sorted(index for worker in workers for index in farm.take(worker, 9))
-
-
-@fault(
-    1,
-    "a server that takes over from one that died",
-    promise="what workers still hold is not leased to others; the rest is",
-)
-def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 10, workers=9)
-    assert farm.take("w1", 2) == [1, 2]
-    assert farm.take("w2", 2) == [3, 4]
-    farm.exchange("w1", 0, {1: b"r"}, [2])
-    farm.restart()
-    assert farm.take("w3", 9) == [5, 6, 7]
-    farm.exchange("w1", 0, holding=[2])
-    farm.exchange("w2", 0, holding=[4])  # 3 was given back meanwhile
-    farm.now += LEASE / 2
-    for worker, held in (("w1", [2]), ("w2", [4]), ("w3", [5, 6, 7])):
-        farm.exchange(worker, 0, holding=held)
-    farm.now += LEASE / 2 + 1
-    clock.tick(farm.service)
-    assert drain(farm, ["w4", "w5", "w6", "w7"]) == [3, 8, 9, 10]
-
-
-@fault(1, "a worker that finds the next server late", promise="its task is still its own")
-def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Storage) -> None:
-    """A worker that could not reach the server tries again after up to a minute (Rhythm.attempt)."""
-    farm = Farm(storage, [b""] * 10, workers=9)
-    assert farm.take("w1", 1) == [1]
-    assert farm.take("w2", 1) == [2]
-    farm.restart()
-    farm.exchange("w2", 0, holding=[2])
-    farm.now += LONGEST_PAUSE - 1
-    clock.tick(farm.service)
-    assert 1 not in drain(farm, ["w3", "w4", "w5"])
-    farm.exchange("w1", 0, holding=[1])
-    assert farm.service.live[farm.request].queue.holders["w1"].held == {1: 1}
-
-
-def test_when_all_workers_were_heard_nothing_is_doubtful(storage: Storage) -> None:
-    farm = Farm(storage, [b"1", b"2", b"3"], workers=2)
-    assert farm.take("w1", 1) + farm.take("w2", 2) == [1, 2]
-    farm.restart()
-    farm.exchange("w1", 0, holding=[1])
-    assert farm.take("w2", 1) == [2]
-
-
-def test_workers_of_another_array_job_do_not_count_as_heard(storage: Storage) -> None:
-    """A server that dies while it submits workers again: the new ones may call the next server before the old ones."""
-    farm = Farm(storage, [b"1", b"2", b"3"], workers=2)
-    assert farm.take("w1", 1) + farm.take("w2", 2) == [1, 2]
-    storage.new_array(farm.request, ArrayJob(0, "other", "dir", 2))  # nobody saw its submission to its end
-    farm.restart()
-    for worker in ("x1", "x2", "x1"):
-        for _, attempt in farm.exchange(worker, 1, array=2).header["tasks"]:
-            assert attempt == 1
-    assert farm.live.queue.doubtful
-
-
-# An attempt that fails, and others after it
-
-
-@fault("retry", "a task fails, and retries were asked for", promise="it runs again after a pause, not before")
-def test_a_failure_is_tried_again_after_its_delay(storage: Storage) -> None:
-    farm = Farm(storage, [b"1"], retries=1, retry_delay=10.0)
-    farm.take("w1", 1)
-    assert farm.exchange("w1", 1, {1: b"E: no"}, kind=Kind.RAISED).header == {"stored": 1, "tasks": [], "wait": 1.0}
-    assert farm.history == [(1, 1, Kind.RAISED, True)]
-    assert farm.take("w1", 1) == []
-    farm.now += 10.0
-    assert farm.exchange("w1", 1).header["tasks"] == [[1, 2]]
-    assert farm.exchange("w1", 1, {1: b"result"}, attempt=2).header["stop"]
-    [(_, value)] = storage.get_results(farm.request)
-    assert value == b"result"
-    assert farm.history == [(1, 1, Kind.RAISED, True)]
-
-
-def test_the_last_failure_is_the_error_and_the_others_its_history(storage: Storage) -> None:
-    farm = Farm(storage, [b"1"], retries=1, retry_delay=0.0)
-    for attempt in (1, 2):
-        farm.take("w1", 1)
-        farm.exchange("w1", 0, {1: b"E: %d" % attempt}, kind=Kind.RAISED, attempt=attempt)
-    [(_, outcome)] = storage.errors(farm.request)
-    assert (outcome.value, outcome.attempt, outcome.attempts) == (b"E: 2", 2, 2)
-    [(before, _)] = storage.attempts(farm.request)
-    assert (before.value, before.attempt, before.host, before.seconds) == (b"E: 1", 1, "node1", 0.5)
-
-
-@pytest.mark.parametrize("kind", [Kind.RESULT, Kind.RAISED, Kind.INTERRUPTED])
-@pytest.mark.parametrize("retries", [0, 1])
-def test_a_call_that_is_repeated_because_its_reply_was_lost_changes_nothing(
-    storage: Storage, kind: Kind, retries: int
-) -> None:
-    farm = Farm(storage, [b""] * 4, retries=retries, retry_delay=0.0)
-    farm.take("w1", 1)
-    assert farm.exchange("w1", 1, {1: b"value"}, kind=kind).header["stored"] == 1
-    rows, history = list(storage.tasks(farm.request)), farm.history
-    for _ in range(3):
-        reply = farm.exchange("w1", 1, {1: b"value"}, kind=kind)
-        assert (reply.header["stored"], reply.header["late"]) == (0, [1])
-    assert list(storage.tasks(farm.request)) == rows
-    assert farm.history == history
-    ended = kind == Kind.RESULT or (kind == Kind.RAISED and not retries)
-    assert farm.live.queue.size == 4 - ended
-    assert farm.live.queue.past.get(1, FRESH).failures == (not ended and kind == Kind.RAISED)
-
-
-def test_what_a_worker_says_late_of_a_task_that_has_ended_does_not_begin_it_again(storage: Storage) -> None:
-    farm = Farm(storage, [b"1", b"2"], retries=5)
-    farm.take("w1", 1)
-    farm.exchange("w2", 0, {1: b"result"})
-    for kind in (Kind.RAISED, Kind.INTERRUPTED, Kind.DIED):
-        assert farm.exchange("w1", 0, {1: b"why"}, kind=kind).header["late"] == [1]
-    assert farm.live.queue.size == 1
-    assert farm.history == []
-
-
-@fault((10, 12), "a late error, of an attempt that was given up", promise="it is noted, and ends nothing")
-def test_an_error_of_an_attempt_that_was_given_up_is_noted_only(farm: Farm) -> None:
-    farm.take("w1", 1)
-    farm.now += LEASE + 1
-    clock.tick(farm.service)
-    assert farm.exchange("w2", 1).header["tasks"] == [[1, 2]]
-    reply = farm.exchange("w1", 0, {1: b"E: late"}, kind=Kind.RAISED)
-    assert (reply.header["late"], farm.errors) == ([1], [])
-    assert farm.history == [(1, 1, Kind.LOST, True), (1, 1, Kind.RAISED, False)]
-    assert farm.live.queue.holders["w2"].held == {1: 2}
-
-
-@fault(10, "a late result, of an attempt that was given up", promise="it counts: work is never thrown away")
-def test_a_result_of_an_attempt_that_was_given_up_counts(farm: Farm) -> None:
-    """And the attempt that is under way meanwhile is counted, too."""
-    farm.take("w1", 1)
-    farm.now += LEASE + 1
-    clock.tick(farm.service)
-    farm.take("w2", 1)
-    assert farm.exchange("w1", 0, {1: b"late"}).header["stored"] == 1
-    assert farm.exchange("w2", 0, holding={1: 2}).header["drop"] == [1]
-    assert storage_attempts(farm, 1) == (1, 2)
-
-
-def storage_attempts(farm: Farm, task: int) -> tuple[int, int]:
-    """The attempt that ended a task, and how many were begun, as far as is known."""
-    row = farm.request * SPAN + task
-    [found] = farm.storage.db.execute("SELECT attempt, attempts FROM outcome WHERE id = ?", (row,)).fetchall()
-    return tuple(found)
-
-
-def test_a_worker_that_comes_back_with_its_attempt_loses_it_once(farm: Farm) -> None:
-    farm.take("w1", 1)
-    for _ in range(5):
-        farm.now += LEASE + 1
-        clock.tick(farm.service)
-        assert farm.errors == []
-        farm.exchange("w1", 0, holding=[1])
-    assert farm.history == [(1, 1, Kind.LOST, True)]
-    assert farm.exchange("w1", 0, {1: b"at last"}).header["stored"] == 1
-
-
-def test_what_cannot_be_stored_when_a_worker_is_lost_is_not_forgotten(farm: Farm) -> None:
-    farm.take("w1", 2)
-    farm.now += LEASE + 1
-    farm.storage.db.execute("PRAGMA query_only = ON")  # as when the disk is full
-    with pytest.raises(StorageError):
-        clock.tick(farm.service)
-    farm.storage.db.execute("PRAGMA query_only = OFF")
-    assert farm.live.queue.size == 10
-    farm.now += LEASE + 1
-    clock.tick(farm.service)
-    assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
-
-
-@fault(
-    (35, "preemption"),
-    "a task is interrupted by the scheduler again and again",
-    promise="it runs again at no cost, ten times; then it ends, and says so",
-)
-def test_interruptions_are_free_but_bounded(storage: Storage) -> None:
-    farm = Farm(storage, [b"1", b"2"])
-    for attempt in range(1, MAX_INTERRUPTIONS + 2):
-        assert farm.errors == []
-        assert farm.exchange("w1", 1).header["tasks"] == [[1, attempt]]
-        farm.exchange("w1", 0, {1: b"s_rt is over"}, kind=Kind.INTERRUPTED, attempt=attempt)
-    assert farm.errors == ["s_rt is over"]
-
-
 # Workers that leave, and places
 
 
@@ -588,186 +391,6 @@ def test_a_node_of_which_the_scheduler_says_for_ever_that_it_runs(storage: Stora
     assert (wanted.workers, wanted.level) == (1, 0)
 
 
-# The breaker
-
-
-def fail(farm: Farm, tasks: Sequence[int], line: int = 1) -> Reply:
-    error = b'ValueError: no\n  File "f.py", line %d, in f\n' % line
-    return farm.exchange("w1", 0, dict.fromkeys(tasks, error), kind=Kind.RAISED)
-
-
-@fault("alike", "the first 20 tasks fail alike", promise="the rest is not run, and says so")
-def test_when_the_first_tasks_fail_alike_the_rest_is_not_run(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 100)
-    fail(farm, range(1, 20))
-    assert len(farm.errors) == 19
-    assert fail(farm, [20]).header["stop"]
-    assert farm.state == RequestState.ENDED
-    assert farm.errors[20:] == ["not run: the first 20 tasks failed alike: ValueError at line 1 of f.py, in f"] * 80
-    assert storage.retry(farm.request, {}, failed=False) == 80
-
-
-def test_reports_that_are_repeated_do_not_count_twice(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 100)
-    for _ in range(3):
-        fail(farm, range(1, 12))
-    assert len(farm.errors) == 11
-
-
-@pytest.mark.parametrize("options", [{"fail_fast": 0}, {}])
-def test_a_success_or_a_user_switches_the_breaker_off(storage: Storage, options: dict[str, Any]) -> None:
-    farm = Farm(storage, [b""] * 100, **options)
-    if not options:
-        farm.exchange("w1", 0, {100: b"result"})
-    fail(farm, range(1, 50))
-    assert len(farm.errors) == 49
-
-
-def test_what_was_decided_before_a_restart_is_not_decided_again(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 100)
-    farm.exchange("w1", 0, {100: b"result"})
-    farm.restart()
-    fail(farm, range(1, 50))
-    assert len(farm.errors) == 49
-
-
-@fault("alike", "a restart while the first tasks fail alike", promise="the count goes on")
-def test_the_breaker_goes_on_counting_after_a_restart(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 100)
-    fail(farm, range(1, 12))
-    farm.restart()
-    fail(farm, range(12, 20))
-    assert farm.state == RequestState.SUBMITTED
-    fail(farm, [20])
-    assert farm.state == RequestState.ENDED
-
-
-def test_what_is_tried_again_may_be_stopped_again(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 100)
-    fail(farm, range(1, 21))
-    with Storage(storage.dbfile) as other:
-        other.db.execute("UPDATE outcome SET stored = stored - 10")
-        assert other.retry(farm.request, {"lease": LEASE}, failed=False) == 80
-    farm.submit(2)
-    farm.calls = 0
-    farm.restart()
-    fail(farm, range(21, 41))
-    assert farm.state == RequestState.ENDED
-
-
-# Cancelled, and tried again
-
-
-def cancel(farm: Farm) -> int:
-    """As another process does it."""
-    with Storage(farm.storage.dbfile) as other:
-        return other.end_pending(farm.request, Kind.CANCELLED, "cancelled by its user")
-
-
-@pytest.mark.parametrize("ticks", [True, False])
-@fault("cancel", "workers of a cancelled request", promise="they are sent away; what they bring changes nothing")
-def test_a_cancelled_request_sends_its_workers_away(farm: Farm, ticks: bool) -> None:
-    farm.take("w1", 2)
-    assert cancel(farm) == 10
-    if ticks:
-        clock.tick(farm.service)
-        assert farm.service.live == {}
-    reply = farm.exchange("w1", 1, {1: b"late"})
-    assert (reply.status, reply.text) == (410, "the request has ended")
-    assert farm.storage.progress(farm.request).cancelled == 10
-    [(_, [array], waiting)] = arrays.left_over(farm.service)
-    assert (array.job, waiting) == ("12", True)
-
-
-@pytest.mark.parametrize("ticks", [True, False])
-def test_a_request_that_is_begun_again_is_another_one(farm: Farm, ticks: bool) -> None:
-    """Even if it was cancelled, cleared and tried again between two ticks."""
-    farm.take("w1", 2)
-    cancel(farm)
-    with Storage(farm.storage.dbfile) as other:
-        assert other.step(farm.request, "clear")
-        assert other.retry(farm.request, {"lease": 1.0}, failed=False) == 10
-    if ticks:
-        clock.tick(farm.service)
-    farm.submit(2)
-    clock.tick(farm.service)
-    assert farm.exchange("new", 1, array=2).header["tasks"] == [[1, 2]]
-    assert farm.live.queue.lease == 1.0
-    assert set(farm.live.jobs.there) == {2}
-
-
-def test_single_tasks_are_taken_back(farm: Farm) -> None:
-    """One that waits is leased to nobody; one that runs is late; the others go on."""
-    assert farm.take("w1", 2) == [1, 2]
-    with Storage(farm.storage.dbfile) as other:
-        counts = [other.end_pending(farm.request, Kind.CANCELLED, "taken back", [task]) for task in (2, 4, 4, 99)]
-        assert counts == [1, 1, 0, 0]
-    clock.tick(farm.service)
-    farm.exchange("w1", 0, {1: b"one", 2: b"two"})
-    assert farm.take("w1", 20) == [3, 5, 6, 7]  # its share
-    progress = farm.storage.progress(farm.request)
-    assert (progress.done, progress.cancelled, progress.ended) == (1, 2, 3)
-
-
-def test_no_task_is_leased_of_which_the_user_said_that_it_is_cancelled(farm: Farm) -> None:
-    farm.take("w1", 1)
-    cancel(farm)
-    assert farm.exchange("w2", 1).status == 410
-
-
-# What a server knows that takes over
-
-
-def test_a_server_that_takes_over_knows_the_same_past(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 6, workers=3, retries=5, retry_delay=0.0, on_oom="2x")
-    for kind in (Kind.RAISED, Kind.INTERRUPTED, Kind.TIMEOUT, Kind.MEMORY):
-        for index, attempt in farm.exchange("w1", 2).header["tasks"]:
-            farm.exchange("w1", 0, {index: b"why"}, kind=kind, attempt=attempt)
-    farm.take("w2", 1)
-    farm.now += LEASE + 1
-    farm.exchange("w1", 0)
-    clock.tick(farm.service)
-    known = farm.live.queue.past
-    assert len(known) > 1
-    assert {kind for _, _, kind, _ in farm.history} > {Kind.LOST, Kind.RAISED, Kind.MEMORY}
-    farm.restart()
-    assert farm.live.queue.past == known
-
-
-def test_doubtful_tasks_that_nobody_names_are_counted_as_attempts(farm: Farm) -> None:
-    farm.take("w1", 2)
-    farm.restart()
-    clock.tick(farm.service)
-    farm.now += LEASE
-    farm.exchange("w2", 0)
-    clock.tick(farm.service)
-    assert farm.history == []
-    farm.now += 1
-    clock.tick(farm.service)
-    assert farm.history == [(1, 1, Kind.LOST, False), (2, 1, Kind.LOST, False)]
-    assert farm.exchange("w2", 2).header["tasks"] == [[1, 2], [2, 2]]
-    assert farm.live.queue.past[1].losses == 0  # nobody's fault
-    known = farm.live.queue.past
-    farm.restart()
-    assert farm.live.queue.past == known
-
-
-def test_outcomes_that_a_worker_left_behind_are_collected(farm: Farm) -> None:
-    farm.take("w1", 2)
-    header = {**EXCHANGE, "worker": "w1", "want": 0, "outcomes": [[1, 1, 0, 0.5], [99, 1, 0, 0.5]]}
-    for _ in range(2):
-        collect(farm.service, Call(farm.request, "exchange", header, [b"result", b"", b"", b""]))
-    assert farm.storage.get_results(farm.request) == [(b"args 1", b"result")]
-
-
-@fault((13, 46), "outcomes that were left in files come after the request has ended", promise="they change nothing")
-def test_what_is_collected_of_a_request_that_has_ended_changes_nothing(farm: Farm) -> None:
-    cancel(farm)
-    header = {**EXCHANGE, "outcomes": [[1, 1, 0, 0.5]]}
-    collect(farm.service, Call(farm.request, "exchange", header, [b"result", b""]))
-    assert farm.storage.count_results(farm.request) == 0
-
-
 # Whatever a worker says
 
 
@@ -800,6 +423,7 @@ EXCHANGE = {
     "holding": [],
     "outcomes": [],
     "leaving": None,
+    "running": [1, 1, 0.5],
 }
 JOIN = {"worker": "w", "host": "h", "element": "1", "array": 1, "protocol": PROTOCOL, "python": describe_python()}
 NUMBERS = st.integers() | st.floats() | st.booleans() | st.sampled_from([1, 2, 10, 11, 0, -1, 2**31, 2**63, 10**400])
@@ -810,7 +434,9 @@ JSON = st.recursive(
 INDEXES = st.sampled_from([1, 2, 3, 10, 10, 11, 0, -1, True, 2.0, 2**63])
 ATTEMPTS = st.sampled_from([1, 1, 1, 2, 0, 2**31, True, 1.0])
 KINDS = st.sampled_from([0, 0, 1, 2, 3, 4, 5, 6, -1, True, 1.0, "0"])
-ENTRIES = st.lists(st.tuples(INDEXES, ATTEMPTS, KINDS, NUMBERS), max_size=2)
+ENTRY = st.tuples(INDEXES, ATTEMPTS, KINDS, NUMBERS)
+MEASURED = st.tuples(INDEXES, ATTEMPTS, KINDS, NUMBERS, NUMBERS, st.none() | NUMBERS, NUMBERS)
+ENTRIES = st.lists(ENTRY | MEASURED, max_size=2)
 BLOBS = st.binary(max_size=5) | st.builds(io.BytesIO, st.binary(max_size=5))
 
 
@@ -834,6 +460,8 @@ def test_no_header_is_an_exception(storage: Storage, verb: str, data: st.DataObj
 def answer(farm: Farm, verb: str, header: dict[str, Any], blobs: list[Any]) -> None:
     """Make a call; it must be answered, and the store must stay sound."""
     reply = farm.call(verb, header, blobs)
+    if live := farm.service.live.get(farm.request):
+        farm.service.store_facts(live)  # whatever it says of itself can be stored
     assert reply.status in (200, 400, 409, 410, 426)
     assert reply.text or reply.status == 200
     progress = farm.storage.progress(farm.request)
@@ -881,6 +509,11 @@ MALFORMED: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
     "no worker": ("exchange", {"worker": ""}, []),
     "a worker that is a number": ("join", {"worker": 7}, []),
     "a worker of many letters": ("join", {"worker": "w" * 65}, []),
+    "half a character in the worker": ("join", {"worker": "\ud800"}, []),
+    "running one number": ("exchange", {"running": [1]}, []),
+    "running for ever": ("exchange", {"running": [1, 1, float("inf")]}, []),
+    "a signal beyond all": ("exchange", {"outcomes": [[1, 1, 2, 0.1, 1 << 62, None, 0]]}, [b"r", b""]),
+    "a peak that is a text": ("exchange", {"outcomes": [[1, 1, 2, 0.1, 0, None, "1"]]}, [b"r", b""]),
 }
 
 

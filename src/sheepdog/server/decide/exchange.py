@@ -25,6 +25,7 @@ from .workers import Element, WorkerSeen
 log = logging.getLogger(__name__)
 
 MAX_WORKERS = 100_000  # of a request
+MAX_ARRAYS = 1 << 31  # array jobs of a request
 SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
 SHORT_LEASE = 10.0  # seconds, beyond those that a worker says it has left
@@ -48,7 +49,7 @@ def beat(live: LiveRequest) -> float:
 def handle(service: Service, call: Call) -> Reply:
     """Answer a call whose token was right."""
     worker = call.header.get("worker")
-    if not isinstance(worker, str) or not 0 < len(worker) <= 64:
+    if not isinstance(worker, str) or not 0 < len(worker) <= 64 or clean(worker) != worker:
         return refuse(400, "worker must be a short text")
     try:
         service.look_again()
@@ -156,7 +157,7 @@ def greet(service: Service, live: LiveRequest, worker: str, header: Mapping[str,
     seen = live.workers.known.get(worker)
     if seen is None:
         number = header.get("array", header.get("wave"))  # wave: the word of an older worker
-        number = number if type(number) is int else 0
+        number = number if type(number) is int and 0 < number < MAX_ARRAYS else 0
         element = Element(number, clean(header.get("element")))
         for other in live.workers.replace(worker, element):
             lose(service, live, other, "it was started again")
