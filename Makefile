@@ -12,6 +12,7 @@ check: .venv/ready ## look for faults without running anything: style, types, th
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.6- src/sheepdog/client src/sheepdog/schedulers/session.py
 

@@ -640,7 +640,7 @@ def one(words: argparse.Namespace) -> int:
         with contextlib.ExitStack() as stack:
             if words.mounted:  # before the cluster, whose hosts then see it
                 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "chaos", place / "store"], check=True)
-                stack.callback(subprocess.run, ["umount", "--lazy", place / "store"])
+                stack.callback(lambda: subprocess.run(["umount", "--lazy", place / "store"]))
             stage: Stage = There(place, stack.enter_context(Cluster())) if words.cluster else Here(place)
             round = Round(stage, place, words.seed, words.tasks, words.events, words.limit)
             try:

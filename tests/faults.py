@@ -147,8 +147,8 @@ def rows(shown: Shown) -> Iterator[str]:
     merged: dict[tuple[str, str, tuple[str, ...]], list[int | str]] = defaultdict(list)
     for (id, what, promise), tests in shown.items():
         merged[what, promise, tuple(tests)].append(id)
-    for (what, promise, tests), ids in merged.items():
-        names = [f"``{test.removeprefix('tests/')}``" for test in tests]
+    for (what, promise, its), ids in merged.items():
+        names = [f"``{test.removeprefix('tests/')}``" for test in its]
         yield from row(", ".join(map(str, ids)), what, promise, ", ".join(names))
 
 

@@ -12,7 +12,18 @@ RUN = Path(__file__).parent.parent / "bench" / "run.py"
 
 
 def test_a_small_run_writes_every_sample(tmp_path: Path) -> None:
-    command = [sys.executable, RUN, "--rounds", "1", "--tasks", "50", "--name", "small", "--results", tmp_path]
+    command = [
+        sys.executable,
+        str(RUN),
+        "--rounds",
+        "1",
+        "--tasks",
+        "50",
+        "--name",
+        "small",
+        "--results",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "50 tasks [tasks/s]" in done.stdout

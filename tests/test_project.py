@@ -164,6 +164,33 @@ def test_the_docs_name_every_refused_option() -> None:
     assert [option for option in sbatch.REFUSED if f"``{option}``" not in text] == []
 
 
+# Rooms without a test file of their own: names and types only, or what looks at them is in another process.
+NO_TEST = {
+    "client/__main__.py",  # test_main.py starts it
+    "client/child/runner.py",  # test_child.py of its parent
+    "client/wire/limits.py",
+    "client/wire/messages.py",
+    "client/wire/outcomes.py",
+    "config/registry.py",
+    "schedulers/session.py",  # test_drmaa.py runs it
+}
+
+
+def rooms() -> set[str]:
+    """The files that tests mirror: those in packages, but for packages' own."""
+    return {file for file in FILES if "/" in file and not file.endswith("__init__.py")}
+
+
+def test_every_room_has_its_test_file_and_every_test_file_its_room() -> None:
+    """Under tests/, in the package of the same name. What looks at all of it is in whole/ and on_cluster/."""
+    tests = ROOT / "tests"
+    found = {str(path.relative_to(tests).with_name(path.name[5:])) for path in tests.rglob("*/test_*.py")}
+    found = {file for file in found if file.split("/")[0] not in ("whole", "on_cluster", "gridengine")}
+    assert sorted(rooms() - found - NO_TEST) == []
+    assert sorted(found - rooms()) == []
+    assert rooms() >= NO_TEST
+
+
 def test_no_test_file_imports_another() -> None:
     """Nor does a program in a string. What two of them need is a fixture, or in a module without tests."""
     imports = re.compile(r"\b(?:from|import) .*\btests(?:\.\w+)*(?:\.| import )(?:\w+, )*test_\w+")

@@ -48,7 +48,7 @@ def target(kind: str, *rest: Any) -> Any:
     elif kind == "length":
         return len(rest[0])
     elif kind == "unserialisable":
-        return iter(x for x in ())
+        return iter(x for x in "")
     elif kind == "environment":
         return {key: value for key, value in os.environ.items() if key.startswith("SHEEPDOG")}
     elif kind == "stdin":

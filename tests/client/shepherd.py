@@ -98,11 +98,11 @@ class FakeServer:
 
     def answer(self, path: str, header: dict[str, Any], body: io.BytesIO) -> bytes:
         if path.endswith("join"):
-            blobs = serialise_function(self.function)
-            return client.pack(self.settings, [len(blob) for blob in blobs]) + b"".join(blobs)
+            parts = serialise_function(self.function)
+            return client.pack(self.settings, [len(part) for part in parts]) + b"".join(parts)
         blobs = [body.read(length) for length in header["blobs"]]
         said, values = header.get("messages", []), blobs[2 * len(header["outcomes"]) :]
-        self.messages += [client.Message(*each, value) for each, value in zip(said, values, strict=True)]
+        self.messages += [client.Message(*[*each, value]) for each, value in zip(said, values, strict=True)]
         pairs = zip(blobs[: -len(said) or None : 2], blobs[1 : -len(said) or None : 2], strict=True)
         for (*numbers, signal, status, peak), (value, output) in zip(header["outcomes"], pairs, strict=True):
             assert numbers[0] not in self.outcomes, f"{numbers[0]} was reported twice"
@@ -224,7 +224,7 @@ class Shepherd:
                     value, output = (client.read_blob(file, header["blobs"].pop(0)) for _ in range(2))
                     found[numbers[0]] = client.Outcome(*numbers, value, output, signal, status, peak)
                 for said in header.get("messages", []):
-                    self.messages.append(client.Message(*said, client.read_blob(file, header["blobs"].pop(0))))
+                    self.messages.append(client.Message(*[*said, client.read_blob(file, header["blobs"].pop(0))]))
                 assert not file.read()
         return found
 

@@ -26,7 +26,7 @@ Sync = CFUNCTYPE(c_int, c_void_p, c_int)
 keep = []  # what C points to must not be collected
 
 
-def possible():
+def possible() -> bool:
     """Whether this Python's SQLite shows its functions: a shared library does, one that is built in may not."""
     return hasattr(ctypes.CDLL(_sqlite3.__file__), "sqlite3_vfs_find")
 

@@ -1,9 +1,73 @@
-"""What came of a task: the exit code of a process that ended so."""
+"""What came of a task, for its user: results, errors, exit codes."""
+
+import pickle
 
 import pytest
 
-from sheepdog.front.results import exit_code
+from sheepdog.errors import TaskFailed, UntrustedResult
+from sheepdog.front.results import describe, error_of, exit_code, harmless, load, opened, unreadable
 from sheepdog.values.model import Kind, Outcome
+
+GONE = b"csheepdog_no_such_module\nThing\n."
+
+
+def raised(exception: bytes) -> Outcome:
+    return outcome(value=b"KeyError: 'k'\0" + exception)
+
+
+def outcome(kind: Kind = Kind.RAISED, value: bytes = b"ValueError: no\nTraceback ...\n", **more: object) -> Outcome:
+    known = {"task": 2, "attempt": 1, "host": "node1", "seconds": 1.5, "output": b""}
+    return Outcome(kind=kind, value=value, **{**known, **more})  # type: ignore[arg-type]
+
+
+def test_an_error_in_words() -> None:
+    said = describe(
+        7, outcome(output=b"last \xff words\n"), [outcome(value=b"LostWorker: gone\nmore", attempt=0, host="")]
+    )
+    assert said.splitlines() == [
+        "ValueError: no",
+        "(task 2 of request 7, attempt 1, on node1, after 1.50 s)",
+        "Traceback ...",
+        "The end of its output:",
+        "last \ufffd words",
+        "Before: LostWorker: gone",
+    ]
+    assert "(task 2 of request 7, never run)" in describe(7, outcome(host="", attempts=0))
+
+
+def test_a_result_that_cannot_be_loaded_is_an_error_of_its_own() -> None:
+    value, problem = load(GONE)
+    assert value is None
+    assert problem is not None
+    assert problem.startswith("the result cannot be loaded here: ModuleNotFoundError: ")
+    assert opened(7, outcome(Kind.RESULT, pickle.dumps(3))) == (3, None)
+    nothing, error = opened(7, outcome(Kind.RESULT, GONE))
+    assert nothing is None
+    assert isinstance(error, TaskFailed)
+
+
+def test_what_is_not_trusted_is_not_loaded() -> None:
+    nothing, error = opened(7, outcome(Kind.RESULT, pickle.dumps(pytest.raises)), trusted=False)
+    assert nothing is None
+    assert isinstance(error, UntrustedResult)
+    assert unreadable(pickle.dumps(pytest.raises), trusted=False) == str(error)
+    assert unreadable(pickle.dumps(1), trusted=False) is None
+
+
+def test_an_exception_comes_back_with_where_as_its_cause() -> None:
+    error = error_of(7, raised(pickle.dumps(KeyError("k"))))
+    assert isinstance(error, KeyError)
+    assert isinstance(error.__cause__, TaskFailed)
+    for lost in (GONE, pickle.dumps("no exception"), b""):
+        assert isinstance(error_of(7, raised(lost)), TaskFailed)
+    assert isinstance(error_of(7, raised(pickle.dumps(KeyError("k"))), trusted=False), TaskFailed)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration(), KeyboardInterrupt()])
+def test_an_exception_that_would_end_the_users_loop_is_not_raised(error: BaseException) -> None:
+    error.__cause__ = cause = TaskFailed("so", 7, 2, Kind.RAISED)
+    assert harmless(error) is cause
+    assert harmless(ValueError("so")).args == ("so",)
 
 
 @pytest.mark.parametrize(

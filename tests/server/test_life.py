@@ -398,7 +398,7 @@ def test_a_database_of_another_program(make: Make, dbfile: Path) -> None:
     promise="the second names the first's process; the first ends in order, with status 0",
 )
 def test_serve_runs_in_the_foreground_until_told(make: Make, dbfile: Path) -> None:
-    command = [sys.executable, "-m", "sheepdog", "serve", dbfile]
+    command = [sys.executable, "-m", "sheepdog", "serve", str(dbfile)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=dbfile.parent)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert f"there is no database '{dbfile}'" in done.stderr

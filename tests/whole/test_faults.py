@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,7 +180,7 @@ def map_in_a_process(results: "multiprocessing.SimpleQueue[list[int]]") -> None:
 @fault("fork and spawn", "map called in processes that multiprocessing has made", promise="it works as anywhere else")
 def test_map_in_a_process_of_multiprocessing(method: str) -> None:
     assert sheepdog.map(abs, [(-1,)]) == [1]  # whatever this opens is there when it forks
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     results = context.SimpleQueue()
     processes = [context.Process(target=map_in_a_process, args=(results,)) for _ in range(2)]
     for process in processes:

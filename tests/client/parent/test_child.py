@@ -60,7 +60,7 @@ while when != "at once" and not os.path.exists(file):
 os.kill(os.getpid(), 9)
 """
     (tmp_path / "cloudpickle.zip").write_bytes(cloudpickle_archive())
-    command = [sys.executable, "-c", script, when, tmp_path / "file", tmp_path]
+    command = [sys.executable, "-c", script, when, str(tmp_path / "file"), str(tmp_path)]
     pid = int(subprocess.run(command, stdout=subprocess.PIPE).stdout)
     try:
         until(lambda: not alive(pid), "the child is gone", timeout=5)

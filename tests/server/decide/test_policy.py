@@ -22,7 +22,7 @@ from sheepdog.values.model import Kind, Outcome
 
 def attempts(policy: Policy, kind: Kind, most: int = 100) -> tuple[Past, list[float]]:
     """Let every attempt of a task end in one way: its past when it is given up, and the delays until then."""
-    past, delays = FRESH, []
+    past, delays = FRESH, list[float]()
     for attempt in range(1, most):
         past, delay = policy.judge(past, kind, attempt)
         assert past.attempts == attempt
