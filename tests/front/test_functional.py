@@ -539,6 +539,7 @@ def test_the_child_on_the_oldest_python(oldest_python: str, place: Path) -> None
     script = f"""
 import os, pickle, sys
 sys.path.insert(0, {str(place / "client.pyz")!r})
+from _sheepdog_worker.parent.autopsy import autopsy
 from _sheepdog_worker.parent.child import Child
 secret = {{"request": 7, "directory": ".", "max_value": 1000}}
 child = Child(secret, pickle.dumps(os.kill, 4), b"")
@@ -550,7 +551,7 @@ print([(o.task, o.kind, pickle.loads(o.value) if o.kind == 0 else o.value.split(
 child.give([(3, 1, pickle.dumps(((0, 9), {{}}))), (4, 1, b"")])  # its whole process group
 while not child.collect(1.0)[1]:
     pass
-how, _, outcome, left = child.autopsy()
+how, _, outcome, left = autopsy(child)
 print(how, outcome.task, [task[0] for task in left])
 """
     done = subprocess.run([oldest_python, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=60)

@@ -131,14 +131,16 @@ class Runner(object):
         if len(value) > self.max_value:
             text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
             kind, value = RAISED, (text % (len(value), self.max_value)).encode()
+        raised = 0  # what this process has at most, if that is more than before
         if seconds > MEASURED or not self.peak:  # asking takes longer than many a task
-            self.peak = peak_resident()
+            raised = peak_resident()
+            raised, self.peak = (0, self.peak) if raised <= self.peak else (raised, raised)
         change = self.surroundings.change()
         whole = self.pipe.is_whole()
         if not whole:
             self.pipe.open_again()
         output = self.pipe.capture.take()
-        head = OUTCOME.pack(index, attempt, kind, seconds, status, self.peak, len(value), len(output))
+        head = OUTCOME.pack(index, attempt, kind, seconds, status, raised, len(value), len(output))
         self.pipe.send(head, value, output)
         if saved:
             self.task = index, attempt, b""

@@ -127,9 +127,8 @@ class Child(object):
 
     def _hear(self, data: bytes) -> "Iterator[Outcome]":
         now = time.monotonic()
-        for head, value, output in self.incoming.feed(data):
+        for (index, attempt, kind, seconds, status, peak, _, _), value, output in self.incoming.feed(data):
             self.since = now
-            index, attempt, kind, seconds, status, peak = head[:6]
             if index:
                 self.running.pop(index, None)
                 yield Outcome(

@@ -57,8 +57,9 @@ class Incoming(object):
             if len(buffer) < OUTCOME.size:
                 return None
             head = OUTCOME.unpack_from(buffer)
-            start = OUTCOME.size + head[-2]
-            if head[-2] <= IN_MEMORY:
+            length = head[-2]
+            if length <= IN_MEMORY:
+                start = OUTCOME.size + length
                 end = start + head[-1]
                 if len(buffer) < end:
                     return None
@@ -66,7 +67,7 @@ class Incoming(object):
                 del buffer[:end]
                 return found
             del buffer[: OUTCOME.size]
-            self.large = (tempfile.TemporaryFile(), head[-2], head)
+            self.large = (tempfile.TemporaryFile(), length, head)
         spool, missing, head = self.large
         part = buffer[:missing]
         spool.write(part)
