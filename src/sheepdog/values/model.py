@@ -123,7 +123,8 @@ class Outcome(NamedTuple):
 
     task is its index; value the serialised result, or the error as text in UTF-8, after which may come a NUL and the
     pickle of the exception; seconds its run time; attempts how many were begun until then, as far as is known.
-    signal is what its process died of, status what it exited with, peak the bytes of memory that it had at most.
+    signal is what its process died of, status what it exited with, peak the bytes of memory that it had at
+    most, if this task made it more; 0 if not, or if nobody knows.
     """
 
     task: int

@@ -133,8 +133,9 @@ class Runner(object):
             kind, value = RAISED, (text % (len(value), self.max_value)).encode()
         raised = 0  # what this process has at most, if that is more than before
         if seconds > MEASURED or not self.peak:  # asking takes longer than many a task
-            raised = peak_resident()
-            raised, self.peak = (0, self.peak) if raised <= self.peak else (raised, raised)
+            peak = peak_resident()
+            if peak > self.peak:
+                raised = self.peak = peak
         change = self.surroundings.change()
         whole = self.pipe.is_whole()
         if not whole:
