@@ -24,6 +24,7 @@ from gridengine.schedulers import (
     SlurmScheduler,
     best_available,
 )
+from sheepdog.config import sbatch
 from sheepdog.errors import SchedulerNotFound
 from tests.local import DB
 from tests.waiting import until
@@ -385,7 +386,7 @@ def test_all_kinds_of_options_of_slurm() -> None:
     """Those without a value, those of one letter, and lists."""
     config = SlurmScheduler(exclusive=True, p="low", nodelist="node1,node2", mem_per_cpu=500, H=True).config
     assert config.slurm_opts == ("--exclusive", "-plow", "--nodelist=node1,node2", "--mem-per-cpu=500", "-H")
-    assert (config.slurm_opt("-p"), config.slurm_opt("-H")) == ("low", "")
+    assert (sbatch.given(config.slurm_opts, "-p"), sbatch.given(config.slurm_opts, "-H")) == ("low", "")
 
 
 @pytest.mark.parametrize(
