@@ -9,7 +9,7 @@ from sheepdog.server.calls import MAX_HELD, Call, clean, mismatch, read_exchange
 from sheepdog.values.model import Kind
 
 HEADER: dict[str, Any] = {"outcomes": [[3, 1, 0, 0.5]], "want": 2, "call": 7, "holding": [[4, 6, 2]], "host": "node1"}
-FORM = {"implementation": "cpython", "version": "3.11.7", "magic": 3495}
+FORM = {"implementation": "cpython", "version": "3.11.7", "magic": "a70d0d0a"}
 
 
 def test_all_that_a_worker_says() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import sheepdog
 from sheepdog import client
-from sheepdog.front.dispatch import Keeper
+from sheepdog.front.waiting import Keeper
 from sheepdog.server.life import STOP_SECONDS, VERSION, Server, lock_file, take_lock
 from sheepdog.storage import Storage
 from tests.faults import fault

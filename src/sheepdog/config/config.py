@@ -139,6 +139,17 @@ class Config:
             said["time"] = str(int(self.time_seconds * parse_factor(self.on_walltime) ** level))
         return replace(self, **said)
 
+    def gives(self, *flags: str) -> bool:
+        """Tell whether ge_opts hold one of these flags of qsub, such as "-cwd"."""
+        return qsub.gives(self.ge_opts, *flags)
+
+    def slurm_opt(self, *flags: str) -> str | None:
+        """Return what slurm_opts give with one of these flags of sbatch, the last one if there are several.
+
+        None if they give none of them; an empty text for a flag without a value.
+        """
+        return sbatch.given(self.slurm_opts, *flags)
+
     def python(self, scheduler: str) -> str:
         """Give the command of the worker's Python: words quoted for a shell, which finds nothing else in them."""
         if self.shell is not None:

@@ -38,4 +38,5 @@ def test_the_server_is_told_the_signal_the_status_and_the_memory(shepherd: Sheph
     shepherd.run(("result = 1",), ("import sys; sys.exit(3)",), (source,), ("import os; os._exit(4)",))
     found = shepherd.servers[0].outcomes
     assert [(found[task].signal, found[task].status) for task in (1, 2, 3, 4)] == [(0, None), (0, 3), (9, None), (0, 4)]
-    assert all(found[task].peak > 1 << 20 for task in found)
+    assert found[1].peak > 1 << 20  # the first task of a process
+    assert all(found[task].peak == 0 or found[task].peak > 1 << 20 for task in found)
