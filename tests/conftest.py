@@ -52,6 +52,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the cluster, and what starts servers, so that `-m "not slow and not cluster"` leaves it out."""
     for item in items:
+        if "on_cluster" in item.path.parts:
+            item.add_marker("cluster")
         for fixture, marker in (("cluster_possible", "cluster"), ("servers", "slow")):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)

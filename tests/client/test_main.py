@@ -61,6 +61,7 @@ def test_modules_of_a_user_are_found_whatever_their_names(shepherd: Shepherd, tm
     assert server.results() == [True] * (len(rooms) + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minor", range(6, 15))
 @fault(49, "a compute node with a Python from 3.6 on", promise="the worker works there")
 def test_it_works_on_this_python(shepherd: Shepherd, minor: int) -> None:

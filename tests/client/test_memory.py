@@ -47,6 +47,7 @@ def test_a_task_that_the_kernel_ends_for_its_memory_is_said_to_be(shepherd: Shep
         group.rmdir()
 
 
+@pytest.mark.slow
 def test_a_task_that_fills_its_memory_bit_by_bit_says_so(shepherd: Shepherd) -> None:
     server = shepherd.serve(("x = []\nwhile True: x.append([0] * 9)",), ("result = 1",))
     assert shepherd.work(server, memory_limit=400 << 20).wait(60) == 0

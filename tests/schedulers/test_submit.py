@@ -140,6 +140,7 @@ def test_a_busy_scheduler_is_tried_again(
     assert said[0].endswith("(it may be taken later); trying again")
 
 
+@pytest.mark.slow
 @fault((42, "qmaster down"), "the scheduler stays down", promise="map raises what it said, and nothing is left")
 def test_a_scheduler_that_stays_busy_is_given_up(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submission, "PATIENCE", 2.0)

@@ -20,6 +20,8 @@ from tests.faults import fault
 from tests.waiting import until
 from tests.wire import Make, answer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dbfile(tmp_path: Path) -> Iterator[str]:

@@ -47,7 +47,9 @@ def test_look() -> None:
         until(lambda: len(looks.under_way) == 1, "the server has heard it")
         for _ in range(5):
             program.look(wakeups.port)
-        until(lambda: wakeups.again, "the server has heard it")
+        program.wait(wakeups.port, 0)
+        until(lambda: wakeups.listeners, "the server has heard all that")
+        assert wakeups.again
         looks.under_way[0].set_result(None)
         until(lambda: len(looks.under_way) == 2, "the server has heard it")
         looks.under_way[1].set_result(None)

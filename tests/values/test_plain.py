@@ -36,6 +36,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(PLAIN, st.sampled_from([4, 5]), st.booleans())
 @settings(max_examples=400, deadline=None)
 def test_plain_data_comes_back(value: Any, protocol: int, whole: bool) -> None:
@@ -212,6 +213,7 @@ def read_apart(pickles: list[bytes]) -> list[str]:
     return done.stdout.decode().splitlines()
 
 
+@pytest.mark.slow
 def test_crafted_pickles_are_refused() -> None:
     said = read_apart(list(CRAFTED.values()))
     assert [what for what, line in zip(CRAFTED, said, strict=True) if not line.startswith("refused ")] == []
@@ -249,6 +251,7 @@ def test_any_bytes_are_data_or_refused(data: bytes, start: bytes) -> None:
                             frozenset}  # fmt: skip
 
 
+@pytest.mark.slow
 @given(PLAIN, st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_pickle_is_data_or_refused(value: Any, draw: Any) -> None:

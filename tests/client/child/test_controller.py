@@ -376,6 +376,7 @@ def test_of_the_checkpoints_only_the_latest_are_sent(shepherd: Shepherd) -> None
     assert len(found) < 100
 
 
+@pytest.mark.slow
 @fault(
     (17, "disk full"),
     "a task reports without end while the server does not answer",

@@ -97,6 +97,7 @@ SHOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mess", [pytest.param(mess, id=name, marks=SHOWN.get(name, ())) for name, mess in MESSES.items()]
 )

@@ -18,6 +18,8 @@ from tests.client.link.other_sides import LARGE, HttpsSide, OtherSide
 from tests.faults import fault
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 LINKS = [HttpsSide]
 
 ABOUT = {"worker": "w", "host": "here", "pid": 7, "element": "1", "array": 1}

@@ -11,6 +11,7 @@ from tests.faults import fault
 from tests.waiting import until
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("after", "least", "most"), [("2", 2.0, 4.0), ("999", 0.0, 1.5), ("soon", 0.0, 1.5)])
 @fault(50, "a server that is busy", promise="it says when to come again, and the worker comes then")
 def test_a_server_that_is_busy_is_given_the_time_it_asks_for(

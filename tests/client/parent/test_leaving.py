@@ -4,10 +4,14 @@ import pickle
 import time
 from pathlib import Path
 
+import pytest
+
 from sheepdog.client import INTERRUPTED
 from tests.client.shepherd import WAIT_FOR, Shepherd
 from tests.faults import fault
 from tests.waiting import until
+
+pytestmark = pytest.mark.slow
 
 
 @fault(

@@ -5,6 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from sheepdog.client import CHECKPOINT, REPORT, RESULT, Message, Outcome
 from sheepdog.client.parent.outbox import Outbox
 from sheepdog.client.wire.limits import MAX_BATCH
@@ -38,6 +40,7 @@ def test_a_worker_that_is_refused_leaves_its_outcomes_in_the_spool(shepherd: She
     assert pickle.loads(found[7].value) == b"7"
 
 
+@pytest.mark.slow
 def test_the_files_of_a_spool_are_of_the_size_of_a_call(shepherd: Shepherd, tmp_path: Path) -> None:
     worker = with_undelivered(shepherd, tmp_path, 507, MAX_CALL=1_000_000)
     worker.send_signal(signal.SIGUSR2)
@@ -48,6 +51,7 @@ def test_the_files_of_a_spool_are_of_the_size_of_a_call(shepherd: Shepherd, tmp_
     assert max(sizes) < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_spool_that_cannot_be_written_is_logged(shepherd: Shepherd, tmp_path: Path) -> None:
     (shepherd.directory / "spool").write_text("")
     worker = with_undelivered(shepherd, tmp_path, 507)

@@ -1,9 +1,12 @@
 """The pace, and a walltime that is nearly over."""
 
+import pytest
+
 from tests.client.shepherd import Shepherd
 from tests.faults import fault
 
 
+@pytest.mark.slow
 @fault(
     (35, "no notify"),
     "the rest of the walltime is shorter than a task",

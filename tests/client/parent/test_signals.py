@@ -15,6 +15,8 @@ from tests.client.shepherd import WAIT_FOR, FakeServer, Shepherd
 from tests.faults import fault
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 def warned(shepherd: Shepherd, server: FakeServer, worker: subprocess.Popen[bytes], *numbers: int) -> dict[str, Any]:
     """Send signals, and wait until the worker has called; return that call."""

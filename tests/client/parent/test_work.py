@@ -14,6 +14,8 @@ from tests.client.shepherd import WAIT_FOR, Shepherd
 from tests.faults import fault
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 BUSY = "import ctypes; print('busy', flush=True); ctypes.PyDLL(None).sleep(60)"
 """The source of a task that holds Python's lock in C."""
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"

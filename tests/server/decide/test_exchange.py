@@ -440,6 +440,7 @@ ENTRIES = st.lists(ENTRY | MEASURED, max_size=2)
 BLOBS = st.binary(max_size=5) | st.builds(io.BytesIO, st.binary(max_size=5))
 
 
+@pytest.mark.slow
 @fault(23, "headers of any JSON", promise="400 or an answer, never an exception")
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(verb=st.sampled_from(["join", "exchange"]), data=st.data())

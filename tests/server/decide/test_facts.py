@@ -302,6 +302,7 @@ def test_what_cannot_run_is_refused(farm: Farm, running: Any) -> None:
 # With real workers
 
 
+@pytest.mark.slow
 def test_the_store_tells_of_local_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

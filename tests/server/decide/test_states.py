@@ -41,6 +41,8 @@ from sheepdog.values.model import (
 )
 from sheepdog.values.serialisation import form
 
+pytestmark = pytest.mark.slow
+
 LEASE = 150.0
 OWN = [Kind.RAISED, Kind.DIED, Kind.TIMEOUT]
 TASK_STEPS = {(step.before, step.after) for step in TASK_STATES}

@@ -17,6 +17,7 @@ from tests.server.scheduling.paddock import Farm, Paddock
 # The thread
 
 
+@pytest.mark.slow
 def test_the_thread_looks_by_itself_and_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     looked = threading.Semaphore(0)
 
@@ -49,6 +50,7 @@ def test_stop_clears_up_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert paddock.cancelled == ["7"]
 
 
+@pytest.mark.slow
 def test_stop_does_not_wait_for_a_writer_that_died(tmp_path: Path) -> None:
     """The server then ends, so that another one can take over; while it waits, it holds the lock."""
     writer = Writer(str(tmp_path / "db"))
