@@ -21,7 +21,7 @@ fix: .venv/ready ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 quick: .venv/ready ## run the tests that start no server: under a minute on two cores
-	$(BIN)/python -m pytest -n 2 -m "not slow and not cluster"
+	$(BIN)/python -m pytest -q -n 3 -m "not slow and not cluster"
 
 test: .venv/ready ## run all tests; CLUSTER_INSTALL=1 allows Debian packages for the test cluster
 	$(BIN)/python -m pytest -n 3 --dist loadfile

@@ -40,6 +40,7 @@ def home(made: tuple[Host, Path]) -> Iterator[Path]:
     shutil.rmtree(made[1] / ".sheepdog", ignore_errors=True)
 
 
+@pytest.mark.slow
 class TestEveryHost:
     def test_output_is_returned(self, host: Host) -> None:
         assert host.run(["printf", "%s", "baa"]) == b"baa"

@@ -357,6 +357,7 @@ def test_its_deadline_leaves_time_to_deliver(shepherd: Shepherd) -> None:
     assert 560 < left <= 590
 
 
+@pytest.mark.slow
 def test_who_says_much_is_heard_in_few_calls(shepherd: Shepherd) -> None:
     server = shepherd.serve(("for i in range(20_000): controller.report(i)",), heartbeat=60.0)
     server.function = act
@@ -409,6 +410,7 @@ def _still(stands: list[str]) -> bool:
     return len(stands) > 8 and stands[-1] != "" and len({*stands[-8:]}) == 1
 
 
+@pytest.mark.slow
 @fault("timeout", "a task hangs though it reports all the time", promise="it is ended after its timeout")
 def test_reports_do_not_put_off_the_timeout(shepherd: Shepherd) -> None:
     server = shepherd.serve(("import time\nwhile True: controller.report(0); time.sleep(0.01)",), timeout=1.0)

@@ -9,7 +9,7 @@ import pytest
 
 from sheepdog.client import DIED, TIMEOUT
 from sheepdog.client.child.pipe import NO_PIPE
-from tests.client.children import Start, alive, collect, death, function_with, give, outcomes
+from tests.client.children import Start, alive, death, function_with, give, outcomes
 from tests.faults import fault
 from tests.waiting import until
 
@@ -108,10 +108,10 @@ def test_the_signal_and_the_exit_status_are_numbers(start: Start, call: Any, num
     assert outcome.peak > 1 << 20
 
 
-def test_a_task_that_is_ended_has_the_signal_that_ended_it(start: Start) -> None:
-    child = start()
-    give(child, ("a",), ("wait for", "/nonexistent"))
-    collect(child, 1)
+def test_a_task_that_is_ended_has_the_signal_that_ended_it(start: Start, tmp_path: Path) -> None:
+    child, begun = start(), tmp_path / "begun"
+    give(child, ("wait for", "/nonexistent", str(begun)))
+    until(begun.exists, "the task has begun")
     child.terminate(TIMEOUT, "it took too long")
     _, outcome, _, _ = death(child)
     assert (outcome.kind, outcome.value, outcome.signal) == (TIMEOUT, b"it took too long", signal.SIGTERM)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.client.shepherd import WAIT_FOR, Shepherd
 from tests.faults import fault
 from tests.waiting import until
@@ -14,6 +16,7 @@ def test_outcomes_that_came_too_late_are_logged_now_and_then(shepherd: Shepherd)
     assert shepherd.log().count("came too late") == 1
 
 
+@pytest.mark.slow
 def test_the_server_is_told_which_task_runs_and_for_how_long(shepherd: Shepherd, tmp_path: Path) -> None:
     go = tmp_path / "go"
     server = shepherd.serve(("result = 1",), (WAIT_FOR, str(go)))
