@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ..client import IN_MEMORY
 from ..values.model import StoredBlob
-from ..values.ranges import runs_of
+from ..values.ranges import gaps_of, runs_of
 from .rows import Rows
 from .schema import SPAN
 
@@ -38,16 +38,8 @@ class Tasks(Rows):
     def pending(self, request_id: int) -> list[tuple[int, int]]:
         """Return the tasks without an outcome, as ranges (first, last)."""
         tasks = self.count_tasks(request_id)
-        gaps = []
-        expected = 1
-        for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", *self._rows(request_id)):
-            index = row % SPAN
-            if index > expected:
-                gaps.append((expected, index - 1))
-            expected = index + 1
-        if expected <= tasks:
-            gaps.append((expected, tasks))
-        return gaps
+        rows = self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", *self._rows(request_id))
+        return [*gaps_of((row % SPAN for (row,) in rows), tasks)]
 
     def _pending_among(self, request_id: int, tasks: Iterable[int]) -> list[tuple[int, int]]:
         count = self.count_tasks(request_id)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ...client import IN_MEMORY, PROTOCOL
 from ...errors import RequestNotFound
 from ...storage.schema import MAX_VALUE
+from ...values.forms import Form
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, clean, mismatch, read_exchange, refuse
 from .facts import What
@@ -85,6 +86,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     config = live.options.config
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
     settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child)
+    settings["form"] = Form.read(live.request.form).name
     return Reply(settings, service.storage.function_blobs(call.request))
 
 

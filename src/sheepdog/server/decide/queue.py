@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from ...values.ranges import Range, contains, take_out, total
 from .policy import FRESH, Past
 
 SUSPECT = 2  # lost workers that make a task suspect: it goes alone then, so that others do not pay for it
@@ -41,7 +42,7 @@ class Queue:
 
     def __init__(
         self,
-        pending: Iterable[tuple[int, int]],
+        pending: Iterable[Range],
         lease: float,
         leased_before: int = 0,
         past: Mapping[int, Past] | None = None,
@@ -50,16 +51,16 @@ class Queue:
         self.lease = lease
         self.holders: dict[str, Holder] = {}
         self.past: dict[int, Past] = dict(past or {})  # most tasks have none
-        self._ready: deque[tuple[int, int]] = deque()
+        self._ready: deque[Range] = deque()
         self._raised: defaultdict[int, deque[int]] = defaultdict(deque)  # level -> ready tasks
         self._waiting: list[tuple[float, int]] = []  # a heap: when they are ready again
-        self._doubtful: deque[tuple[int, int]] = deque()
+        self._doubtful: deque[Range] = deque()
         for first, last in pending:
             if first <= leased_before:
                 self._doubtful.append((first, min(last, leased_before)))
             if last > leased_before:
                 self._ready.append((max(first, leased_before + 1), last))
-        self._count = _total(self._ready)
+        self._count = total(self._ready)
         self._holder_of: dict[int, str] = {}
         for index in sorted(self.past, reverse=True):
             if index > leased_before and self._withdraw(index):
@@ -99,7 +100,7 @@ class Queue:
     @property
     def size(self) -> int:
         """How many tasks have not ended."""
-        return self.ready + self.leased + self.waiting + _total(self._doubtful)
+        return self.ready + self.leased + self.waiting + total(self._doubtful)
 
     @property
     def empty(self) -> bool:
@@ -118,15 +119,14 @@ class Queue:
 
     def may_have_begun(self, index: int) -> int:
         """Return how many attempts may have been begun: a worker not heard since the restart may hold another."""
-        doubtful = any(first <= index <= last for first, last in self._doubtful)
-        return self.attempts(index) + doubtful
+        return self.attempts(index) + contains(self._doubtful, index)
 
     def has(self, index: int) -> bool:
         """Tell whether a task has not ended."""
         if index in self._holder_of or any(index in tasks for tasks in self._raised.values()):
             return True
-        ranges = (*self._ready, *self._doubtful)
-        return any(first <= index <= last for first, last in ranges) or any(index == task for _, task in self._waiting)
+        nobody_has_it = contains((*self._ready, *self._doubtful), index)
+        return nobody_has_it or any(index == task for _, task in self._waiting)
 
     def is_superseded(self, worker: str, index: int, attempt: int) -> bool:
         """Tell whether this attempt of a task has been given up, another worker has the task now, or it has ended."""
@@ -143,7 +143,7 @@ class Queue:
         return attempt >= self.attempts(index) and self.has(index)
 
     @property
-    def ranges(self) -> list[tuple[int, int]]:
+    def ranges(self) -> list[Range]:
         """The tasks that have not ended, as ranges (first, last) in no order."""
         singles = [*self._holder_of, *(index for _, index in self._waiting), *chain(*self._raised.values())]
         return [*self._ready, *self._doubtful, *((index, index) for index in singles)]
@@ -193,7 +193,7 @@ class Queue:
         self._holder_of.update((index, worker) for index, _ in taken)
         return taken
 
-    def _runs(self, level: int) -> Iterator[tuple[int, int]]:
+    def _runs(self, level: int) -> Iterator[Range]:
         """Yield what is ready for this level, each taken out as it is yielded."""
         for needed in sorted((needed for needed in self._raised if needed <= level), reverse=True):
             while self._raised[needed]:
@@ -308,17 +308,11 @@ class Queue:
 
     def _withdraw(self, index: int) -> bool:
         """Take an index out of the tasks that nobody holds; return whether it was there."""
-        for ranges in (self._ready, self._doubtful):
-            for position, (first, last) in enumerate(ranges):
-                if first <= index <= last:
-                    del ranges[position]
-                    if index < last:
-                        ranges.insert(position, (index + 1, last))
-                    if first < index:
-                        ranges.insert(position, (first, index - 1))
-                    if ranges is self._ready:
-                        self._count -= 1
-                    return True
+        if take_out(self._ready, index):
+            self._count -= 1
+            return True
+        if take_out(self._doubtful, index):
+            return True
         for tasks in self._raised.values():
             if index in tasks:
                 tasks.remove(index)
@@ -329,7 +323,3 @@ class Queue:
                 heapq.heapify(self._waiting)
                 return True
         return False
-
-
-def _total(ranges: Iterable[tuple[int, int]]) -> int:
-    return sum(last - first + 1 for first, last in ranges)
