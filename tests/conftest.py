@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import sheepdog
 from tests.cluster import Cluster, unavailable
@@ -25,6 +26,8 @@ SECLUDED = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("shared machines", deadline=None)
+    settings.load_profile("shared machines")
     # Who runs the tests in the background of a script has SIGINT ignored, and so would have all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="secluded-"))
