@@ -70,68 +70,85 @@ class Said(NamedTuple):
 def read_exchange(call: Call) -> Said:
     """Check what a worker says, and return it."""
     header = call.header
-    entries, want, number = header["outcomes"], header["want"], header["call"]
-    said = header.get("messages", [])
+    entries, said, want, number = header["outcomes"], header.get("messages", []), header["want"], header["call"]
     blobs, values = call.blobs[: 2 * len(entries)], call.blobs[2 * len(entries) :]
     if len(blobs) != 2 * len(entries) or len(values) != len(said):
         expected = f"{2 * len(entries) + len(said)} blobs, not {len(call.blobs)}"
         raise ValueError(f"{len(entries)} outcomes and {len(said)} messages need {expected}")
     if type(want) is not int or type(number) is not int or not 0 <= want <= 1 << 20 or not 1 <= number < 1 << 62:
         raise ValueError("want and call must be numbers")
-    host = clean(header.get("host"))
+    outcomes = read_outcomes(entries, blobs, clean(header.get("host")))
+    held = read_held(header["holding"])
+    leaving, reason = read_leaving(header.get("leaving"))
+    running = read_running(header.get("running"), held)
+    return Said(read_messages(said, values), outcomes, held, want, number, leaving, reason, running)
+
+
+def read_outcomes(entries: list[Any], blobs: list[Any], host: str) -> list[Outcome]:
+    """Check the outcomes that a worker on this host brings, and return them. Each has two blobs: value and output."""
     outcomes = []
     for entry, value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
-        index, attempt, kind, seconds, *measures = entry
+        if len(entry) == 4:  # an older worker does not say the measures
+            entry = [*entry, 0, None, 0]
+        index, attempt, kind, seconds, number, status, peak = entry
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
             raise ValueError("an outcome needs the numbers of its task and attempt")
         if type(kind) is not int or not math.isfinite(seconds) or not isinstance(output, bytes):
             raise ValueError("an outcome needs its kind, its run time, and an output that is not large")
-        if len(measures) not in (0, 3):  # signal, status and peak memory; workers of older versions do not say them
-            raise ValueError("an outcome has four numbers, or seven")
+        if type(number) is not int or type(peak) is not int or not 0 <= number < 1 << 16 or not 0 <= peak < 1 << 62:
+            raise ValueError("the signal and the peak memory of an outcome are numbers")
+        if status is not None and (type(status) is not int or abs(status) >= 1 << 31):
+            raise ValueError("the status of an outcome is a number, or nothing")
         outcomes.append(
             Outcome(
                 task=index,
-                kind=WORKER_KINDS[kind],
-                value=value,
                 attempt=attempt,
-                host=host,
+                kind=WORKER_KINDS[kind],
                 seconds=float(seconds),
+                value=value,
                 output=output,
-                **read_measures(*measures),
+                host=host,
+                signal=number,
+                status=status,
+                peak=peak,
             )
         )
+    return outcomes
+
+
+def read_messages(entries: list[Any], values: list[Any]) -> list[Message]:
+    """Check what tasks say before they end, and return it."""
     messages = []
-    for (index, attempt, kind, which), value in zip(said, values, strict=True):
+    for (index, attempt, kind, which), value in zip(entries, values, strict=True):
         numbers = type(index) is type(attempt) is type(which) is int
         if not numbers or not 0 < attempt < 1 << 31 or not 0 < which < 1 << 62:
             raise ValueError("a message needs the numbers of its task and attempt, and its own")
         if kind not in (REPORT, CHECKPOINT):
             raise ValueError("a message is a report or a checkpoint")
         messages.append(Message(index, attempt, kind, which, value))
+    return messages
+
+
+def read_held(holding: list[Any]) -> dict[int, int]:
+    """Check which tasks a worker holds, and return the attempt of each."""
     held: dict[int, int] = {}
-    for first, last, attempt in header["holding"]:
+    for first, last, attempt in holding:
         if not type(first) is type(last) is type(attempt) is int or not 0 < attempt < 1 << 31:
             raise ValueError("holding must be runs: the first task, the last, the attempt")
         if not 0 <= last - first < MAX_HELD - len(held):
             raise ValueError(f"a worker holds {MAX_HELD} tasks at most")
         held.update(dict.fromkeys(range(first, last + 1), attempt))
-    running = read_running(header.get("running"), held)
-    leaving = header.get("leaving")
-    if leaving is None:
-        return Said(messages, outcomes, held, want, number, None, "", running)
-    seconds = float(leaving["seconds"])
+    return held
+
+
+def read_leaving(said: Any) -> tuple[float | None, str]:
+    """Check whether a worker is about to end; return in how many seconds, None if it is not, and why."""
+    if said is None:
+        return None, ""
+    seconds = float(said["seconds"])
     if not 0 <= seconds <= 1e9:
         raise ValueError("leaving must say in how many seconds")
-    return Said(messages, outcomes, held, want, number, seconds, clean(leaving["reason"]), running)
-
-
-def read_measures(signal: Any = 0, status: Any = None, peak: Any = 0) -> dict[str, Any]:
-    """Check the measures of an outcome, which older workers do not send, and return them by name."""
-    if type(signal) is not int or type(peak) is not int or not 0 <= signal < 1 << 16 or not 0 <= peak < 1 << 62:
-        raise ValueError("the signal and the peak memory of an outcome are numbers")
-    if status is not None and (type(status) is not int or abs(status) >= 1 << 31):
-        raise ValueError("the status of an outcome is a number, or nothing")
-    return {"signal": signal, "status": status, "peak": peak}
+    return seconds, clean(said["reason"])
 
 
 def read_running(said: Any, held: dict[int, int]) -> tuple[int, int, float]:
