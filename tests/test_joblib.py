@@ -50,7 +50,7 @@ def nested(count: int) -> list[int]:
     name = type(joblib.parallel.get_active_backend()[0]).__name__
     inner = joblib.Parallel(n_jobs=-1)
     found = inner(joblib.delayed(lambda: (os.getpid(), threading.get_ident()))() for _ in range(count))
-    return [name, len({pid for pid, _ in found}), inner._effective_n_jobs()]  # type: ignore[list-item]
+    return [name, len({pid for pid, _ in found}), inner._effective_n_jobs()]
 
 
 # --- calls

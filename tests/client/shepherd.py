@@ -28,6 +28,12 @@ WAIT_FOR = "import os, time\nwhile not os.path.exists(args[0]): time.sleep(0.005
 """The source of a task that waits for a file."""
 
 
+def outcome_of(entry: list[Any], value: Any, output: Any) -> client.Outcome:
+    """Return what a header says of an outcome, with its two blobs."""
+    task, attempt, kind, seconds, signal, status, peak = entry
+    return client.Outcome(task, attempt, kind, seconds, value, output, signal, status, peak)
+
+
 class FakeServer:
     """Leases tasks, and notes what it is told. What its replies say besides, and whether it replies, can be set."""
 
@@ -104,9 +110,10 @@ class FakeServer:
         said, values = header.get("messages", []), blobs[2 * len(header["outcomes"]) :]
         self.messages += [client.Message(*[*each, value]) for each, value in zip(said, values, strict=True)]
         pairs = zip(blobs[: -len(said) or None : 2], blobs[1 : -len(said) or None : 2], strict=True)
-        for (*numbers, signal, status, peak), (value, output) in zip(header["outcomes"], pairs, strict=True):
-            assert numbers[0] not in self.outcomes, f"{numbers[0]} was reported twice"
-            self.outcomes[numbers[0]] = client.Outcome(*numbers, value, output, signal, status, peak)
+        for entry, (value, output) in zip(header["outcomes"], pairs, strict=True):
+            outcome = outcome_of(entry, value, output)
+            assert outcome.task not in self.outcomes, f"{outcome.task} was reported twice"
+            self.outcomes[outcome.task] = outcome
         held = [index for first, last, _ in header["holding"] for index in range(first, last + 1)]
         gone = {*held, *self.outcomes, *self.dropped}
         self.ready += [index for index in self.leased if index not in gone]
@@ -220,9 +227,10 @@ class Shepherd:
                 assert (header["want"], header["holding"], header["array"], header["element"]) == (0, [], 3, "7")
                 assert path.name.startswith(header["worker"] + "-")
                 assert header["call"] > 1
-                for *numbers, signal, status, peak in header["outcomes"]:
+                for entry in header["outcomes"]:
                     value, output = (client.read_blob(file, header["blobs"].pop(0)) for _ in range(2))
-                    found[numbers[0]] = client.Outcome(*numbers, value, output, signal, status, peak)
+                    outcome = outcome_of(entry, value, output)
+                    found[outcome.task] = outcome
                 for said in header.get("messages", []):
                     self.messages.append(client.Message(*[*said, client.read_blob(file, header["blobs"].pop(0))]))
                 assert not file.read()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from pathlib import Path
 
 import pytest
@@ -217,16 +218,22 @@ def double(x: int) -> int:
     return 2 * x
 
 
+CONTEXTS = [
+    multiprocessing.get_context("fork"),
+    multiprocessing.get_context("spawn"),
+    multiprocessing.get_context("forkserver"),
+]
+
+
 def map_and_put(queue: "multiprocessing.Queue[list[int]]") -> None:
     queue.put(sheepdog.map(double, [(i,) for i in range(10)]))
 
 
 @fault("fork and spawn", "map in a child process", promise="it works as in the parent, before and after it")
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_in_a_child_process(method: str) -> None:
+@pytest.mark.parametrize("context", CONTEXTS, ids=["fork", "spawn", "forkserver"])
+def test_in_a_child_process(context: ForkContext | SpawnContext | ForkServerContext) -> None:
     expected = [2 * i for i in range(10)]
     assert sheepdog.map(double, [(i,) for i in range(10)]) == expected
-    context = multiprocessing.get_context(method)
     queue = context.Queue()
     child = context.Process(target=map_and_put, args=(queue,))
     child.start()

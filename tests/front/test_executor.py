@@ -204,7 +204,7 @@ def test_bad_calls(executor: Executor) -> None:
     with pytest.raises(TypeError, match="fn is 3, a int; it must be something that can be called"):
         executor.submit(3)  # type: ignore[arg-type]
     with pytest.raises(SerialisationError, match=r"the call pow\(2, exp=<unlocked .*lock.*>\) cannot be serialised"):
-        executor.submit(pow, 2, exp=threading.Lock())  # type: ignore[call-overload]
+        executor.submit(pow, 2, exp=threading.Lock())
     assert executor.request_id is None
     with pytest.raises(ValueError, match="workers"):
         Executor(workers=0)

@@ -153,7 +153,7 @@ def test_environment_of_a_task(place: Path) -> None:
         (abs, ["word"], None, ArgumentsError, ["item 0 of args is 'word'", "(x,)"]),
         (abs, [(1,), (threading.Lock(),)], None, SerialisationError, ["item 1 of args", "_thread.lock"]),
         (3, [(1,)], None, SerialisationError, ["f is 3"]),
-        (lambda lock=threading.Lock(): 1, [()], None, SerialisationError, ["<lambda>", "_thread.lock"]),  # type: ignore[misc]
+        (lambda lock=threading.Lock(): 1, [()], None, SerialisationError, ["<lambda>", "_thread.lock"]),
         (abs, [(1,)], {"a": 1, "b": threading.Lock()}, SerialisationError, ["ns['b']", "_thread.lock"]),
         (abs, [(1,)], {"not a name": 1}, SerialisationError, ["'not a name'"]),
         (abs, None, None, TypeError, ["NoneType"]),

@@ -144,6 +144,10 @@ def test_a_job_is_started_once_by_many_threads() -> None:
         assert storage.requests(*RequestState) == [1]
 
 
+def wait_for_death(pid: int) -> None:
+    until(lambda: not Path(f"/proc/{pid}").exists(), "it is dead")
+
+
 def test_a_server_that_dies_is_started_again(place: Path) -> None:
     """By join, and by whoever asks whether it is alive."""
     for wait in (lambda job: job.join(), lambda job: until(lambda: not job.is_alive(), "it has ended")):
@@ -152,7 +156,7 @@ def test_a_server_that_dies_is_started_again(place: Path) -> None:
         pid = sheepdog.Server(dbfile=DB).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "it is dead")
+        wait_for_death(pid)
         (place / "go").touch()
         wait(job)
         assert job.exitcode == 0
@@ -259,7 +263,7 @@ def test_a_subclass_that_forgets_its_parent() -> None:
 
 def test_a_subclass_with_a_name_of_its_own() -> None:
     class Named(Job):
-        name = property(lambda _: "lamb", lambda *_: None)  # type: ignore[assignment]
+        name = property(lambda _: "lamb", lambda *_: None)
 
     assert started(Named(target=divmod, args=(17, 5))).result() == (3, 2)
 
@@ -359,7 +363,7 @@ def test_one_of_many_is_ended(place: Path) -> None:
 
 def test_the_controller_is_for_those_who_ask() -> None:
     class Asks(Job):
-        def run(self, controller: object = None) -> object:  # type: ignore[override]
+        def run(self, controller: object = None) -> object:
             return controller
 
     class DoesNot(Job):
@@ -384,7 +388,7 @@ def test_the_controller_is_for_those_who_ask() -> None:
     assert around._kwargs == {}  # it may travel back
 
     class Both(Around):
-        def run(self, controller: object = None) -> object:  # type: ignore[override]
+        def run(self, controller: object = None) -> object:
             return [super().run(), controller]
 
     assert run_any(Both(target=lambda controller: controller), "handle") == [["handle", ANY], "handle"]

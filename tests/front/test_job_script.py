@@ -1,6 +1,7 @@
 """The job file that can be seen without submitting it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ COMMON = {"host": "nowhere.invalid", "name": "lamb", "queue": "long", "cpus": 4,
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
     assert os.listdir(tmp_path) == []

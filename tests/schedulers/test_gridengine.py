@@ -445,7 +445,7 @@ def test_a_site_says_what_it_calls_things() -> None:
     """Slots of one host, a complex for GPUs that counts for a job, and a limit of memory that counts for each slot."""
     wanted = Config(cpus=4, gpus=2, memory="4G", queue="long.q")
     site = asked("site", cpus=4, gpus=2, memory="4G")
-    assert (site.memory, site.gpu, site.environment, site.per_job) == ("h_vmem", "gpu", "smp", {"gpu"})
+    assert (site.memory, site.gpu, site.environment, site.per_job) == ("h_vmem", "gpu", "smp", frozenset({"gpu"}))
     said = list(directives(JOB, wanted, site))
     assert f"-l h_vmem={2**30 + WORKER_MEMORY // 4}" in said
     assert "-l gpu=2" in said

@@ -155,6 +155,10 @@ def test_a_scheduler_that_refuses_is_quoted_and_nothing_is_left(there: Path) -> 
 # The script that starts local workers
 
 
+def wait_for_end(log: Path) -> None:
+    until(lambda: log.read_text() == "said\n", "it has ended")
+
+
 def test_local_workers_are_started_once_each(tmp_path: Path) -> None:
     there, where = tmp_path / "the job's", tmp_path / "where I work"
     for directory in (there, where):
@@ -168,7 +172,7 @@ def test_local_workers_are_started_once_each(tmp_path: Path) -> None:
     assert first.stdout == f"sheepdog:job {' '.join(pids)}\nsheepdog:directory {there}\n"
     assert run(local_script(job(), str(where)), there).stdout == first.stdout
     for element in "123":
-        until(lambda element=element: (there / f"worker.{element}.log").read_text() == "said\n", "it has ended")
+        wait_for_end(there / f"worker.{element}.log")
         assert json.loads((there / f"ran.{element}").read_text())["cwd"] == str(where)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all have ended")
 
@@ -179,7 +183,7 @@ def test_the_log_of_a_local_worker_is_written_with_the_users_umask(tmp_path: Pat
     run("umask 077\n" + local_script(job(), "/").decode(), tmp_path)
     for element in "123":
         log = tmp_path / f"worker.{element}.log"
-        until(lambda log=log: log.read_text() == "said\n", "it has ended")
+        wait_for_end(log)
         assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 

@@ -43,8 +43,8 @@ def make(servers: None, dbfile: Path) -> Iterator[Make]:
     """Make servers, of one database if nothing else is said; all are stopped at the end."""
     made: list[Server] = []
 
-    def make(*arguments: Any, dbfile: Path = dbfile, **options: Any) -> Server:
-        made.append(Server(*arguments, dbfile=dbfile, **options))
+    def make(port: int | None = None, dbfile: Path = dbfile, **options: Any) -> Server:
+        made.append(Server(port, dbfile=dbfile, **options))
         return made[-1]
 
     yield make

@@ -351,7 +351,7 @@ def check_arrival(bench: Bench, key: str, value: str) -> None:
     bench.forget()
     config = {"host": "fear", "localhost": "here", "scheduler": "gridengine", "workers": 1, "memory": "1G"}
     config["shell"] = "python3"  # PROGRAMS has one
-    config[key] = [value] if key == "ge_opts" else value  # type: ignore[assignment]
+    config[key] = [value] if key == "ge_opts" else value
     try:
         sheepdog.map_async(len, [("a",)], config)
     except ConfigError:

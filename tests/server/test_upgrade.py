@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,7 +144,14 @@ def test_a_request_that_runs_goes_on(dbfile: str, tmp_path: Path, monkeypatch: p
 def test_workers_of_the_version_before_are_served(make: Make) -> None:
     """They speak the same protocol, and call their array job a wave."""
     wire = make().start()
-    about = {"worker": "w", "protocol": 2, "python": client.describe_python(), "wave": 1, "host": "h", "element": "1"}
+    about: dict[str, Any] = {
+        "worker": "w",
+        "protocol": 2,
+        "python": client.describe_python(),
+        "wave": 1,
+        "host": "h",
+        "element": "1",
+    }
     body = client.pack(about, [])
     assert answer(wire.connect(), wire.head(len(body), "join") + body)[0] == 200
     status, reply = wire.exchange(**about, want=2)

@@ -61,6 +61,7 @@ def test_large_values_go_through_files(storage: Storage) -> None:
     assert b"".join(storage.chunks(function)) == b"f" * LARGE
     assert namespace == b""
     [(index, blob)] = storage.read_tasks(request, [1], limit=1)
+    assert isinstance(blob, StoredBlob)
     assert (index, blob.length) == (1, LARGE)
     assert b"".join(storage.chunks(blob)) == value
     with tempfile.TemporaryFile() as file:

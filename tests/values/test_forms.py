@@ -268,10 +268,10 @@ def test_functions_in_ns_see_what_global_puts_there(far: Far) -> None:
         global fractions
         import fractions
 
-        return half(x)  # type: ignore[name-defined]
+        return half(x)
 
     def half(x: int) -> Any:
-        return str(fractions.Fraction(x, 2))
+        return str(fractions.Fraction(x, 2))  # type: ignore[name-defined]
 
     assert far.map(f, [(3,)], {"half": half}) == ["3/2"]
 

@@ -45,7 +45,7 @@ def test_plain_data_comes_back(value: Any, protocol: int, whole: bool) -> None:
         data = serialise(value)
     else:
         buffer = io.BytesIO()
-        pickle._Pickler(buffer, protocol).dump(value)  # type: ignore[attr-defined]
+        pickle._Pickler(buffer, protocol).dump(value)
         data = buffer.getvalue()
     found = deserialise(data, trusted=False)
     assert found == value

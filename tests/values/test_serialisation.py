@@ -135,7 +135,7 @@ def test_a_numpy_array_comes_back() -> None:
     ("f", "name"),
     [
         (by_value, "by_value"),
-        (functools.partial(by_value, 1), "by_value"),
+        (functools.partial(by_value, b""), "by_value"),
         (len, "len"),
         (Local, "Local"),
         (Local(), "Local"),

@@ -125,7 +125,7 @@ class Talker(threading.Thread):
                     return
                 self.ran.add(args[0])
                 value = client.dump(work(*args))
-                outcomes.append(client.Outcome(index, attempt, client.RESULT, 0.001, value, b""))
+                outcomes.append(client.Outcome(index, attempt, client.RESULT, 0.001, value, b"", 0, None, 0))
 
     def exchange(self, number: int, outcomes: list[client.Outcome]) -> tuple[dict[str, Any], list[bytes]]:
         header = {"worker": self.name, "host": "here", "pid": os.getpid(), "element": "talker", "array": 1}

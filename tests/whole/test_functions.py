@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,10 +100,10 @@ def test_functions_of_a_script() -> None:
 
 
 def test_the_namespace_wins_and_is_shared() -> None:
-    def f(a: int, b: int) -> int:
-        return a + g(b) + constant  # type: ignore[name-defined]
+    def f(a: int, b: int) -> Any:
+        return a + g(b) + constant
 
-    def g(x: int) -> int:
+    def g(x: int) -> Any:
         return h(x) * 2  # type: ignore[name-defined] # noqa: F821
 
     namespace = {"constant": 1, "g": g, "h": lambda x: x + constant}

@@ -65,7 +65,7 @@ def message(task: int, kind: int, number: int) -> Message:
 
 
 def outcome(task: int) -> Outcome:
-    return Outcome(task, 1, RESULT, 0.1, b"r", b"")
+    return Outcome(task, 1, RESULT, 0.1, b"r", b"", 0, None, 0)
 
 
 def test_what_has_ended_does_not_wait_for_what_the_next_task_says() -> None:

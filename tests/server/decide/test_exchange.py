@@ -437,6 +437,7 @@ KINDS = st.sampled_from([0, 0, 1, 2, 3, 4, 5, 6, -1, True, 1.0, "0"])
 ENTRY = st.tuples(INDEXES, ATTEMPTS, KINDS, NUMBERS)
 MEASURED = st.tuples(INDEXES, ATTEMPTS, KINDS, NUMBERS, NUMBERS, st.none() | NUMBERS, NUMBERS)
 ENTRIES = st.lists(ENTRY | MEASURED, max_size=2)
+OPTIONS: list[dict[str, Any]] = [{}, {"retries": 1}, {"on_oom": "2x"}]
 BLOBS = st.binary(max_size=5) | st.builds(io.BytesIO, st.binary(max_size=5))
 
 
@@ -445,7 +446,7 @@ BLOBS = st.binary(max_size=5) | st.builds(io.BytesIO, st.binary(max_size=5))
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(verb=st.sampled_from(["join", "exchange"]), data=st.data())
 def test_no_header_is_an_exception(storage: Storage, verb: str, data: st.DataObject) -> None:
-    farm = Farm(storage, [b""] * 10, **data.draw(st.sampled_from([{}, {"retries": 1}, {"on_oom": "2x"}])))
+    farm = Farm(storage, [b""] * 10, **data.draw(st.sampled_from(OPTIONS)))
     header: dict[str, Any] = dict(EXCHANGE if verb == "exchange" else JOIN)
     blobs: list[Any] = []
     if verb == "exchange" and data.draw(st.booleans()):

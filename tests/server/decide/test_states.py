@@ -67,7 +67,7 @@ def test_a_result_stays() -> None:
 @pytest.mark.parametrize(
     ("table", "first"), [(TASK_STATES, State.PENDING), (REQUEST_STATES, RequestState.NEW)], ids=["task", "request"]
 )
-def test_every_state_can_be_reached_and_from_each_an_end(table: Any, first: Any) -> None:
+def test_every_state_can_be_reached_and_from_each_an_end(table: Any, first: State | RequestState) -> None:
     reached = {first}
     for _ in table:
         reached |= {step.after for step in table if step.before in reached}
@@ -135,6 +135,8 @@ PICK = st.integers(0, 1000)
 
 class Requests(RuleBasedStateMachine):
     """One request, from its submission through all that can befall it."""
+
+    storage: Storage
 
     def __init__(self) -> None:
         super().__init__()

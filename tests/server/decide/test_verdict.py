@@ -12,8 +12,8 @@ NOW = UNREACHABLE + 1
 EQW = "the array job job1 is in error"
 
 
-def fresh(**options: object) -> LiveRequest:
-    return make_live(arrays=(array(workers=2),), **options)
+def fresh(**past: int) -> LiveRequest:
+    return make_live(arrays=(array(workers=2),), **past)
 
 
 def doubtful() -> LiveRequest:

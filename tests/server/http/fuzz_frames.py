@@ -4,19 +4,20 @@ import io
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import atheris
 
 with atheris.instrument_imports():
     from sheepdog import client
-    from sheepdog.server.decide import exchange as service
+    from sheepdog.server.calls import Call, read_exchange
 
 
 def read(data: bytes) -> None:
     """Read a frame; anything but a refusal is a find."""
     try:
         header = client.unpack(io.BytesIO(data))
-        service.read_exchange(service.Call(1, "exchange", header, [b"" for _ in header["blobs"][:100]]))
+        read_exchange(Call(1, "exchange", header, [b"" for _ in header["blobs"][:100]]))
     except (ValueError, TypeError, KeyError, OverflowError):
         pass
 
@@ -28,7 +29,14 @@ def framed(data: bytes) -> None:
 
 def seed(directory: Path) -> None:
     """Write right calls into a directory: no chance would find them."""
-    header = {"worker": "w", "call": 1, "want": 1, "holding": [[1, 2, 1]], "outcomes": [[3, 1, 0, 0.5]], "host": "h"}
+    header: dict[str, Any] = {
+        "worker": "w",
+        "call": 1,
+        "want": 1,
+        "holding": [[1, 2, 1]],
+        "outcomes": [[3, 1, 0, 0.5]],
+        "host": "h",
+    }
     for number, chosen in enumerate([header, dict(header, outcomes=[]), dict(header, holding=[])]):
         frame = client.pack(chosen, [1, 0] * len(chosen["outcomes"]))
         (directory / str(number)).write_bytes(b"\0" + frame[4:])

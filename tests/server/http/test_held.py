@@ -10,7 +10,7 @@ LONG = 30.0
 
 
 def in_loop(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 2 * LONG))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(test(), 2 * LONG))
 
 
 def never() -> "asyncio.Future[Any]":

@@ -89,15 +89,16 @@ def test_no_descriptor_is_left(wire: Wire) -> None:
     """Who is there is answered; who comes waits."""
     worker = wire.connect()
     assert wire.exchange(worker)[0] == 200
-    assert wire.pid
-    limits = resource.prlimit(wire.pid, resource.RLIMIT_NOFILE)
-    used = max(int(file.name) for file in Path(f"/proc/{wire.pid}/fd").iterdir())
-    resource.prlimit(wire.pid, resource.RLIMIT_NOFILE, (used + 3, limits[1]))
+    pid = wire.pid
+    assert pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = max(int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir())
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 3, limits[1]))
     waiting = [wire.connect(tls=False) for _ in range(10)]
-    until(lambda: not free(wire.pid, used + 3), "no descriptor is left")
+    until(lambda: not free(pid, used + 3), "no descriptor is left")
     for _ in range(10):
         assert wire.exchange(worker)[0] == 200
-    resource.prlimit(wire.pid, resource.RLIMIT_NOFILE, limits)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     assert all(wire.exchange(wire.made.enter_context(wire.context.wrap_socket(one)))[0] == 200 for one in waiting)
 
 

@@ -4,7 +4,7 @@ Only the scheduler is a small object, or a program on the PATH.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 from sheepdog.client import PROTOCOL, RESULT, describe_python
 from sheepdog.config import Config
 from sheepdog.config.options import Options
-from sheepdog.deployment import LocalHost
+from sheepdog.deployment import Host, LocalHost
 from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.schedulers.job_file import Job
+from sheepdog.schedulers.site import Site
 from sheepdog.server.calls import Call
 from sheepdog.server.decide import clock, exchange
 from sheepdog.server.decide.service import Service
@@ -67,26 +68,29 @@ class Paddock:
             raise self.error
         return LocalHost().run(command, input, timeout)
 
-    def files(self, job: Job, config: Config) -> dict[str, bytes]:
+    def site(self, host: Host, config: Config) -> Site:
         raise NotImplementedError
 
-    def submit(self, host: Any, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
+    def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:
+        raise NotImplementedError
+
+    def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
         raise NotImplementedError
 
     def job_id(self, text: str) -> str:
         return parse_qsub(text)
 
-    def status(self, host: Any, jobs: Iterable[str]) -> dict[str, JobStatus]:
+    def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         self.asked.append(list(jobs))
         if self.error:
             raise self.error
         return {job: self.answers.get(job, RUNNING) for job in self.asked[-1]}
 
-    def explain(self, host: Any, job: str) -> str:
+    def explain(self, host: Host, job: str) -> str:
         self.explained.append(job)
         return self.why
 
-    def cancel(self, host: Any, jobs: Sequence[str]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
         if self.error:
             raise self.error
         self.cancelled += jobs
