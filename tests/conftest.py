@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 import sheepdog
+from sheepdog.storage import Storage
 from tests.cluster import Cluster, unavailable
 from tests.cluster.packages import may_install
 from tests.local import parents_of, workers_of
@@ -60,6 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, marker in (("cluster_possible", "cluster"), ("servers", "slow")):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    """A store of the test's own."""
+    with Storage(tmp_path / "db") as storage:
+        yield storage
 
 
 @pytest.fixture(scope="session")

@@ -168,11 +168,20 @@ def test_the_docs_name_every_refused_option() -> None:
 NO_TEST = {
     "client/__main__.py",  # test_main.py starts it
     "client/child/runner.py",  # test_child.py of its parent
+    "client/controller.py",  # a name of old
     "client/wire/limits.py",
     "client/wire/messages.py",
     "client/wire/outcomes.py",
     "config/registry.py",
     "schedulers/session.py",  # test_drmaa.py runs it
+    "values/wakeup.py",
+}
+
+# Test files without a room of their own. So are those named test_contract.py: they hold all of a kind to one contract.
+NO_ROOM = {
+    "schedulers/pbs.py",  # the example of docs/schedulers.rst, beside it
+    "server/http/fuzz.py",  # what comes from the wire goes through all rooms of the package
+    "server/http/inner_names.py",  # what the package takes from uvicorn
 }
 
 
@@ -187,8 +196,10 @@ def test_every_room_has_its_test_file_and_every_test_file_its_room() -> None:
     found = {str(path.relative_to(tests).with_name(path.name[5:])) for path in tests.rglob("*/test_*.py")}
     found = {file for file in found if file.split("/")[0] not in ("whole", "on_cluster", "gridengine")}
     assert sorted(rooms() - found - NO_TEST) == []
-    assert sorted(found - rooms()) == []
+    assert sorted(file for file in found - rooms() - NO_ROOM if not file.endswith("/contract.py")) == []
     assert rooms() >= NO_TEST
+    assert not found & NO_TEST
+    assert found - rooms() >= NO_ROOM
 
 
 def test_no_test_file_imports_another() -> None:

@@ -16,7 +16,7 @@ SELECTION = (
     "tests/front/test_stream.py",
     "tests/schedulers/test_archives.py",
     "tests/gridengine/test_library.py::test_the_example_of_its_readme",
-    "tests/server/test_security.py::test_ones_own_sheepdog_is_closed",
+    "tests/whole/test_security.py::test_ones_own_sheepdog_is_closed",
 )
 
 

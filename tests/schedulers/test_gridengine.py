@@ -8,7 +8,7 @@ import pytest
 
 from sheepdog.config import Config, make_config
 from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
-from sheepdog.schedulers.batch import WORKER_MEMORY, expand
+from sheepdog.schedulers.batch import WORKER_MEMORY
 from sheepdog.schedulers.gridengine import (
     directives,
     parse_qacct,
@@ -162,25 +162,6 @@ def test_every_captured_file_has_its_test() -> None:
 def test_what_a_login_shell_said_first_is_no_part_of_the_answer() -> None:
     xml = (CAPTURED / "qstat-u-running.xml").read_bytes()
     assert parse_qstat(b"Welcome to <head>\nQuota: 5 %\n" + xml) == QSTAT["running"]
-
-
-@pytest.mark.parametrize(
-    ("text", "elements"),
-    [
-        ("1", ["1"]),
-        ("9-12:1", ["9", "10", "11", "12"]),
-        ("1-9:4", ["1", "5", "9"]),
-        ("3,5,8-9:1", ["3", "5", "8", "9"]),
-        (" 7 , 8 ", ["7", "8"]),
-        ("2-3", ["2", "3"]),
-        ("undefined", []),
-        ("", []),
-        ("5-4:1", []),
-        ("1-3:0", ["1", "2", "3"]),
-    ],
-)
-def test_the_notation_of_elements(text: str, elements: list[str]) -> None:
-    assert list(expand(text)) == elements
 
 
 # The verbs

@@ -1,8 +1,6 @@
 """What is written for the cluster: the files, and the scripts when they are run by a real shell."""
 
 import json
-import os
-import stat
 import subprocess
 import sys
 import time
@@ -14,26 +12,8 @@ from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
 from sheepdog.schedulers.job_file import Job, job_file, secret, submit_script, worker_files
 from sheepdog.schedulers.local import local_script
 from tests.faults import fault
+from tests.schedulers.scripts import PROGRAM, job, run
 from tests.waiting import until
-
-PROGRAM = """
-import json, os, sys, time
-with open(os.path.join(sys.argv[1], "ran." + sys.argv[2]), "w") as file:
-    json.dump({"directory": sys.argv[1], "cwd": os.getcwd(), "flags": sys.flags.isolated}, file)
-print("said")
-"""
-
-
-def run(script: bytes | str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    directory.mkdir(exist_ok=True)
-    text = script if isinstance(script, str) else script.decode()
-    environment = {**os.environ, **environment}
-    return subprocess.run(["sh", "-c", text], cwd=directory, env=environment, capture_output=True, text=True)
-
-
-def job(python: str = sys.executable, directory: str = ".sheepdog/herd") -> Job:
-    return Job(12, "herd", directory, python, 3)
-
 
 # The job file
 
@@ -149,54 +129,4 @@ def test_a_scheduler_that_refuses_is_quoted_and_nothing_is_left(there: Path) -> 
     assert "no such queue" in done.stderr
     assert "out" in done.stderr
     assert done.stdout == "sheepdog:refused 25\n"
-    assert not there.exists()
-
-
-# The script that starts local workers
-
-
-def wait_for_end(log: Path) -> None:
-    until(lambda: log.read_text() == "said\n", "it has ended")
-
-
-def test_local_workers_are_started_once_each(tmp_path: Path) -> None:
-    there, where = tmp_path / "the job's", tmp_path / "where I work"
-    for directory in (there, where):
-        directory.mkdir()
-    (there / "client.pyz").write_text(PROGRAM)
-    first = run(local_script(job(), str(where)), there)
-    assert first.returncode == 0, first.stderr
-    assert first.stderr == ""
-    pids = (there / "job_id").read_text().split()
-    assert len(set(pids)) == 3
-    assert first.stdout == f"sheepdog:job {' '.join(pids)}\nsheepdog:directory {there}\n"
-    assert run(local_script(job(), str(where)), there).stdout == first.stdout
-    for element in "123":
-        wait_for_end(there / f"worker.{element}.log")
-        assert json.loads((there / f"ran.{element}").read_text())["cwd"] == str(where)
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all have ended")
-
-
-def test_the_log_of_a_local_worker_is_written_with_the_users_umask(tmp_path: Path) -> None:
-    """Which is 077 when the script is uploaded: see upload.py."""
-    (tmp_path / "client.pyz").write_text(PROGRAM)
-    run("umask 077\n" + local_script(job(), "/").decode(), tmp_path)
-    for element in "123":
-        log = tmp_path / f"worker.{element}.log"
-        wait_for_end(log)
-        assert stat.S_IMODE(log.stat().st_mode) == 0o600
-
-
-def test_a_python_that_is_not_there_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    done = run(local_script(job("/nonexistent/python3 -I"), ""), there)
-    assert (done.returncode, done.stderr) == (127, "/nonexistent/python3: not found\n")
-    assert not there.exists()
-
-
-def test_a_directory_that_is_not_there_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    done = run(local_script(job(), "/nonexistent"), there)
-    assert done.returncode not in (0, 127)
-    assert "/nonexistent" in done.stderr
     assert not there.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.local import servers_of, workers_of
+from tests.server.decide.conftest import farm as farm
 from tests.waiting import until
 
 

@@ -1,11 +1,8 @@
 """The server's decisions to try out: a service over a real store, whose clock stands until it is moved."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from sheepdog.client import PROTOCOL, Message, describe_python
 from sheepdog.server.calls import Call, Reply
@@ -113,17 +110,6 @@ class Farm:
     @property
     def errors(self) -> list[str]:
         return [outcome.value.decode() for _, outcome in self.storage.errors(self.request)]
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    with Storage(tmp_path / "db") as storage:
-        yield storage
-
-
-@pytest.fixture
-def farm(storage: Storage) -> Farm:
-    return Farm(storage, [b"args %d" % index for index in range(1, 11)])
 
 
 def gone_after_work(farm: Farm, array: int = 1) -> None:

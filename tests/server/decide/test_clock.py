@@ -13,11 +13,7 @@ from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
 from tests.faults import fault
-from tests.server.decide import farm as farm_room
 from tests.server.decide.farm import GONE, LEASE, Farm, gone_after_work, submit_again
-
-farm, storage = farm_room.farm, farm_room.storage
-
 
 # What the scheduler says
 

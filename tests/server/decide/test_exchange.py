@@ -16,11 +16,7 @@ from sheepdog.storage import Storage
 from sheepdog.values.model import JobStatus, Kind, Outcome, RequestState, StoredBlob
 from sheepdog.values.serialisation import form
 from tests.faults import fault
-from tests.server.decide import farm as farm_room
 from tests.server.decide.farm import GONE, LARGE, LEASE, Farm
-
-farm, storage = farm_room.farm, farm_room.storage
-
 
 # join
 

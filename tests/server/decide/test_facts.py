@@ -13,11 +13,9 @@ from sheepdog.server.decide import arrays, clock
 from sheepdog.server.decide.facts import HEARD, What
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, Event, JobStatus, Kind, WorkerFacts
-from tests.server.decide import farm as farm_room
 from tests.server.decide.farm import LEASE, Farm, gone_after_work, submit_again
 from tests.waiting import until
 
-farm, storage = farm_room.farm, farm_room.storage
 ENDS = {"the request has ended", "there was no task for it"}
 VERSION = describe_python()["version"]
 

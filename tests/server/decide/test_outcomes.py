@@ -13,11 +13,7 @@ from sheepdog.storage import Storage
 from sheepdog.storage.schema import SPAN
 from sheepdog.values.model import Kind, RequestState
 from tests.faults import fault
-from tests.server.decide import farm as farm_room
 from tests.server.decide.farm import LEASE, Farm
-
-farm, storage = farm_room.farm, farm_room.storage
-
 
 # An attempt that fails, and others after it
 

@@ -10,11 +10,7 @@ from sheepdog.server.decide.outcomes import collect
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, Kind
 from tests.faults import fault
-from tests.server.decide import farm as farm_room
 from tests.server.decide.farm import LEASE, LONGEST_PAUSE, Farm
-
-farm, storage = farm_room.farm, farm_room.storage
-
 
 # A server that took over from another
 

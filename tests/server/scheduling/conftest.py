@@ -1,6 +1,5 @@
 """A head node without a scheduler, and requests on it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,5 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
 
 
 @pytest.fixture
-def farm(tmp_path: Path, head: Head) -> Iterator[Farm]:
-    with Storage(tmp_path / "db") as storage:
-        yield Farm(storage, head.home)
+def farm(storage: Storage, head: Head) -> Farm:
+    return Farm(storage, head.home)

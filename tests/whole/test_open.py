@@ -13,10 +13,7 @@ from sheepdog.server.decide.service import Service
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, Kind, Outcome, RequestState
 from sheepdog.values.serialisation import form
-from tests.server.decide import farm as farms
 from tests.server.decide.farm import LEASE, Farm, gone_after_work, submit_again
-
-storage = farms.storage
 
 
 class OpenFarm(Farm):

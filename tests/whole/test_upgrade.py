@@ -19,7 +19,7 @@ from sheepdog.server.life import STOP_SECONDS, VERSION, Server, lock_file, take_
 from sheepdog.storage import Storage
 from tests.faults import fault
 from tests.waiting import until
-from tests.wire import Make, answer
+from tests.wire import Wire, answer
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +30,13 @@ def dbfile(tmp_path: Path) -> Iterator[str]:
     dbfile = tmp_path / "db"
     yield str(dbfile)
     Server(dbfile=dbfile).stop()
+
+
+@pytest.fixture
+def wire(servers: None, tmp_path: Path) -> Iterator[Wire]:
+    wire = Wire(tmp_path / "db")
+    with wire.made:
+        yield wire.start()
 
 
 def running(dbfile: str) -> Server:
@@ -141,9 +148,8 @@ def test_a_request_that_runs_goes_on(dbfile: str, tmp_path: Path, monkeypatch: p
         sheepdog.cancel(request, dbfile)
 
 
-def test_workers_of_the_version_before_are_served(make: Make) -> None:
+def test_workers_of_the_version_before_are_served(wire: Wire) -> None:
     """They speak the same protocol, and call their array job a wave."""
-    wire = make().start()
     about: dict[str, Any] = {
         "worker": "w",
         "protocol": 2,

@@ -101,7 +101,7 @@ def test_the_store_retries_what_the_table_has(tmp_path: Path, kind: Kind) -> Non
 
 @pytest.mark.parametrize(("name", "table"), [("task", TASK_STATES), ("request", REQUEST_STATES)])
 def test_the_docs_draw_the_table(name: str, table: Any) -> None:
-    docs = Path(__file__).parents[3] / "docs"
+    docs = Path(__file__).parents[2] / "docs"
     assert f".. states:: {name}\n" in (docs / "how-it-works.rst").read_text()
     drawn = list(runpy.run_path(str(docs / "conf.py"))["table"](table))
     for step in table:

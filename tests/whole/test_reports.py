@@ -22,11 +22,8 @@ from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, RequestState, StoredBlob
 from tests.faults import fault
 from tests.local import DB, workers_of
-from tests.server.decide import farm as farm_room
 from tests.server.decide.farm import LARGE, LEASE, Farm, gone_after_work, submit_again
 from tests.waiting import until
-
-farm, storage = farm_room.farm, farm_room.storage
 
 
 def report(task: int, value: Any, number: int = 1, attempt: int = 1) -> Message:

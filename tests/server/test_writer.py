@@ -1,0 +1,113 @@
+"""The thread that decides and commits for everyone."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sheepdog.errors import RequestNotFound, StorageError
+from sheepdog.server.decide.service import Service
+from sheepdog.server.writer import TICK, Clock, Writer
+from sheepdog.storage import Storage
+from sheepdog.values.model import RequestState
+from sheepdog.values.serialisation import form
+from tests.waiting import until
+
+LONG = 30.0
+
+
+@pytest.fixture
+def writer(storage: Storage) -> Iterator[Writer]:
+    """A writer that is not started yet; it is stopped at the end."""
+    storage.initdb()
+    writer = Writer(storage.dbfile)
+    yield writer
+    if writer.is_alive():
+        writer.stop()
+
+
+def make(service: Service) -> int:
+    return service.storage.new_request(b"f", b"", [b"x"], form=form(), options={})
+
+
+def fail(service: Service) -> None:
+    make(service)
+    raise ZeroDivisionError
+
+
+def ask(service: Service) -> Any:
+    return service.storage.get_request(7)
+
+
+def test_what_was_decided_is_stored_when_it_is_answered(writer: Writer, storage: Storage) -> None:
+    writer.start()
+    request = writer.submit(make).result(LONG)
+    assert storage.requests(*RequestState) == [request]
+
+
+def test_the_trouble_of_one_is_not_the_others(writer: Writer, storage: Storage) -> None:
+    """All of them come in one group. What was begun and went wrong is undone."""
+    futures = [writer.submit(decide) for decide in (make, ask, fail, make)]
+    writer.start()
+    assert [futures[0].result(LONG), futures[3].result(LONG)] == storage.requests(*RequestState)
+    assert isinstance(futures[1].exception(LONG), RequestNotFound)
+    assert isinstance(futures[2].exception(LONG), ZeroDivisionError)
+    assert writer.submit(lambda _: 3).result(LONG) == 3
+
+
+def test_what_it_remembers_is_made_anew_after_a_failure(writer: Writer) -> None:
+    """It may not be what is stored."""
+    writer.start()
+    before = writer.submit(lambda service: service).result(LONG)
+    assert writer.submit(lambda service: service).result(LONG) is before
+    assert isinstance(writer.submit(fail).exception(LONG), ZeroDivisionError)
+    after = writer.submit(lambda service: service).result(LONG)
+    assert after is not before
+    assert after.clock is before.clock
+
+
+def test_whether_anything_was_changed_is_told_before_the_answer(writer: Writer) -> None:
+    told: list[bool] = []
+    writer.done = lambda changed, _: told.append(changed)
+    writer.start()
+    writer.submit(lambda _: None).result(LONG)
+    assert told == [False]
+    writer.submit(make).result(LONG)
+    assert told == [False, True]
+
+
+def test_it_finishes_what_it_was_given_and_then_takes_no_more(writer: Writer, storage: Storage) -> None:
+    given = [writer.submit(make) for _ in range(100)]
+    writer.start()
+    writer.stop()
+    assert sorted(future.result(0) for future in given) == storage.requests(*RequestState)
+    with pytest.raises(StorageError, match="the server is ending"):
+        writer.submit(make).result(LONG)
+
+
+def test_it_ends_when_its_database_is_removed(writer: Writer, storage: Storage) -> None:
+    writer.start()
+    writer.submit(make).result(LONG)
+    with Storage(storage.dbfile) as another:
+        request = another.new_request(b"f", b"", [b"x"], form=form(), options={"host": "hive"})
+    writer.submit(lambda service: service.find(request)).result(LONG)
+    for file in (storage.dbfile, f"{storage.dbfile}-wal", f"{storage.dbfile}-shm"):
+        until_gone(file)
+    until(lambda: not writer.is_alive(), "it has ended")
+    assert request in [removed.id for removed, _ in writer.removed]
+
+
+def until_gone(file: str) -> None:
+    from pathlib import Path
+
+    Path(file).unlink(missing_ok=True)
+
+
+def test_a_pause_is_not_counted() -> None:
+    clock = Clock()
+    clock.looked -= 3600.0
+    assert clock() == TICK
+    begun = time.monotonic()
+    time.sleep(0.05)
+    assert TICK + 0.05 <= clock() <= TICK + (time.monotonic() - begun) + 1e-3
