@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sheepdog.client import REPORT, Message
 from sheepdog.errors import RequestNotFound, ServerError
 from sheepdog.front.waiting import RESTARTS, Keeper, follow, follow_reports, wait, wait_for_clearing
 from sheepdog.server.life import lock_file
@@ -58,9 +59,18 @@ def test_what_is_not_there(storage: Storage) -> None:
 
 
 def test_the_reports_after_one(storage: Storage) -> None:
+    """They come while tasks run, and those at the end are not missed."""
     request = new_request(storage)
-    end(storage, request, [1, 2])
-    assert list(follow_reports(request, storage)) == []
+    storage.store_messages(request, [Message(1, 1, REPORT, number, b"%d" % number) for number in (1, 2)])
+    first = next(storage.reports(request)).number
+    seen = []
+    with Storage(storage.dbfile) as another:
+        for report in follow_reports(request, storage, after=first):
+            seen.append(report.value)
+            if len(seen) == 1:
+                another.store_messages(request, [Message(2, 1, REPORT, 1, b"last")])
+                end(another, request, [1, 2])
+    assert seen == [b"2", b"last"]
 
 
 def test_nothing_is_done_in_the_first_second(tmp_path: Path) -> None:

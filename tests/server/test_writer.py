@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,16 +93,10 @@ def test_it_ends_when_its_database_is_removed(writer: Writer, storage: Storage) 
     with Storage(storage.dbfile) as another:
         request = another.new_request(b"f", b"", [b"x"], form=form(), options={"host": "hive"})
     writer.submit(lambda service: service.find(request)).result(LONG)
-    for file in (storage.dbfile, f"{storage.dbfile}-wal", f"{storage.dbfile}-shm"):
-        until_gone(file)
+    for end in ("", "-wal", "-shm"):
+        Path(f"{storage.dbfile}{end}").unlink(missing_ok=True)
     until(lambda: not writer.is_alive(), "it has ended")
     assert request in [removed.id for removed, _ in writer.removed]
-
-
-def until_gone(file: str) -> None:
-    from pathlib import Path
-
-    Path(file).unlink(missing_ok=True)
 
 
 def test_a_pause_is_not_counted() -> None:
