@@ -6,7 +6,7 @@ import pytest
 
 from sheepdog.storage import Storage
 from tests.schedulers.head import Head
-from tests.server.scheduling.paddock import Farm
+from tests.server.scheduling.fakes import Farm
 
 
 @pytest.fixture

@@ -19,19 +19,19 @@ from sheepdog.storage import Storage
 from sheepdog.values.model import JobStatus, RequestState
 from tests.faults import fault
 from tests.schedulers.head import Head
-from tests.server.scheduling.paddock import INTERVAL, Farm, Paddock
+from tests.server.scheduling.fakes import INTERVAL, FakeScheduler, Farm
 
 # When it asks
 
 
 @fault("polite", "many requests at once", promise="one question to each head node answers for all")
 def test_one_question_for_all_requests_of_a_head_node(farm: Farm) -> None:
-    paddock = farm.paddock(farm.request("1"), Paddock())
+    fake = farm.put(farm.request("1"), FakeScheduler())
     farm.request("2")
     farm.request("3")
-    other = farm.paddock(farm.request("4", host="another"), Paddock())
+    other = farm.put(farm.request("4", host="another"), FakeScheduler())
     farm.look()
-    assert paddock.asked == [["1", "2", "3"]]
+    assert fake.asked == [["1", "2", "3"]]
     assert other.asked == [["4"]]
     assert farm.thread.context.questions == 2
 
@@ -39,13 +39,13 @@ def test_one_question_for_all_requests_of_a_head_node(farm: Farm) -> None:
 @fault("polite", "many requests at once", promise="one status query at most in an interval, counted in the log")
 def test_not_more_often_than_the_interval(farm: Farm, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    paddock = farm.paddock(farm.request("1"), Paddock())
+    fake = farm.put(farm.request("1"), FakeScheduler())
     for later in (0, 1, INTERVAL - 2, 1 / 2):
         farm.look(later)
-    assert len(paddock.asked) == 1
+    assert len(fake.asked) == 1
     farm.request("2")
     farm.look(1)
-    assert paddock.asked == [["1"], ["1", "2"]]
+    assert fake.asked == [["1"], ["1", "2"]]
     assert "status query 2, for 2 requests on" in caplog.text
 
 
@@ -58,10 +58,10 @@ def test_two_servers_take_turns(tmp_path: Path, head: Head, monkeypatch: pytest.
             (head.home / name).mkdir()
             farm = Farm(storage, head.home / name)
             request = farm.request("1")
-            paddock = farm.paddock(request, Paddock())
+            fake = farm.put(request, FakeScheduler())
             for _ in range(3):
                 farm.look()
-            asked += len(paddock.asked)
+            asked += len(fake.asked)
             waits.append(farm.node(request).not_before - time.monotonic())
     assert asked == 1
     assert waits[1] == pytest.approx(INTERVAL, abs=2)
@@ -69,32 +69,32 @@ def test_two_servers_take_turns(tmp_path: Path, head: Head, monkeypatch: pytest.
 
 def test_more_rarely_while_the_workers_say_enough_themselves(farm: Farm) -> None:
     request = farm.request("1")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     for element in "12":
         farm.call(request, element, element)
     farm.look()
-    assert len(paddock.asked) == 1
+    assert len(fake.asked) == 1
     for _ in range(RARELY - 1):
         farm.look(INTERVAL)
-    assert len(paddock.asked) == 1
+    assert len(fake.asked) == 1
     farm.look(INTERVAL + 1)
-    assert len(paddock.asked) == 2
+    assert len(fake.asked) == 2
 
 
 @pytest.mark.parametrize("why", ["a worker that was not heard", "a job that is gone"])
 def test_not_more_rarely_if_one_request_needs_an_answer(farm: Farm, why: str) -> None:
     """What the scheduler says of a job that is gone must be said twice."""
     first, second = farm.request("1"), farm.request("2")
-    paddock = farm.paddock(first, Paddock())
+    fake = farm.put(first, FakeScheduler())
     for element in "12":
         farm.call(first, element, element)
         if why != "a worker that was not heard" or element == "1":
             farm.call(second, element, element)
     if why == "a job that is gone":
-        paddock.answers = {"2": JobStatus()}
+        fake.answers = {"2": JobStatus()}
     for _ in range(2):
         farm.look(INTERVAL + 1)
-    assert len(paddock.asked) == 2
+    assert len(fake.asked) == 2
 
 
 @pytest.mark.parametrize(("poll_interval", "first"), [(30.0, FIRST), (2.0, 2.0)])
@@ -108,13 +108,13 @@ def test_the_first_question_waits_for_the_job_to_show(farm: Farm, poll_interval:
 
 def test_a_request_that_was_not_submitted_yet_is_not_asked_about(farm: Farm) -> None:
     request = farm.request("")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     array = farm.array(request)
     farm.look()
-    assert paddock.asked == []
+    assert fake.asked == []
     farm.storage.set_submitted(request, replace(array, job="12"))
     farm.look()
-    assert paddock.asked == [["12"]]
+    assert fake.asked == [["12"]]
 
 
 @fault(42, "the scheduler does not answer", promise="it is asked less and less often; running work is not touched")
@@ -123,23 +123,23 @@ def test_a_head_node_that_does_not_answer_is_asked_less_and_less_often(
     farm: Farm, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = farm.request("1")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     node = farm.node(request)
-    paddock.error = error
+    fake.error = error
     pauses = []
     for _ in range(8):
         farm.look(LONGEST)
         pauses.append(round(node.not_before - time.monotonic()))
-    assert len(paddock.asked) == 8
+    assert len(fake.asked) == 8
     assert pauses[0] > INTERVAL
     assert pauses == sorted(pauses)
     assert max(pauses) == pytest.approx(LONGEST, abs=1)
     assert str(error) in caplog.text
-    paddock.error = None
+    fake.error = None
     farm.look(LONGEST)
     assert node.asked - time.monotonic() == pytest.approx(0, abs=1)
     farm.look(INTERVAL)
-    assert len(paddock.asked) == 10
+    assert len(fake.asked) == 10
     assert farm.errors(request) == []
 
 
@@ -148,14 +148,14 @@ def test_a_head_node_that_does_not_answer_is_asked_less_and_less_often(
 )
 def test_a_scheduler_that_does_not_answer_is_told_to_who_waits(farm: Farm) -> None:
     request = farm.request("1")
-    paddock = farm.paddock(request, Paddock())
-    paddock.error = SchedulerError("qmaster is down")
+    fake = farm.put(request, FakeScheduler())
+    fake.error = SchedulerError("qmaster is down")
     farm.look()
     assert farm.note(request) == ""  # workers may come any moment
     farm.later(minutes=2)
     farm.look()
     assert re.fullmatch(r"the scheduler has not answered since \d\d:\d\d: qmaster is down", farm.note(request))
-    paddock.error = None
+    fake.error = None
     farm.look(LONGEST)
     farm.join(request)
     farm.look()
@@ -165,7 +165,7 @@ def test_a_scheduler_that_does_not_answer_is_told_to_who_waits(farm: Farm) -> No
 @fault(42, "one head node of two does not answer", promise="the other is asked as before")
 @pytest.mark.parametrize("error", [HostError("does not answer"), OSError("surprise")])
 def test_what_is_wrong_on_one_head_node_does_not_stand_in_the_way_of_another(farm: Farm, error: Exception) -> None:
-    first, second = (farm.paddock(farm.request(job, host=job), Paddock()) for job in ("one", "two"))
+    first, second = (farm.put(farm.request(job, host=job), FakeScheduler()) for job in ("one", "two"))
     first.error = error
     farm.look()
     assert second.asked == [["two"]]
@@ -178,9 +178,9 @@ def test_what_is_wrong_on_one_head_node_does_not_stand_in_the_way_of_another(far
 def test_what_the_scheduler_says_is_heeded(farm: Farm) -> None:
     request = farm.request("1")
     other = farm.request("2")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     farm.look()
-    paddock.answers = {"1": JobStatus(reason="it was deleted")}
+    fake.answers = {"1": JobStatus(reason="it was deleted")}
     (farm.directory(request) / "herd.e1.1").write_text("  worker: no python here\n")
     farm.look(INTERVAL)
     assert farm.errors(request) == []  # it may be wrong once
@@ -193,8 +193,8 @@ def test_what_the_scheduler_says_is_heeded(farm: Farm) -> None:
 @fault((38, "Eqw"), "the array job is in error", promise="the request ends with the scheduler's reason")
 def test_a_job_in_error_ends_its_request(farm: Farm) -> None:
     request = farm.request("1")
-    paddock = farm.paddock(request, Paddock())
-    paddock.answers = {"1": JobStatus(broken=True, reason="Eqw: can't chdir")}
+    fake = farm.put(request, FakeScheduler())
+    fake.answers = {"1": JobStatus(broken=True, reason="Eqw: can't chdir")}
     farm.look()
     assert farm.errors(request) == ["not run: Eqw: can't chdir"] * 2
 
@@ -202,27 +202,27 @@ def test_a_job_in_error_ends_its_request(farm: Farm) -> None:
 @fault((44, "max_aj_instances"), "workers wait for ever", promise="the scheduler's reason is shown")
 def test_workers_that_wait_for_long_are_explained(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     request = farm.request("1")
-    paddock = farm.paddock(request, Paddock())
-    paddock.answers = {"1": JobStatus(pending=2)}
-    paddock.why = "All queues dropped because of overload or full"
+    fake = farm.put(request, FakeScheduler())
+    fake.answers = {"1": JobStatus(pending=2)}
+    fake.why = "All queues dropped because of overload or full"
     farm.look()
-    assert paddock.explained == []  # they have not waited for long
+    assert fake.explained == []  # they have not waited for long
     monkeypatch.setattr(asking, "PUZZLING", 0)
     farm.look(INTERVAL)
-    assert paddock.explained == ["1"]
+    assert fake.explained == ["1"]
     farm.later(minutes=2)
     farm.look()
-    assert farm.note(request) == f"2 workers wait in the queue of head (array job 1): {paddock.why}"
-    paddock.answers = {"1": JobStatus(pending=1, running=frozenset("1"))}
+    assert farm.note(request) == f"2 workers wait in the queue of head (array job 1): {fake.why}"
+    fake.answers = {"1": JobStatus(pending=1, running=frozenset("1"))}
     farm.look(INTERVAL)
-    assert paddock.explained == ["1"]
+    assert fake.explained == ["1"]
 
 
 @fault("hold", "the array job is on hold", promise="who waits for results reads so; nothing is given up")
 def test_a_job_on_hold(farm: Farm) -> None:
     request = farm.request("1")
-    paddock = farm.paddock(request, Paddock())
-    paddock.answers = {"1": JobStatus(pending=2, held=True)}
+    fake = farm.put(request, FakeScheduler())
+    fake.answers = {"1": JobStatus(pending=2, held=True)}
     for _ in range(3):
         farm.look(INTERVAL)
     assert farm.note(request) == "2 workers wait in the queue of head (array job 1, on hold)"
@@ -247,7 +247,7 @@ def left(farm: Farm, request: int, name: str, outcomes: Sequence[tuple[int, byte
 )
 def test_outcomes_that_a_worker_could_not_deliver_are_collected(farm: Farm, caplog: pytest.LogCaptureFixture) -> None:
     request = farm.request("1", tasks=4)
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     left(farm, request, "ab12-1", [(1, b"one"), (2, b"two")])
     left(farm, request, "ab12-2", [(2, b"another"), (3, b"three")])
     left(farm, request, "cd34-1", [(9, b"no such task")])
@@ -266,7 +266,7 @@ def test_outcomes_that_a_worker_could_not_deliver_are_collected(farm: Farm, capl
         (spool / name).write_bytes(content)
     farm.look()
     assert farm.storage.progress(request).done == 0  # it runs: nothing is complete yet
-    paddock.answers = {"1": JobStatus(reason="gone")}
+    fake.answers = {"1": JobStatus(reason="gone")}
     farm.look(INTERVAL)
     assert list(farm.storage.results(request)) == [(1, b"one"), (2, b"two"), (3, b"three")]
     assert caplog.text.count("a file of outcomes is damaged") == 6
@@ -277,9 +277,9 @@ def test_without_a_spool_and_without_a_directory_nothing_is_collected(
     farm: Farm, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = farm.request("1"), farm.request("2")
-    paddock = farm.paddock(first, Paddock())
+    fake = farm.put(first, FakeScheduler())
     subprocess.run(["rm", "-r", farm.directory(second)], check=True)
-    paddock.answers = dict.fromkeys(("1", "2"), JobStatus(reason="gone"))
+    fake.answers = dict.fromkeys(("1", "2"), JobStatus(reason="gone"))
     for _ in range(2):
         farm.look(INTERVAL)
     assert [farm.state(request) for request in (first, second)] == [RequestState.ENDED] * 2

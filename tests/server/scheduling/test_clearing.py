@@ -6,7 +6,7 @@ from sheepdog.errors import HostError
 from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES
 from sheepdog.values.model import JobStatus, Kind, RequestState
 from tests.faults import fault
-from tests.server.scheduling.paddock import Farm, Paddock
+from tests.server.scheduling.fakes import FakeScheduler, Farm
 
 # What it clears up
 
@@ -14,19 +14,19 @@ from tests.server.scheduling.paddock import Farm, Paddock
 @pytest.mark.parametrize(("elements", "cancelled"), [("11", ["7"]), ("12", [])])
 def test_elements_that_never_started_are_taken_away(farm: Farm, elements: str, cancelled: list[str]) -> None:
     request = farm.request("7")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     farm.look()
     farm.finish(request, elements)
     for _ in range(2):
         farm.look()
-    assert paddock.cancelled == cancelled
+    assert fake.cancelled == cancelled
     assert farm.state(request) == RequestState.CLOSED
 
 
 @fault(51, "a secret lies on the cluster", promise="it goes when its request has ended; what the workers said stays")
 def test_the_secret_goes_and_the_workers_words_stay(farm: Farm) -> None:
     request = farm.request("7")
-    farm.paddock(request, Paddock())
+    farm.put(request, FakeScheduler())
     (farm.directory(request) / "herd.e7.1").write_text("words")
     farm.finish(request)
     farm.look()
@@ -35,33 +35,33 @@ def test_the_secret_goes_and_the_workers_words_stay(farm: Farm) -> None:
 
 def test_a_request_that_ended_before_it_was_noticed_is_cleared_up_too(farm: Farm) -> None:
     request = farm.request("7")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     farm.finish(request)
     farm.look()
-    assert paddock.cancelled == ["7"]
-    assert paddock.asked == []
+    assert fake.cancelled == ["7"]
+    assert fake.asked == []
 
 
 @fault("cancel", "the user cancels a request", promise="its array job is deleted")
 def test_the_array_job_of_a_cancelled_request_is_deleted(farm: Farm) -> None:
     request = farm.request("7")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     farm.call(request, "w1", "1")
     farm.call(request, "w2", "2")
     assert farm.storage.end_pending(request, Kind.CANCELLED, "cancelled by its user") == 2
     farm.look()
-    assert paddock.cancelled == ["7"]
+    assert fake.cancelled == ["7"]
     assert farm.state(request) == RequestState.CLOSED
 
 
 def test_what_is_left_of_local_workers_is_removed_unless_it_tells_why(farm: Farm) -> None:
     done, lost = farm.request("7", scheduler="local"), farm.request("8", scheduler="local")
-    paddock = farm.paddock(done, Paddock(1.0))
-    paddock.name = "local"
+    fake = farm.put(done, FakeScheduler(1.0))
+    fake.name = "local"
     farm.finish(done)
     farm.look()
     assert not farm.directory(done).exists()
-    paddock.answers["8"] = JobStatus(reason="its processes ended")
+    fake.answers["8"] = JobStatus(reason="its processes ended")
     for _ in range(3):
         farm.look(1)
     assert "its processes ended" in farm.errors(lost)[0]
@@ -73,7 +73,7 @@ def test_what_cannot_be_cleared_up_is_tried_again_and_does_not_stand_in_the_way(
     farm: Farm, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = farm.request("1", host="first"), farm.request("2", host="second")
-    broken, sound = farm.paddock(first, Paddock()), farm.paddock(second, Paddock())
+    broken, sound = farm.put(first, FakeScheduler()), farm.put(second, FakeScheduler())
     broken.error = HostError("does not answer")
     for request in (first, second):
         farm.finish(request)
@@ -90,7 +90,7 @@ def test_what_cannot_be_cleared_up_is_tried_again_and_does_not_stand_in_the_way(
 
 def test_what_can_never_be_cleared_up_is_left_in_the_end(farm: Farm, caplog: pytest.LogCaptureFixture) -> None:
     request = farm.request("1")
-    farm.paddock(request, Paddock()).error = HostError("does not answer")
+    farm.put(request, FakeScheduler()).error = HostError("does not answer")
     farm.finish(request)
     for _ in range(CLEAR_JOBS_TRIES):
         assert farm.state(request) == RequestState.ENDED

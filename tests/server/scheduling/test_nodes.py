@@ -11,7 +11,7 @@ from sheepdog.config.options import Options
 from sheepdog.errors import RequestNotFound
 from sheepdog.server.scheduling.nodes import FIRST, Context, HeadNode, Submitter, head_key
 from sheepdog.storage import Storage
-from tests.server.scheduling.paddock import Inline
+from tests.server.scheduling.fakes import Inline
 
 CONFIG = Config(host="fear", scheduler="gridengine", poll_interval=60.0)
 

@@ -24,7 +24,7 @@ from sheepdog.values import identity as process
 from sheepdog.values.model import Kind, RequestState
 from tests.faults import fault
 from tests.schedulers.head import Head
-from tests.server.scheduling.paddock import INTERVAL, OPEN, Farm, Paddock
+from tests.server.scheduling.fakes import INTERVAL, OPEN, FakeScheduler, Farm
 from tests.waiting import until
 
 # Requests whose maker has ended
@@ -51,7 +51,7 @@ def test_a_request_whose_maker_has_ended_is_ended(farm: Farm, ended: dict[str, A
 def test_an_array_job_whose_maker_has_ended_is_found(farm: Farm, ended: dict[str, Any]) -> None:
     request = farm.request("", maker=ended)
     array = farm.array(request)
-    farm.paddock(request, Paddock())
+    farm.put(request, FakeScheduler())
     (Path(array.directory) / "job_id").write_text("4711.1-2:1\n")
     farm.look()
     assert farm.state(request) == RequestState.NEW  # the answer may still come
@@ -66,12 +66,12 @@ def test_an_array_job_whose_maker_has_ended_is_found(farm: Farm, ended: dict[str
 def test_an_array_job_that_was_never_submitted(farm: Farm, ended: dict[str, Any]) -> None:
     request = farm.request("", maker=ended)
     farm.array(request)
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     farm.look()
-    paddock.error = HostError("does not answer")
+    fake.error = HostError("does not answer")
     farm.look(LATE_ANSWER)
     assert farm.state(request) == RequestState.NEW  # nobody knows
-    paddock.error = None
+    fake.error = None
     farm.look(AGAIN + LATE_ANSWER)
     assert farm.errors(request)[0].endswith("ended before it was submitted")
 
@@ -81,7 +81,7 @@ def test_the_array_jobs_of_an_earlier_attempt_are_not_taken_for_the_one_that_was
 ) -> None:
     """Their directories are there still, with the job's number."""
     request = farm.request("7")
-    farm.paddock(request, Paddock())
+    farm.put(request, FakeScheduler())
     (farm.directory(request) / "job_id").write_text("7.1-2:1\n")
     farm.storage.end_pending(request, Kind.CANCELLED, "cancelled")
     farm.look()
@@ -252,7 +252,7 @@ def test_a_request_that_ended_while_its_workers_were_submitted(farm: Farm, gride
 @fault((19, "port taken"), "the server has moved to another port", promise="its workers' secret tells them where")
 def test_workers_are_told_of_another_port(farm: Farm) -> None:
     request = farm.request("1", localhost="me")
-    farm.paddock(request, Paddock())
+    farm.put(request, FakeScheduler())
     secret = farm.directory(request) / "secret.json"
     farm.look()
     assert secret.read_text() == "{}"  # they know it
@@ -277,13 +277,13 @@ def test_workers_are_told_of_another_port(farm: Farm) -> None:
 
 def test_workers_are_told_as_soon_as_their_host_answers(farm: Farm) -> None:
     request = farm.request("1", localhost="me")
-    paddock = farm.paddock(request, Paddock())
+    fake = farm.put(request, FakeScheduler())
     farm.storage.set_settings(port=5000)
-    paddock.error = HostError("does not answer")
+    fake.error = HostError("does not answer")
     farm.look()
-    runs = paddock.runs
+    runs = fake.runs
     farm.look()
-    assert paddock.runs == runs  # not again at once
-    paddock.error = None
+    assert fake.runs == runs  # not again at once
+    fake.error = None
     farm.look(LONGEST)
     assert "https://me:5000" in (farm.directory(request) / "secret.json").read_text()

@@ -12,7 +12,7 @@ from sheepdog.server.decide.service import Service
 from sheepdog.server.scheduling.thread import Scheduling
 from sheepdog.server.writer import Writer
 from sheepdog.storage import Storage
-from tests.server.scheduling.paddock import Farm, Paddock
+from tests.server.scheduling.fakes import FakeScheduler, Farm
 
 # The thread
 
@@ -41,13 +41,13 @@ def test_stop_clears_up_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with Storage(tmp_path / "db") as storage:
         farm = Farm(storage, tmp_path)
         request = farm.request("7")
-        paddock = farm.paddock(request, Paddock())
+        fake = farm.put(request, FakeScheduler())
         farm.thread._over.set()
         farm.thread.start()
         farm.thread.join()
         farm.finish(request)
         farm.thread.stop()
-    assert paddock.cancelled == ["7"]
+    assert fake.cancelled == ["7"]
 
 
 @pytest.mark.slow

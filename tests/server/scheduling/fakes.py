@@ -46,7 +46,7 @@ class Inline:
         return future
 
 
-class Paddock:
+class FakeScheduler:
     """A Scheduler that keeps what it was asked; and a Host that may be out of reach."""
 
     name = "gridengine"
@@ -125,13 +125,13 @@ class Farm:
     def directory(self, request: int) -> Path:
         return Path(self.storage.arrays(request)[0].directory)
 
-    def paddock(self, request: int, paddock: Paddock) -> Paddock:
+    def put(self, request: int, fake: FakeScheduler) -> FakeScheduler:
         """Put what is asked in the place of the real one, as if it had been asked long ago."""
         options = self.options(request)
         node = HeadNode(replace(options, config=replace(options.config, scheduler="gridengine")), 0.0)
-        node.host = node.scheduler = paddock
+        node.host = node.scheduler = fake
         self.thread.context.nodes[head_key(options)] = node
-        return paddock
+        return fake
 
     def node(self, request: int) -> HeadNode:
         return self.thread.context.nodes[head_key(self.options(request))]
