@@ -51,6 +51,7 @@ def test_imports_go_down() -> None:
     ("file", "line", "rule"),
     [
         ("front/functional.py", "from ..server.decide import queue", "the user's process starts the server"),
+        ("joblib.py", "from .server.decide import queue", "the user's process starts the server"),
         ("schedulers/batch.py", "from ..server import life", "imports go down"),
         ("client/words.py", "from .. import errors", "the worker travels alone"),
         ("server/decide/queue.py", "import socket", "decisions open no socket"),

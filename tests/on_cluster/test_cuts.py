@@ -83,10 +83,11 @@ def daemon(cluster: Cluster, host: str, name: str, signal: str) -> None:
 def test_short_cut(request_: Request, host: str, heard: int) -> None:
     request_.started(2, lease=15)
     request_.user.cluster.cut(host)
+    before = request_.stored()
     try:
         until(lambda: len(request_.runs()) == 8, "the tasks have ended meanwhile")
         until(lambda: request_.stored() >= heard, "those that are not cut off have delivered")
-        assert request_.stored() == heard
+        assert request_.stored() == (heard or before)
     finally:
         request_.user.cluster.mend(host)
     request_.check()

@@ -7,7 +7,7 @@ import pytest
 from tests.user import User
 
 CPYTHON = """
-from tests.cpython_executor import passes, suite
+from tests.front.cpython_executor import passes, suite
 passed = passes(suite({directory!r}, C, [{name!r}]))
 print()  # behind the times that they print
 show(passed)
@@ -16,7 +16,7 @@ show(passed)
 
 @pytest.mark.parametrize("name", ["ExecutorTest", "AsCompletedTests"])
 def test_cpythons_tests(name: str, cpython_tests: Path, user: User) -> None:
-    """A part of what tests/test_executor.py runs here: on other hosts, whose Python has no tests."""
+    """A part of what tests/front/test_executor.py runs here: on other hosts, whose Python has no tests."""
     assert user.run(CPYTHON.format(directory=str(cpython_tests), name=name), timeout=170), user.said
 
 

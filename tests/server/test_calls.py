@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from sheepdog.client import CHECKPOINT, REPORT
-from sheepdog.server.calls import MAX_HELD, Call, clean, mismatch, read_exchange
+from sheepdog.server.calls import MAX_HELD, Call, clean, fitting, read_exchange
+from sheepdog.values.forms import Form
 from sheepdog.values.model import Kind
 
 HEADER: dict[str, Any] = {"outcomes": [[3, 1, 0, 0.5]], "want": 2, "call": 7, "holding": [[4, 6, 2]], "host": "node1"}
@@ -58,14 +59,16 @@ def test_what_a_worker_says_of_itself_can_be_stored(said: object, shown: str) ->
 
 
 def test_a_python_that_can_load_the_function() -> None:
-    assert mismatch(FORM, {**FORM, "executable": "/usr/bin/python3"}, "node1") == ""
+    form = fitting(FORM, {**FORM, "executable": "/usr/bin/python3"}, "node1")
+    assert isinstance(form, Form)
+    assert form.name == "cloudpickle"
 
 
 def test_a_python_that_cannot_is_named_with_the_key_to_change() -> None:
     theirs = {"implementation": "cpython", "version": "3.9.2", "magic": 3425, "executable": "/usr/bin/python3"}
-    said = mismatch(FORM, theirs, "node1")
+    said = fitting(FORM, theirs, "node1")
     assert said == (
         "the worker on node1 runs cpython 3.9.2 (/usr/bin/python3), the function was made by cpython 3.11.7: "
         "set the option `shell` to a Python 3.11 there"
     )
-    assert mismatch(FORM, "3.11", "node1") == "the worker does not say what Python it runs"
+    assert fitting(FORM, "3.11", "node1") == "the worker does not say what Python it runs"

@@ -6,7 +6,8 @@ import pytest
 
 from sheepdog.errors import RequestNotFound
 from sheepdog.storage import Storage
-from sheepdog.values.model import Kind, Progress, WorkerFacts
+from sheepdog.values.facts import WorkerFacts
+from sheepdog.values.model import Kind, Progress
 from tests.storage.samples import request_of
 
 
@@ -67,7 +68,10 @@ def test_no_task_of_a_request_that_has_ended_runs(storage: Storage, how: str) ->
         storage.close_request(request)
     else:
         storage.step(request, "end")
-    assert storage.workers(request) == [replace(running, task=0, attempt=0, since=None)]
+    [ended] = storage.workers(request)
+    assert ended.ended
+    why = "the request has ended"
+    assert ended == replace(running, task=0, attempt=0, since=None, ended=ended.ended, why=why)
     storage.store_workers(request, [running])  # as it said before
     progress = storage.progress(request)
     assert (progress.running, progress.workers, progress.hosts) == (0, 0, ())

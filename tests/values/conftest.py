@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
-from tests.values.far import MAKERS, Far
+from sheepdog.values.serialisation import MAKERS
+from tests.values.far import Far
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,11 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sheepdog import client
-from sheepdog.values.serialisation import deserialise, serialise_arguments, serialise_function
-
-MAKERS: Mapping[str, Callable[..., tuple[bytes, bytes]]] = {"cloudpickle": serialise_function}
-"""By a form's name: what makes bytes of a function and its namespace."""
+from sheepdog.values.serialisation import MAKERS, deserialise, serialise_arguments
 
 # What the child of a worker does, without its pipes: no site-packages, only cloudpickle's archive.
 WORKER = """

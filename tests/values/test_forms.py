@@ -1,6 +1,6 @@
 """The contract of forms: what goes in comes out and works there, whichever form it travels in.
 
-The fixture `far` goes through MAKERS of far.py: another form is another entry there.
+The fixture `far` goes through MAKERS of values/serialisation.py: another form is another entry there.
 """
 
 import functools
@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 
 from sheepdog import client
+from sheepdog.client import PICKLE
 from sheepdog.client.function import LOADERS
 from sheepdog.errors import SerialisationError
 from sheepdog.values import serialisation
-from sheepdog.values.forms import COMMON, PICKLE, Form, choose
+from sheepdog.values.forms import COMMON, Form, choose
 from sheepdog.values.serialisation import (
+    MAKERS,
     form,
     serialise_function,
 )
 from tests.faults import fault
-from tests.values.far import MAKERS, Far
+from tests.values.far import Far
 
 # Functions of an interactive session or a script
 

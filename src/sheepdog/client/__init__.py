@@ -27,6 +27,7 @@ Run as: python client.pyz DIRECTORY ELEMENT. The directory holds secret.json (se
 the element is the name of this copy within its array job.
 """
 
+from .function import PICKLE
 from .job import OURS, THERE, Call, JobBase, Run, run_any
 from .wire.frames import chunks_of, pack, read_blob, size_of, unpack
 from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, PROTOCOL
@@ -45,6 +46,7 @@ __all__ = [
     "MAX_HEADER",
     "MEMORY",
     "OURS",
+    "PICKLE",
     "PROTOCOL",
     "RAISED",
     "REPORT",

@@ -25,7 +25,7 @@ from ..server.life import Server
 from ..storage import Storage
 from ..values import identity as process
 from ..values.model import ArrayJob
-from ..values.serialisation import form, name_of, serialise_arguments, serialise_function
+from ..values.serialisation import MAKERS, form, name_of, serialise_arguments
 
 log = logging.getLogger("sheepdog")
 log.addHandler(logging.NullHandler())  # who wants to read it says so
@@ -39,7 +39,8 @@ def dispatch(
     If anything fails before the array job is submitted, nothing is left behind.
     """
     settings = make_config(config)
-    function, namespace = serialise_function(f, ns)
+    made = form()
+    function, namespace = MAKERS[made["form"]](f, ns)
     options = options_of(settings)
     with Storage(settings.dbfile) as storage:
         request_id = storage.new_request(
@@ -47,7 +48,7 @@ def dispatch(
             namespace,
             serialise_arguments(args),
             name=settings.name or name_of(f),
-            form=form(),
+            form=made,
             options=options.stored(),
             open=open,
         )

@@ -10,11 +10,13 @@ from typing import Any
 from ..config import make_config
 from ..config.options import Options
 from ..errors import ConfigError, ServerError
-from ..server.life import Server, log_file
+from ..server.life import log_file
 from ..storage import Storage
 from ..values.model import Kind, Request, RequestState
 from .dispatch import launch, options_of
 from .waiting import wait_for_clearing
+
+SOON = 1.0  # seconds in which a server that is there begins to clear up: one that is just dying holds its lock so long
 
 
 def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = None) -> int:
@@ -29,8 +31,7 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = N
         count = storage.end_pending(
             request_id, Kind.CANCELLED, "cancelled by its user", None if task is None else [task]
         )
-        if storage.get_request(request_id).state == RequestState.ENDED:
-            Server(dbfile=storage.dbfile).start()
+        wait_for_clearing(storage, request_id, SOON)
         return count
 
 

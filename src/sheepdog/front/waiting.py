@@ -94,9 +94,12 @@ def follow_reports(request_id: int, storage: Storage, after: int = 0) -> Iterato
             after = report.number
 
 
-def wait_for_clearing(storage: Storage, request_id: int) -> None:
-    """Wait until the workers of an ended request are gone, so that none of them meets those of the next attempt."""
-    deadline = time.monotonic() + CLEARING
+def wait_for_clearing(storage: Storage, request_id: int, seconds: float = CLEARING) -> None:
+    """Wait, so long at most, until a server has taken away what is left of an ended request elsewhere.
+
+    Its workers are gone then, and none of them meets those of the next attempt.
+    """
+    deadline = time.monotonic() + seconds
     while storage.get_request(request_id).state == RequestState.ENDED and time.monotonic() < deadline:
         Server(dbfile=storage.dbfile).start()
         time.sleep(0.05)

@@ -168,8 +168,7 @@ def clean(text: Any) -> str:
     return str("" if text is None else text)[:255].encode("utf-8", "replace").decode()
 
 
-def mismatch(form: dict[str, Any], python: Any, host: str) -> str:
-    """Return why a worker's Python cannot load a function of this form, or an empty text."""
+def fitting(form: dict[str, Any], python: Any, host: str) -> Form | str:
+    """Return the form of a function that a worker's Python can load, or the sentence that says why it cannot."""
     facts = {key: clean(value) for key, value in python.items()} if isinstance(python, dict) else None
-    chosen = choose([Form.read(form)], facts, host)
-    return chosen if isinstance(chosen, str) else ""
+    return choose([Form.read(form)], facts, host)

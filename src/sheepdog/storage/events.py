@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..values.model import Event
+from ..values.facts import Event
 from .rows import Rows
 
 
@@ -21,14 +21,14 @@ class Events(Rows):
             )
 
     def events(self, request_id: int, task: int | None = None, after: int = 0) -> Iterator[Event]:
-        """Yield what happened to a request, or to one of its tasks, in the order in which it was stored.
+        """Yield what happened to a request, or to one of its tasks, in the order in which it happened.
 
         after is the number of an event: only later ones are wanted.
         """
         self.count_tasks(request_id)
         rows = self._query(
             "SELECT at, what, task, worker, text, number FROM event WHERE request = ? AND number > ?"
-            " AND (? IS NULL OR task = ?) ORDER BY number",
+            " AND (? IS NULL OR task = ?) ORDER BY at, number",
             *(request_id, after, task, task),
         )
         return (Event(*row) for row in rows)

@@ -149,7 +149,7 @@ class Requests(Workers, Files):
                 (after(REQUEST_STATES, event), request_id),
             )
             if cursor.rowcount > 0 and event == "end":
-                self._end_runs(request_id)
+                self._end_workers(request_id)
             return cursor.rowcount > 0
 
     def leased(self, request_id: int) -> int:

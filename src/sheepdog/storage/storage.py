@@ -2,11 +2,10 @@
 
 from .arrays import Arrays
 from .documented import Documented
-from .events import Events
 from .history import History
 
 
-class Storage(Arrays, Events, History, Documented):
+class Storage(Arrays, History, Documented):
     """Requests, tasks and outcomes in one file. Use it in one thread; other threads and processes open their own.
 
     Values are bytes and come back as they were. Task indices start at 1. A request or a task that does not exist is

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import fields
 
-from ..values.model import WorkerFacts
-from .rows import Rows
+from ..values.facts import Event, What, WorkerFacts
+from .events import Events
+from .schema import SPAN
 
 WORKER = [field.name for field in fields(WorkerFacts)]
 
 
-class Workers(Rows):
+class Workers(Events):
     """The workers of a request."""
 
     def store_workers(self, request_id: int, workers: Iterable[WorkerFacts]) -> None:
@@ -33,12 +35,18 @@ class Workers(Rows):
 
     def _at_work(self, request_id: int) -> tuple[int, int, tuple[str, ...]]:
         """Return how many tasks run, how many workers are there, and on which hosts."""
-        query = "SELECT host, count(*), sum(task != 0) FROM worker WHERE request = ? AND ended IS NULL GROUP BY host"
-        rows = [*self._query(query, request_id)]
+        runs = "task != 0 AND NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.id = ? + task)"
+        query = f"SELECT host, count(*), sum({runs}) FROM worker WHERE request = ? AND ended IS NULL GROUP BY host"  # noqa: S608
+        rows = [*self._query(query, request_id * SPAN, request_id)]
         hosts = tuple(host for host, _, _ in rows if host)
         return sum(running for _, _, running in rows), sum(workers for _, workers, _ in rows), hosts
 
-    def _end_runs(self, request_id: int) -> None:
-        """Note that no worker of a request runs a task any more."""
-        none = "task = 0, attempt = 0, since = NULL"
-        self.db.execute(f"UPDATE worker SET {none} WHERE request = ? AND task != 0", (request_id,))  # noqa: S608
+    def _end_workers(self, request_id: int) -> None:
+        """Note that a request has ended, and its workers with it."""
+        now = time.time()
+        self.db.execute(
+            "UPDATE worker SET ended = ?, why = ?, task = 0, attempt = 0, since = NULL"
+            " WHERE request = ? AND ended IS NULL",
+            (now, "the request has ended", request_id),
+        )
+        self.store_events(request_id, [Event(now, What.ENDED)])

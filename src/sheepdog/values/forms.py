@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PICKLE = "cloudpickle"
+from ..client import PICKLE
 
 COMMON: Mapping[str, tuple[str, ...]] = {PICKLE: ("implementation", "magic")}
 """By a form's name: what a Python that loads it must have in common with the one that made it."""

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..client import OURS, describe_python, dump, make_pickler
+from ..client import OURS, PICKLE, describe_python, dump, make_pickler
 from ..errors import ArgumentsError, SerialisationError
-from .forms import PICKLE, Form
+from .forms import Form
 from .plain import read_plain
 
 serialise = dump
@@ -62,6 +62,10 @@ def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = Non
         except Exception as error:
             raise SerialisationError(_blame_namespace(ns, error)) from error
         return function, buffer.getvalue()[len(function) :]
+
+
+MAKERS: Mapping[str, Callable[..., tuple[bytes, bytes]]] = {PICKLE: serialise_function}
+"""By a form's name: what makes bytes of a function and its namespace."""
 
 
 def _blame_namespace(ns: Mapping[str, Any], error: Exception) -> str:

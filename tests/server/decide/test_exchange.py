@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sheepdog.client import PROTOCOL, describe_python
-from sheepdog.server.calls import MAX_HELD, mismatch
+from sheepdog.server.calls import MAX_HELD, fitting
 from sheepdog.server.decide import arrays, clock
 from sheepdog.server.decide.exchange import ENOUGH_REFUSED, SHORT_LEASE, heartbeat
 from sheepdog.server.writer import Clock
@@ -53,7 +53,7 @@ def test_a_worker_of_another_python_is_told_what_would_fit(farm: Farm) -> None:
 
 @pytest.mark.parametrize("python", [None, "3.11", [], 7])
 def test_a_worker_that_does_not_say_its_python_is_refused(python: Any) -> None:
-    assert mismatch(form(), python, "node") == "the worker does not say what Python it runs"
+    assert fitting(form(), python, "node") == "the worker does not say what Python it runs"
 
 
 @pytest.mark.parametrize(("workers", "enough"), [(1, 1), (3, 3), (1000, ENOUGH_REFUSED)])

@@ -10,9 +10,10 @@ import pytest
 import sheepdog
 from sheepdog.client import describe_python
 from sheepdog.server.decide import arrays, clock
-from sheepdog.server.decide.facts import HEARD, What
+from sheepdog.server.decide.facts import HEARD
 from sheepdog.storage import Storage
-from sheepdog.values.model import ArrayJob, Event, JobStatus, Kind, WorkerFacts
+from sheepdog.values.facts import Event, What, WorkerFacts
+from sheepdog.values.model import ArrayJob, JobStatus, Kind
 from tests.server.decide.farm import LEASE, Farm, gone_after_work, submit_again
 from tests.waiting import until
 
@@ -220,13 +221,15 @@ def test_the_story_of_a_request(storage: Storage) -> None:
         (What.SUBMITTED, None, "", "array job 12, 2 workers"),
         (What.JOINED, None, "w1", "on node1"),
         (What.REPEATED, 1, "w1", "ZeroDivisionError: no"),
-        (What.LOST, None, "w1", "on node1, with 1 tasks: the scheduler says that it has ended"),
+        (What.LOST, None, "w1", "on node1, with 1 task: the scheduler says that it has ended"),
     ]
     assert found[4][:3] == (What.GIVEN_UP, 1, "w1") or found[4][:3] == (What.GIVEN_UP, 2, "w1")
     kinds = [what for what, *_ in found[5:]]
     assert kinds[:3] == [What.JOB_ENDED, What.SUBMITTING, What.SUBMITTED]
     numbers = [event.number for event in storage.events(farm.request)]
-    assert numbers == sorted(set(numbers))
+    assert len(set(numbers)) == len(numbers)
+    moments = [event.at for event in storage.events(farm.request)]
+    assert moments == sorted(moments)
 
 
 def test_workers_that_cannot_be_submitted_are_an_event(farm: Farm) -> None:

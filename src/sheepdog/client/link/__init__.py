@@ -5,9 +5,11 @@ A link carries one call at a time, and tries each once. When to call, and when a
 whether the call has arrived: it is made again, with another number in its header, and the other side takes it so.
 """
 
+import importlib
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence  # noqa: F401 (named in a comment)
     from typing import Any
 
     from ..wire.frames import Blob
@@ -55,7 +57,7 @@ class Link(object):
         """Bring a call; return the reply. Raise Later, Over or Refused.
 
         A call that stands still until the deadline, by time.monotonic, is given up; one that moves may go on. The link
-        may give it up earlier.
+        may give it up earlier. Large blobs of the reply are open files; who called closes them.
         """
         raise NotImplementedError
 
@@ -68,13 +70,17 @@ class Link(object):
         raise NotImplementedError
 
 
+LINKS = {"https": "https.HttpsLink"}
+# by the scheme of an address: the module here and the class; imported when it is chosen, for the contract needs no TLS
+
+
 def make_link(secret: "dict[str, Any]") -> Link:
     """Return the link that secret.json asks for, by the scheme of the server's address; Refused if there is none."""
     scheme, colon, _ = secret["urls"][0].partition("://")
-    if scheme == "https" and colon:
-        from .https import HttpsLink  # not at the top: the contract needs no TLS
-
-        return HttpsLink(secret)
+    if scheme in LINKS and colon:
+        module, name = LINKS[scheme].split(".")
+        kind = getattr(importlib.import_module("." + module, __name__), name)  # type: Callable[[dict[str, Any]], Link]
+        return kind(secret)
     raise Refused(
         "this worker reaches servers at https:// only, not at %r, as secret.json says: "
         "submit the request again with the Sheepdog that serves it" % secret["urls"][0]

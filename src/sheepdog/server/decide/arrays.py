@@ -6,9 +6,9 @@ Plain functions over the service, as in clock.py. What they note lets another se
 from __future__ import annotations
 
 from ...config.options import Options
+from ...values.facts import What
 from ...values.model import ArrayJob, Request, RequestState
-from .facts import What
-from .service import Service, words_of
+from .service import Service
 
 
 def plan(service: Service, request_id: int, array: ArrayJob) -> ArrayJob:
@@ -27,7 +27,6 @@ def submitted(service: Service, request_id: int, array: ArrayJob) -> bool:
     if live is not None:
         live.tries.succeed(service.clock())
         live.add_array(array)
-        live.facts.note(What.SUBMITTED, words_of(array))
     return waits and live is not None
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
+from ...values.facts import What
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
-from .facts import What
 from .live import LiveRequest
 from .outcomes import lose, release_doubtful
 from .service import Service

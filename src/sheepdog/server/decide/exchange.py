@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 from ...client import IN_MEMORY, PROTOCOL
 from ...errors import RequestNotFound
 from ...storage.schema import MAX_VALUE
-from ...values.forms import Form
+from ...values.facts import What
 from ...values.model import StoredBlob
-from ..calls import Call, Reply, clean, mismatch, read_exchange, refuse
-from .facts import What
+from ..calls import Call, Reply, clean, fitting, read_exchange, refuse
 from .live import LiveRequest
 from .outcomes import accept, keep, lose, release_doubtful
 from .service import Service
@@ -77,16 +76,16 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     if len(live.workers.known) >= MAX_WORKERS and worker not in live.workers.known:
         return refuse(429, f"the request has {MAX_WORKERS} workers")
     seen = greet(service, live, worker, call.header)
-    problem = mismatch(live.request.form, call.header.get("python"), seen.host)
-    if problem:
-        turn_away(service, live, worker, problem)
-        return refuse(409, problem)
+    form = fitting(live.request.form, call.header.get("python"), seen.host)
+    if isinstance(form, str):
+        turn_away(service, live, worker, form)
+        return refuse(409, form)
     live.workers.take()
     seen.python = clean(call.header["python"].get("version"))
     config = live.options.config
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
     settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child)
-    settings["form"] = Form.read(live.request.form).name
+    settings["form"] = form.name
     return Reply(settings, service.storage.function_blobs(call.request))
 
 
@@ -131,6 +130,7 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
         live.queue.drop(worker)
         live.workers.remove(worker)
         live.facts.end(worker, seen, "there was no task for it", now)
+        live.facts.note(What.DISMISSED, worker=worker)
         return Reply(dict(header, stop=True))
     if live.request.open and not said.held:
         return Reply(dict(header, wait=0.0), hold=beat(live))

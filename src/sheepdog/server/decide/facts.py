@@ -10,34 +10,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from enum import StrEnum
 
-from ...storage.storage import Storage
-from ...values.model import Event, WorkerFacts
+from ...storage import Storage
+from ...values.facts import Event, What, WorkerFacts
 from .workers import NOTHING, Running, WorkerSeen
 
 PAUSE = 1.0  # seconds between two times that something is stored of a request
 HEARD = 10.0  # ... if the only news is that its workers have been heard
 MOST = 10_000  # events that wait for a disk that is full
-
-
-class What(StrEnum):
-    """Which kind of event."""
-
-    SUBMITTED = "array job submitted"
-    SUBMITTING = "workers submitted again"
-    NOT_SUBMITTED = "workers not submitted"
-    JOB_ENDED = "array job ended"
-    JOINED = "worker joined"
-    REFUSED = "worker refused"
-    LEAVING = "worker leaving"
-    LOST = "worker lost"
-    DISMISSED = "worker dismissed"
-    REPEATED = "task repeated"
-    GIVEN_UP = "task given up"
-    TAKEN_BACK = "tasks taken back"
-    STOPPED = "request given up"
-    ENDED = "request ended"
 
 
 class Facts:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from ...client import CHECKPOINT, Message
 from ...config import Config
+from ...values.facts import What
 from ...values.model import Kind, Outcome
 from ..calls import Call, read_exchange
-from .facts import What
 from .live import LiveRequest
 from .policy import FRESH, Past
 from .service import Service
@@ -105,7 +105,8 @@ def lose(service: Service, live: LiveRequest, worker: str, why: str) -> None:
     if seen is not None:
         live.facts.end(worker, seen, f"it was ended: {seen.leaving}" if seen.leaving else why, service.clock())
         if seen.leaving is None:
-            live.facts.note(What.LOST, f"on {host}, with {len(lost)} tasks: {why}", worker=worker)
+            tasks = f"{len(lost)} task{'s' * (len(lost) != 1)}"
+            live.facts.note(What.LOST, f"on {host}, with {tasks}: {why}", worker=worker)
     if lost:
         log.warning(
             "request %d: worker %s on %s is lost (%s), with %d tasks",

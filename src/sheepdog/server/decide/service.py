@@ -12,8 +12,9 @@ from contextlib import suppress
 from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...storage import Storage
-from ...values.model import ArrayJob, Kind, Request, RequestState
-from .facts import Facts, What
+from ...values.facts import What
+from ...values.model import Kind, Request, RequestState
+from .facts import Facts
 from .live import LiveRequest
 from .policy import FRESH, Past, Policy
 from .queue import Queue
@@ -97,7 +98,6 @@ class Service:
         if was_new:
             for array in self.storage.arrays(latest.id):
                 live.add_array(array)
-                live.facts.note(What.SUBMITTED, words_of(array))
 
     def withdraw(self, live: LiveRequest) -> None:
         """Take tasks out of the queue that their maker has taken back."""
@@ -136,7 +136,6 @@ class Service:
         for name, seen in live.workers.known.items():
             live.facts.end(name, seen, why, self.clock())
         live.facts.end_unheard(why)
-        live.facts.note(What.ENDED)
 
     def give_up(self, live: LiveRequest, reason: str, kept: bool = True) -> None:
         """End all tasks of a request that have not ended, with this reason. kept: its workers' words may tell more."""
@@ -160,11 +159,8 @@ def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
     queue = Queue(storage.pending(request.id), options.config.lease, request.leased, past)
     live = LiveRequest(request, options, queue, policy, now)
     live.facts = Facts(worker for worker in storage.workers(request.id) if worker.ended is None)
-    told = any(True for _ in storage.events(request.id))
     for array in storage.arrays(request.id):
         live.add_array(array)
-        if array.job and not told:
-            live.facts.note(What.SUBMITTED, words_of(array))
     live.cancelled = storage.progress(request.id).cancelled
     if live.breaker.limit:
         for outcome in storage.first_outcomes(request.id, live.breaker.limit):
@@ -186,8 +182,3 @@ def pasts(storage: Storage, request: Request, policy: Policy) -> dict[int, Past]
             past = past.advanced()
         found[attempt.task] = past
     return found
-
-
-def words_of(array: ArrayJob) -> str:
-    """Return which array job it is."""
-    return f"array job {array.job}, {array.workers} workers"
