@@ -30,7 +30,7 @@ WAIT_FOR = "import os, time\nwhile not os.path.exists(args[0]): time.sleep(0.005
 
 def outcome_of(entry: list[Any], value: Any, output: Any) -> client.Outcome:
     """Return what a header says of an outcome, with its two blobs."""
-    task, attempt, kind, seconds, signal, status, peak = entry
+    task, attempt, kind, seconds, signal, status, peak = entry if len(entry) > 4 else [*entry, 0, None, 0]
     return client.Outcome(task, attempt, kind, seconds, value, output, signal, status, peak)
 
 

@@ -3,7 +3,9 @@
 site     what the site calls what a job needs
 files    what to upload for a job, the script that submits it among them
 submit   upload and submit, in one round trip; safe to repeat
+job_id   the id in what submitting printed
 status   what the host knows of some jobs
+explain  why a job waits
 cancel   take jobs away
 """
 

@@ -88,9 +88,7 @@ def read_outcomes(entries: list[Any], blobs: list[Any], host: str) -> list[Outco
     """Check the outcomes that a worker on this host brings, and return them. Each has two blobs: value and output."""
     outcomes = []
     for entry, value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
-        if len(entry) == 4:  # an older worker does not say the measures
-            entry = [*entry, 0, None, 0]
-        index, attempt, kind, seconds, number, status, peak = entry
+        index, attempt, kind, seconds, number, status, peak = entry if len(entry) > 4 else (*entry, 0, None, 0)
         if type(index) is not int or type(attempt) is not int or not 0 < attempt < 1 << 31:
             raise ValueError("an outcome needs the numbers of its task and attempt")
         if type(kind) is not int or not math.isfinite(seconds) or not isinstance(output, bytes):
@@ -99,20 +97,9 @@ def read_outcomes(entries: list[Any], blobs: list[Any], host: str) -> list[Outco
             raise ValueError("the signal and the peak memory of an outcome are numbers")
         if status is not None and (type(status) is not int or abs(status) >= 1 << 31):
             raise ValueError("the status of an outcome is a number, or nothing")
-        outcomes.append(
-            Outcome(
-                task=index,
-                attempt=attempt,
-                kind=WORKER_KINDS[kind],
-                seconds=float(seconds),
-                value=value,
-                output=output,
-                host=host,
-                signal=number,
-                status=status,
-                peak=peak,
-            )
-        )
+        # By place: by name it takes three times as long, for each task.
+        about = (index, attempt, WORKER_KINDS[kind], float(seconds), value, output, host, 0, number, status, peak)
+        outcomes.append(Outcome(*about))
     return outcomes
 
 

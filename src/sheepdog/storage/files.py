@@ -1,4 +1,4 @@
-"""Files: a request names them by what is in them."""
+"""Files: a request names them by what is in them. Nothing fills them yet: own code is to travel so."""
 
 from __future__ import annotations
 

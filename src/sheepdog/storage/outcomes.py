@@ -24,7 +24,9 @@ INSERT_OUTCOME = (
 )
 OUTCOME = "id, kind, value, attempt, host, seconds, output, signal, status, peak"
 MEASURED = "outcome LEFT JOIN measure USING (id)"
-UNLESS_THERE = "ON CONFLICT (id) DO NOTHING"  # no state in which a task has ended allows another end: see model.py
+UNLESS_THERE = (
+    "ON CONFLICT (id) DO NOTHING"  # no state in which a task has ended allows another end: see values/model.py
+)
 
 
 class Outcomes(Requests, Tasks, Messages):

@@ -11,5 +11,5 @@ needs no secret.
 HERE = "127.0.0.1"
 LOOK, LISTEN, DONE = b"look", b"listen", b"done"
 REMEMBERED = 60.0  # seconds after which a listener must have said again that it listens
-SETTING = "bell"
+SETTING = "bell"  # of the database: an older program and a newer one meet there
 """The setting of a database with its server's port. Programs and servers of earlier versions know it by this name."""

@@ -131,17 +131,8 @@ class Child(object):
             self.since = now
             if index:
                 self.running.pop(index, None)
-                yield Outcome(
-                    task=index,
-                    attempt=attempt,
-                    kind=kind,
-                    seconds=seconds,
-                    value=value,
-                    output=output,
-                    signal=0,
-                    status=None if status < 0 else status,
-                    peak=peak,
-                )
+                # By place: by name it takes three times as long, for each task.
+                yield Outcome(index, attempt, kind, seconds, value, output, 0, None if status < 0 else status, peak)
             elif kind == LOADED:
                 self.loaded = True
             else:

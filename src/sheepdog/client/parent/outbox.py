@@ -29,8 +29,7 @@ class Parcel(collections.namedtuple("Parcel", "messages outcomes last")):
     @property
     def header(self) -> "dict[str, Any]":
         """What the call says of it."""
-        entries = [[o.task, o.attempt, o.kind, round(o.seconds, 6), o.signal, o.status, o.peak] for o in self.outcomes]
-        found = {"outcomes": entries}
+        found = {"outcomes": [entry_of(outcome) for outcome in self.outcomes]}
         if self.messages:
             found["messages"] = [[m.task, m.attempt, m.kind, m.number] for m in self.messages]
         return found
@@ -40,6 +39,14 @@ class Parcel(collections.namedtuple("Parcel", "messages outcomes last")):
         """The blobs of the call: two of each outcome, then one of each message."""
         blobs = [blob for outcome in self.outcomes for blob in (outcome.value, outcome.output)]
         return blobs + [message.value for message in self.messages]
+
+
+def entry_of(outcome: Outcome) -> "list[Any]":
+    """Return what a call says of an outcome, beside its blobs: its measures only if there are any."""
+    entry = [outcome.task, outcome.attempt, outcome.kind, round(outcome.seconds, 6)]
+    if outcome.peak or outcome.signal or outcome.status is not None:
+        entry += [outcome.signal, outcome.status, outcome.peak]
+    return entry
 
 
 class Outbox(object):
