@@ -23,8 +23,8 @@ What is decided here, and where:
     Link              what a reply or a failure means: later, over, or refused
     Rhythm            when to call, when to try again, and when to give up
 
-Run as: python client.pyz DIRECTORY ELEMENT. The directory holds secret.json (see schedulers/job_file.py) and cloudpickle.zip;
-the element is the name of this copy within its array job.
+Run as: python client.pyz DIRECTORY ELEMENT. The directory holds secret.json (see schedulers/job_file.py) and
+cloudpickle.zip; the element is the name of this copy within its array job.
 """
 
 from .function import PICKLE
