@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sheepdog.storage import Storage
+from sheepdog.values.facts import What
 from sheepdog.values.model import ArrayJob, Kind, RequestState
 from tests.storage.samples import request_of
 
@@ -33,3 +34,15 @@ def test_the_array_job_of_a_request_that_has_ended_is_not_waited_for(storage: St
     storage.end_pending(request, Kind.CANCELLED, "cancelled")
     assert not storage.set_submitted(request, replace(array, job="12"))
     assert storage.get_request(request).state == RequestState.ENDED
+
+
+def test_each_array_job_is_told_once_and_only_when_it_is_submitted(storage: Storage) -> None:
+    request = request_of(storage, 1)
+    array = storage.new_array(request, ArrayJob(0, "name", "directory", 2))
+    assert [*storage.events(request)] == []
+    for _ in range(2):  # by who submitted it, and by who found it
+        storage.set_submitted(request, replace(array, job="4711"))
+    second = storage.new_array(request, ArrayJob(0, "name", "directory", 1))
+    storage.set_submitted(request, replace(second, job="4712"))
+    told = [(event.what, event.text) for event in storage.events(request)]
+    assert told == [(What.SUBMITTED, "array job 4711, 2 workers"), (What.SUBMITTED, "array job 4712, 1 worker")]

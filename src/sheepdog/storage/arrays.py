@@ -30,13 +30,9 @@ class Arrays(Requests):
     def set_submitted(self, request_id: int, array: ArrayJob) -> bool:
         """Note that an array job is in the scheduler's hands. Return whether its request still waits for workers."""
         with self.transaction():
-            known = {
-                (number, job)
-                for number, job in self._query("SELECT number, job FROM array_job WHERE request = ?", request_id)
-            }
-            if (array.number, array.job) not in known:
-                workers = f"{array.workers} worker{'s' * (array.workers != 1)}"
-                text = f"array job {array.job}, {workers}"
+            query = "SELECT job FROM array_job WHERE request = ? AND number = ?"
+            if (array.job,) not in self._query(query, request_id, array.number):
+                text = f"array job {array.job}, {array.workers} worker{'s' * (array.workers != 1)}"
                 self.store_events(request_id, [Event(time.time(), What.SUBMITTED, text=text)])
             self.db.execute(
                 "UPDATE array_job SET job = ?, directory = ?, workers = ?, ended = NULL"
