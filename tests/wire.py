@@ -76,7 +76,7 @@ class Wire:
         else:
             server.start()
             self.made.callback(server.stop)
-        until(lambda: server.running and "serving" in self.log(), "the server serves")
+        until(lambda: "serving" in self.log() and server.running, "the server serves")  # to look takes its lock
         self.pid = server.pid
         self.port = server.port
         with Storage(self.dbfile) as storage:
