@@ -163,6 +163,7 @@ def worker_with(limits: dict[str, float]) -> bytes:
     for name, value in limits.items():
         files[file], count = re.subn(rb"(?m)^%s = [^#\n]+" % name.encode(), f"{name} = {value}  ".encode(), files[file])
         assert count == 1, name
+        files.pop(f"{file}c", None)
     return archive(files)
 
 

@@ -2,9 +2,12 @@
 
 import importlib.util
 import io
+import marshal
 import zipfile
 from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 from .. import client
 
@@ -14,16 +17,16 @@ WORKER = "_sheepdog_worker"
 
 def worker_archive() -> bytes:
     """Return the worker as one file that Python runs."""
-    files = {f"{WORKER}/{name}": text for name, text in _sources(Path(client.__file__).parent).items()}
-    return archive({"__main__.py": files.pop(f"{WORKER}/__main__.py"), **files})
+    files = _modules(Path(client.__file__).parent, WORKER)
+    start = {f"__main__.{ending}": files.pop(f"{WORKER}/__main__.{ending}") for ending in ("pyc", "py")}
+    return archive({**start, **files})
 
 
 def cloudpickle_archive() -> bytes:
     """Return this interpreter's own cloudpickle, to import from."""
     import cloudpickle
 
-    folder = Path(cloudpickle.__file__).parent
-    return archive({f"cloudpickle/{name}": text for name, text in _sources(folder).items()})
+    return archive(_modules(Path(cloudpickle.__file__).parent, "cloudpickle"))
 
 
 def drmaa_archive() -> bytes | None:
@@ -35,8 +38,7 @@ def drmaa_archive() -> bytes | None:
     if found is None or found.origin is None:
         return None
     program = Path(__file__).with_name("session.py")
-    files = {f"drmaa/{name}": text for name, text in _sources(Path(found.origin).parent).items()}
-    return archive({"__main__.py": program.read_bytes(), **files})
+    return archive({"__main__.py": program.read_bytes(), **_modules(Path(found.origin).parent, "drmaa")})
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:
@@ -48,5 +50,24 @@ def archive(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _sources(folder: Path) -> dict[str, bytes]:
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*.py"))}
+def _modules(folder: Path, package: str) -> dict[str, bytes]:
+    """Return a package's files: each source, and before it what this Python made of it.
+
+    A worker with the same Python need not compile; any other passes over what it cannot read. The format is that of
+    https://peps.python.org/pep-0552/, not checked against the source.
+    """
+    files = {}
+    for file in sorted(folder.rglob("*.py")):
+        name, source = f"{package}/{file.relative_to(folder).as_posix()}", file.read_bytes()
+        code = SourceFileLoader(file.stem, str(file)).get_code(file.stem)
+        assert code is not None  # it has a source
+        head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
+        files[f"{name}c"] = head + marshal.dumps(_named(code, name), 2)  # of version 2: the same bytes every time
+        files[name] = source
+    return files
+
+
+def _named(code: CodeType, name: str) -> CodeType:
+    """Return a code, and all that is in it, that says it is from a file."""
+    inner = tuple(_named(value, name) if isinstance(value, CodeType) else value for value in code.co_consts)
+    return code.replace(co_filename=name, co_consts=inner)
