@@ -1,13 +1,16 @@
 """What tasks print."""
 
+import fcntl
 import os
+import resource
 import time
 from pathlib import Path
 
 import pytest
 
+from sheepdog.client.child import capture as capture_module
 from sheepdog.client.child.capture import Capture
-from sheepdog.client.wire.limits import MAX_OUTPUT
+from sheepdog.client.wire.limits import CHUNK, MAX_OUTPUT
 from tests.client.children import Start, death, give, printed
 from tests.client.shepherd import Shepherd
 from tests.faults import fault
@@ -76,6 +79,43 @@ def test_a_flood_of_output_does_not_fill_the_disk(shepherd: Shepherd, tmp_path: 
     assert server.outcomes[1].output.endswith(b"the end\n")
     assert len(server.outcomes[1].output) < MAX_OUTPUT + 100
     assert 0 < most < 700 << 20
+
+
+@pytest.mark.parametrize("hole", [True, False], ids=["a hole", "cut"])
+def test_while_the_child_looks_nothing_is_cut(hole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hole:
+        monkeypatch.setattr(capture_module, "punch", lambda *_: False)
+    capture = Capture()
+    os.write(capture.fd, b"x" * (CHUNK + 100_000) + b"the end")
+    looking, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        fcntl.lockf(capture.fd, fcntl.LOCK_EX)  # as end() does
+        os.write(looking[1], b"!")
+        os.read(done[0], 1)
+        os._exit(0)
+    os.read(looking[0], 1)
+    assert not capture.trim()
+    assert os.fstat(capture.fd).st_size == CHUNK + 100_007
+    os.write(done[1], b"!")
+    os.waitpid(child, 0)
+    assert capture.trim()
+    assert os.fstat(capture.fd).st_blocks * 512 < 100_000
+    os.write(capture.fd, b" and more")
+    assert capture.end().endswith(b"xxthe end and more")
+    assert capture.end() == b""
+    capture.file.close()
+    for fd in looking + done:
+        os.close(fd)
+
+
+def test_a_limit_of_file_sizes_holds_for_the_length_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = Capture()
+    os.write(capture.fd, b"x" * (CHUNK + 100_000))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (CHUNK, CHUNK))
+    assert capture.trim()
+    assert os.fstat(capture.fd).st_size < CHUNK // 2
+    capture.file.close()
 
 
 def size_of_unlinked(pid: int, directory: Path) -> int:

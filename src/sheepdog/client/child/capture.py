@@ -1,12 +1,23 @@
-"""The capture of what tasks print."""
+"""The capture of what tasks print.
 
+The child takes the end and empties the file; the parent frees what is too much of it. Each does so under a lock.
+"""
+
+import contextlib
 import fcntl
 import os
+import resource
 import sys
 import tempfile
 
 from ..wire.limits import CHUNK, MAX_OUTPUT
 from .descriptors import identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate(2)
 
 
 class Capture(object):
@@ -51,21 +62,57 @@ class Capture(object):
 
         Return whether much has come since the last time.
         """
-        size = os.fstat(self.fd).st_size
-        grown = size - self.size
-        self.size = size
-        if size > CHUNK:
-            tail = os.pread(self.fd, MAX_OUTPUT, size - MAX_OUTPUT)
-            os.ftruncate(self.fd, 0)
-            os.write(self.fd, b"... left out ...\n" + tail)
-            self.size = 0
-        return grown > MAX_OUTPUT
+        with locked(self.fd, fcntl.LOCK_NB) as free:
+            if not free:  # the child empties it just now, or was stopped while it did
+                return False
+            state = os.fstat(self.fd)
+            grown = state.st_size - self.size
+            self.size = state.st_size
+            if state.st_blocks * 512 > CHUNK and not punch(self.fd, self.size - MAX_OUTPUT):
+                tail = os.pread(self.fd, MAX_OUTPUT, self.size - MAX_OUTPUT)
+                os.ftruncate(self.fd, 0)  # what was printed since the line before is lost
+                os.write(self.fd, b"... left out ...\n" + tail)
+                self.size = 0
+            return grown > MAX_OUTPUT
 
     def end(self) -> bytes:
         """Return the end of the file, and empty it."""
-        size = os.lseek(self.fd, 0, os.SEEK_END)
-        if not size:
+        if not os.fstat(self.fd).st_size:
             return b""
-        output = os.pread(self.fd, MAX_OUTPUT, max(0, size - MAX_OUTPUT))
-        os.ftruncate(self.fd, 0)
+        with locked(self.fd):
+            size = os.fstat(self.fd).st_size
+            output = os.pread(self.fd, MAX_OUTPUT, max(0, size - MAX_OUTPUT))
+            os.ftruncate(self.fd, 0)
         return output if size <= MAX_OUTPUT else b"... %d bytes left out ...\n" % (size - MAX_OUTPUT) + output
+
+
+@contextlib.contextmanager
+def locked(fd: int, flags: int = 0) -> "Iterator[bool]":
+    """Lock a file against other processes that do so; False if one has it and we shall not wait.
+
+    Where the file system has no locks, go on without.
+    """
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | flags)
+    except OSError as error:
+        yield not isinstance(error, BlockingIOError)
+        return
+    try:
+        yield True
+    finally:
+        fcntl.lockf(fd, fcntl.LOCK_UN)
+
+
+def punch(fd: int, length: int) -> bool:
+    """Give the first bytes of a file back to the disk, and leave the rest where it is. Return whether that went."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and length > limit // 2:
+        return False  # the file's length counts, not what it takes
+    try:
+        import ctypes
+
+        library = ctypes.CDLL(None)
+        fallocate = getattr(library, "fallocate64", None) or library.fallocate
+        return bool(fallocate(fd, PUNCH_HOLE | KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(length)) == 0)
+    except (ImportError, AttributeError, OSError):
+        return False
