@@ -1,14 +1,12 @@
 """Ranges of numbers: as sets of numbers are, and as few as can be."""
 
-import random
-from collections import deque
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheepdog.values.ranges import Range, Ranges, contains, gaps_of, runs_of, take_out, total, without
+from sheepdog.values.ranges import Range, Ranges, gaps_of, runs_of, total, without
 
 NUMBERS = st.sets(st.integers(1, 40)).map(sorted)
 
@@ -47,30 +45,32 @@ def test_what_is_left_of_a_range(first: int, last: int, left: list[Range]) -> No
     assert without((3, 7), first, last) == left
 
 
-@given(NUMBERS, st.randoms(use_true_random=False), st.integers(1, 40))
-def test_a_number_is_taken_out_of_ranges_in_any_order(numbers: list[int], shuffler: random.Random, number: int) -> None:
-    runs = [*runs_of(numbers)]
-    shuffler.shuffle(runs)
-    left = deque(runs)
-    assert contains(runs, number) == (number in numbers)
-    assert take_out(left, number) == (number in numbers)
-    assert numbers_in([*left]) == [each for each in numbers_in(runs) if each != number]
+STEPS = st.tuples(st.sampled_from(["add", "remove", "pop"]), st.integers(1, 60), st.integers(0, 5))
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 60), st.integers(0, 5))))
-def test_ranges_are_a_set_of_numbers(steps: list[tuple[bool, int, int]]) -> None:
-    ranges, numbers, last = Ranges(), set[int](), 0
-    for adding, number, more in steps:
-        if adding:
-            first, last = last + 1 + number % 2, last + 1 + number % 2 + more
-            ranges.add(first, last)
-            numbers |= set(range(first, last + 1))
-        else:
+@given(NUMBERS, st.lists(STEPS))
+def test_ranges_are_a_set_of_numbers(start: list[int], steps: list[tuple[str, int, int]]) -> None:
+    ranges, numbers = Ranges(runs_of(start)), set(start)
+    for step, number, more in steps:
+        if step == "add":
+            end = next(end for end in range(number, 100) if end == number + more or end + 1 in numbers)
+            if number not in numbers:
+                ranges.add(number, end)
+                numbers |= set(range(number, end + 1))
+        elif step == "remove":
             end = number
             while number in numbers and end + 1 in numbers and end < number + more:
                 end += 1
-            ranges.remove(number, end)
+            assert ranges.remove(number, end) == (number in numbers)
             numbers -= set(range(number, end + 1))
+        elif numbers:
+            first, last = ranges.pop(more + 1)
+            assert first == min(numbers)
+            assert set(range(first, last + 1)) <= numbers
+            assert last - first == more or last + 1 not in numbers
+            numbers -= set(range(first, last + 1))
         assert numbers_in([*ranges]) == sorted(numbers)
         assert bool(ranges) == bool(numbers)
+        assert ranges.count == len(numbers)
+        assert (number in ranges) == (number in numbers)
         assert all(one[1] + 1 < other[0] for one, other in pairwise(ranges))

@@ -523,10 +523,9 @@ class Requests(RuleBasedStateMachine):
         held: dict[int, str] = {}
         if live is not None:
             queue = live.queue
-            ranges = [*queue._ready, *queue._doubtful]
+            ranges = [each for tasks in (*queue._ready.values(), queue._doubtful) for each in tasks]
             places = [index for first, last in ranges for index in range(first, last + 1)]
-            places += [index for tasks in queue._raised.values() for index in tasks]
-            places += [index for _, index in queue._waiting]
+            places += queue._due
             held = {index: worker for worker, holder in queue.holders.items() for index in holder.held}
             places += [index for holder in queue.holders.values() for index in holder.held]
             assert sorted(places) == pending, "each task without an outcome is in one place"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterable, Iterator
+
+from sortedcontainers import SortedDict
 
 Range = tuple[int, int]
 
@@ -38,54 +39,60 @@ def total(ranges: Iterable[Range]) -> int:
     return sum(last - first + 1 for first, last in ranges)
 
 
-def contains(ranges: Iterable[Range], number: int) -> bool:
-    """Tell whether a number is in one of these ranges."""
-    return any(first <= number <= last for first, last in ranges)
-
-
 def without(run: Range, first: int, last: int) -> list[Range]:
     """Return what is left of a range without the numbers from first to last: two ranges, one, or none."""
     parts = (run[0], min(run[1], first - 1)), (max(run[0], last + 1), run[1])
     return [part for part in parts if part[0] <= part[1]]
 
 
-def take_out(ranges: MutableSequence[Range], number: int) -> bool:
-    """Take a number out of ranges, which may be in any order; return whether it was there."""
-    for place, run in enumerate(ranges):
-        if run[0] <= number <= run[1]:
-            del ranges[place]
-            for part in reversed(without(run, number, number)):
-                ranges.insert(place, part)
-            return True
-    return False
-
-
 class Ranges:
-    """Ascending numbers, kept as few ranges: to take some out takes no longer if there are many."""
+    """A set of numbers, kept as few ranges in ascending order. Each step takes a time that hardly grows with them."""
 
-    def __init__(self) -> None:
-        self.firsts: list[int] = []
-        self.lasts: list[int] = []
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        self._lasts: SortedDict = SortedDict(ranges)  # the first of each -> its last
+        self.count = total(self)
+        """How many numbers there are."""
 
     def __iter__(self) -> Iterator[Range]:
-        return zip(self.firsts.copy(), self.lasts.copy(), strict=True)
+        return iter(list(self._lasts.items()))
 
     def __bool__(self) -> bool:
-        return bool(self.firsts)
+        return bool(self._lasts)
+
+    def __contains__(self, number: int) -> bool:
+        return self._around(number) is not None
+
+    def _around(self, number: int) -> Range | None:
+        """Return the range that a number is in."""
+        for first in self._lasts.irange(maximum=number, reverse=True):
+            last = self._lasts[first]
+            return (first, last) if number <= last else None
+        return None
 
     def add(self, first: int, last: int) -> None:
-        """Add numbers above all others."""
-        if self.lasts and self.lasts[-1] == first - 1:
-            self.lasts[-1] = last
-        else:
-            self.firsts.append(first)
-            self.lasts.append(last)
+        """Add numbers of which none is there."""
+        self.count += last - first + 1
+        before = self._around(first - 1)
+        if before:
+            first = before[0]
+        self._lasts[first] = self._lasts.pop(last + 1, last)
 
-    def remove(self, first: int, last: int = 0) -> None:
-        """Take a number out, if it is there, or all from it to the last: these must be neighbours."""
-        place = bisect_right(self.firsts, first) - 1
-        if place < 0 or self.lasts[place] < first:
-            return
-        parts = without((self.firsts[place], self.lasts[place]), first, max(first, last))
-        self.firsts[place : place + 1] = [first for first, _ in parts]
-        self.lasts[place : place + 1] = [last for _, last in parts]
+    def remove(self, first: int, last: int = 0) -> bool:
+        """Take a number out, or all from it to the last, which must be neighbours; tell whether they were there."""
+        found = self._around(first)
+        if found is None:
+            return False
+        last = max(first, last)
+        self.count -= last - first + 1
+        del self._lasts[found[0]]
+        self._lasts.update(without(found, first, last))
+        return True
+
+    def pop(self, most: int) -> Range:
+        """Take out the first number and its next neighbours, up to so many."""
+        first, last = self._lasts.popitem(0)
+        end = min(last, first + most - 1)
+        if end < last:
+            self._lasts[end + 1] = last
+        self.count -= end - first + 1
+        return first, end

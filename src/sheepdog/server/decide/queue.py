@@ -15,12 +15,11 @@ workers have been heard, so that a task of ten hours is not begun twice.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
-from ...values.ranges import Range, contains, take_out, total
+from ...values.ranges import Range, Ranges
 from .policy import FRESH, Past
 
 SUSPECT = 2  # lost workers that make a task suspect: it goes alone then, so that others do not pay for it
@@ -35,9 +34,10 @@ class Holder:
 
 
 class Queue:
-    """Tasks are taken in the order of their indices; what comes back is taken first.
+    """Tasks are taken in the order of their indices.
 
-    Each task has a level: how often resources must have been raised for the worker that takes it.
+    Each task has a level: how often resources must have been raised for the worker that takes it. What needs most is
+    taken first.
     """
 
     def __init__(
@@ -51,36 +51,36 @@ class Queue:
         self.lease = lease
         self.holders: dict[str, Holder] = {}
         self.past: dict[int, Past] = dict(past or {})  # most tasks have none
-        self._ready: deque[Range] = deque()
-        self._raised: defaultdict[int, deque[int]] = defaultdict(deque)  # level -> ready tasks
-        self._waiting: list[tuple[float, int]] = []  # a heap: when they are ready again
-        self._doubtful: deque[Range] = deque()
+        self._holder_of: dict[int, str] = {}
+        self._due: dict[int, float] = {}  # of what waits
+        self._next: list[tuple[float, int]] = []  # a heap of the same; what is due at another time now is passed over
+        unheard, ready = Ranges(), Ranges()
         for first, last in pending:
             if first <= leased_before:
-                self._doubtful.append((first, min(last, leased_before)))
+                unheard.add(first, min(last, leased_before))
             if last > leased_before:
-                self._ready.append((max(first, leased_before + 1), last))
-        self._count = total(self._ready)
-        self._holder_of: dict[int, str] = {}
-        for index in sorted(self.past, reverse=True):
-            if index > leased_before and self._withdraw(index):
-                self._put_first(index, index)
+                ready.add(max(first, leased_before + 1), last)
+        self._doubtful = unheard
+        self._ready = defaultdict(Ranges, {0: ready})  # level -> tasks
+        for index, its in self.past.items():
+            if its.level and ready.remove(index):
+                self._ready[its.level].add(index, index)
 
     # --- what there is
 
     @property
     def ready(self) -> int:
         """How many tasks wait for a worker."""
-        return self._count + sum(map(len, self._raised.values()))
+        return sum(tasks.count for tasks in self._ready.values())
 
     def ready_for(self, level: int) -> int:
         """Return how many tasks wait for a worker with resources raised so often."""
-        return self._count + sum(len(tasks) for needed, tasks in self._raised.items() if needed <= level)
+        return sum(tasks.count for needed, tasks in self._ready.items() if needed <= level)
 
     @property
     def raised(self) -> dict[int, int]:
         """How many tasks wait at each level above 0."""
-        return {level: len(tasks) for level, tasks in self._raised.items() if tasks}
+        return {level: tasks.count for level, tasks in self._ready.items() if tasks and level}
 
     @property
     def leased(self) -> int:
@@ -90,7 +90,7 @@ class Queue:
     @property
     def waiting(self) -> int:
         """How many tasks wait for a time."""
-        return len(self._waiting)
+        return len(self._due)
 
     @property
     def doubtful(self) -> bool:
@@ -100,12 +100,12 @@ class Queue:
     @property
     def size(self) -> int:
         """How many tasks have not ended."""
-        return self.ready + self.leased + self.waiting + total(self._doubtful)
+        return self.ready + self.leased + self.waiting + self._doubtful.count
 
     @property
     def empty(self) -> bool:
         """Whether every task has ended."""
-        return not (self._count or self._holder_of or self._doubtful or self._waiting or self.ready)
+        return not (self._holder_of or self._doubtful or self._due or self.ready)
 
     def held_by(self, workers: Iterable[str]) -> int:
         """Return how many tasks these workers hold."""
@@ -119,14 +119,12 @@ class Queue:
 
     def may_have_begun(self, index: int) -> int:
         """Return how many attempts may have been begun: a worker not heard since the restart may hold another."""
-        return self.attempts(index) + contains(self._doubtful, index)
+        return self.attempts(index) + (index in self._doubtful)
 
     def has(self, index: int) -> bool:
         """Tell whether a task has not ended."""
-        if index in self._holder_of or any(index in tasks for tasks in self._raised.values()):
-            return True
-        nobody_has_it = contains((*self._ready, *self._doubtful), index)
-        return nobody_has_it or any(index == task for _, task in self._waiting)
+        held_or_waits = index in self._holder_of or index in self._due
+        return held_or_waits or index in self._doubtful or any(index in tasks for tasks in self._ready.values())
 
     def is_superseded(self, worker: str, index: int, attempt: int) -> bool:
         """Tell whether this attempt of a task has been given up, another worker has the task now, or it has ended."""
@@ -145,15 +143,12 @@ class Queue:
     @property
     def ranges(self) -> list[Range]:
         """The tasks that have not ended, as ranges (first, last) in no order."""
-        singles = [*self._holder_of, *(index for _, index in self._waiting), *chain(*self._raised.values())]
-        return [*self._ready, *self._doubtful, *((index, index) for index in singles)]
+        singles = [(index, index) for index in (*self._holder_of, *self._due)]
+        return [*singles, *self._doubtful, *(each for tasks in self._ready.values() for each in tasks)]
 
     def extend(self, first: int, last: int) -> None:
         """Add tasks behind all others."""
-        self._count += last - first + 1
-        if self._ready and self._ready[-1][1] == first - 1:
-            first, _ = self._ready.pop()
-        self._ready.append((first, last))
+        self._ready[0].add(first, last)
 
     # --- leases
 
@@ -165,44 +160,34 @@ class Queue:
         found = [
             (index, self.attempts(index) + 1) for first, last in self._doubtful for index in range(first, last + 1)
         ]
-        self._doubtful.clear()
-        for index, attempt in reversed(found):
+        self._doubtful = Ranges()
+        for index, attempt in found:
             self.past[index] = self.past.get(index, FRESH).counted(attempt)
-            self._put_first(index, index)
+            self._make_ready(index)
         return found
 
     def take(self, worker: str, want: int, now: float, level: int = 0) -> list[tuple[int, int]]:
-        """Lease up to this many tasks; return (index, attempt), ascending within each run of neighbours."""
+        """Lease up to this many tasks; return (index, attempt), ascending within each level. A suspect goes alone."""
         self.wake(now)
         holder = self._heard(worker, now)
         taken: list[tuple[int, int]] = []
-        for first, last in self._runs(level):
-            alone = self.past.get(first, FRESH).losses >= SUSPECT
-            if alone and taken:
-                self._put_first(first, last)
-                break
-            if alone:
-                want = 1
-            stop = min(last + 1, first + want - len(taken))
-            if stop <= last:
-                self._put_first(stop, last)
-            taken += [(index, self.attempts(index) + 1) for index in range(first, stop)]
-            if len(taken) >= want:
-                break
+        for needed in sorted((needed for needed in self._ready if needed <= level), reverse=True):
+            tasks = self._ready[needed]
+            while tasks and len(taken) < want:
+                first, last = tasks.pop(want - len(taken))
+                suspect = next((index for index in range(first, last + 1) if self._is_suspect(index)), None)
+                if suspect is not None:
+                    stop = suspect if taken or suspect > first else suspect + 1
+                    if stop <= last:
+                        tasks.add(stop, last)
+                    last, want = stop - 1, 0
+                taken += [(index, self.attempts(index) + 1) for index in range(first, last + 1)]
         holder.held.update(taken)
         self._holder_of.update((index, worker) for index, _ in taken)
         return taken
 
-    def _runs(self, level: int) -> Iterator[Range]:
-        """Yield what is ready for this level, each taken out as it is yielded."""
-        for needed in sorted((needed for needed in self._raised if needed <= level), reverse=True):
-            while self._raised[needed]:
-                index = self._raised[needed].popleft()
-                yield index, index
-        while self._ready:
-            first, last = self._ready.popleft()
-            self._count -= last - first + 1
-            yield first, last
+    def _is_suspect(self, index: int) -> bool:
+        return index in self.past and self.past[index].losses >= SUSPECT
 
     def hold(self, worker: str, held: Mapping[int, int], now: float) -> list[int]:
         """Renew a worker's leases to what it says it holds. Return those that have ended meanwhile.
@@ -213,7 +198,7 @@ class Queue:
         holder = self._heard(worker, now)
         if held == holder.held:
             return []
-        for index in [index for index in reversed(holder.held) if index not in held]:
+        for index in [index for index in holder.held if index not in held]:
             self._release(worker, index)
         ended = []
         for index, attempt in held.items():
@@ -228,7 +213,7 @@ class Queue:
 
     def put_back(self, worker: str, indexes: Sequence[int]) -> None:
         """Make tasks ready again that were taken, but never sent; that counts as no attempt."""
-        for index in reversed(indexes):
+        for index in indexes:
             self._release(worker, index)
 
     def settle(self, indexes: Iterable[int]) -> None:
@@ -243,15 +228,16 @@ class Queue:
         if not self._let_go(index):
             self._withdraw(index)
         self.past[index] = past
-        heapq.heappush(self._waiting, (due, index))
+        self._due[index] = due
+        heapq.heappush(self._next, (due, index))
 
     def wake(self, now: float) -> None:
         """Make the tasks ready whose time has come."""
-        due = []
-        while self._waiting and self._waiting[0][0] <= now:
-            due.append(heapq.heappop(self._waiting)[1])
-        for index in reversed(due):
-            self._put_first(index, index)
+        while self._next and self._next[0][0] <= now:
+            due, index = heapq.heappop(self._next)
+            if self._due.get(index) == due:
+                del self._due[index]
+                self._make_ready(index)
 
     def drop(self, worker: str) -> list[tuple[int, int]]:
         """Forget a worker that has ended. Return what it held, (index, attempt); each must be repeated or settled."""
@@ -288,7 +274,7 @@ class Queue:
     def _release(self, worker: str, index: int) -> None:
         del self.holders[worker].held[index]
         del self._holder_of[index]
-        self._put_first(index, index)
+        self._make_ready(index)
 
     def _let_go(self, index: int) -> bool:
         """Take a task from the worker that holds it, if one does."""
@@ -297,29 +283,11 @@ class Queue:
             self.holders[worker].held.pop(index, None)
         return worker is not None
 
-    def _put_first(self, first: int, last: int) -> None:
-        """Make a run of tasks ready; one that needs more than others is a run by itself."""
-        level = self.past.get(first, FRESH).level
-        if level:
-            self._raised[level].appendleft(first)
-        else:
-            self._ready.appendleft((first, last))
-            self._count += last - first + 1
+    def _make_ready(self, index: int) -> None:
+        self._ready[self.past.get(index, FRESH).level].add(index, index)
 
     def _withdraw(self, index: int) -> bool:
         """Take an index out of the tasks that nobody holds; return whether it was there."""
-        if take_out(self._ready, index):
-            self._count -= 1
+        if self._due.pop(index, None) is not None or self._doubtful.remove(index):
             return True
-        if take_out(self._doubtful, index):
-            return True
-        for tasks in self._raised.values():
-            if index in tasks:
-                tasks.remove(index)
-                return True
-        for position, (_, waiting) in enumerate(self._waiting):
-            if waiting == index:
-                del self._waiting[position]
-                heapq.heapify(self._waiting)
-                return True
-        return False
+        return self._ready[self.past.get(index, FRESH).level].remove(index)
