@@ -16,8 +16,6 @@ from .requests import Requests
 from .schema import SPAN
 from .tasks import Tasks
 
-SOME = 10_000  # outcomes made at once
-
 INSERT_OUTCOME = (
     "INSERT INTO outcome (id, kind, attempt, attempts, host, seconds, output, stored, value)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?,"
@@ -80,26 +78,21 @@ class Outcomes(Requests, Tasks, Messages):
 
     def end_pending(self, request_id: int, kind: Kind, error: str, tasks: Iterable[int] | None = None) -> int:
         """End every task that has not ended, or only these, with this error. Return how many there were."""
-        value = error.encode("utf-8", "replace")
-        base, leased, count = request_id * SPAN, self.leased(request_id), 0
-        history = "SELECT id, max(attempt) FROM attempt WHERE id BETWEEN ? AND ? GROUP BY id"
+        base, count = request_id * SPAN, 0
+        runs = [(1, SPAN - 1)] if tasks is None else runs_of(sorted({task for task in tasks if 0 < task < SPAN}))
+        begun = "ifnull((SELECT max(attempt) FROM attempt WHERE attempt.id = task.id), 0) + (id <= ?)"
+        statement = (
+            "INSERT INTO outcome (id, kind, attempt, attempts, host, seconds, output, stored, value)"  # noqa: S608
+            f" SELECT id, ?, 0, {begun}, '', 0.0, NULL, ?, ? FROM task"
+            " WHERE id BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.id = task.id)"
+        )
         with self.transaction():
-            ranges = self.pending(request_id) if tasks is None else self._pending_among(request_id, tasks)
-            for first, last in ranges:
-                begun = dict(self._query(history, base + first, base + last))
-                for start in range(first, last + 1, SOME):
-                    outcomes = [
-                        Outcome(
-                            task=index,
-                            kind=kind,
-                            value=value,
-                            attempt=0,
-                            attempts=begun.get(base + index, 0) + (index <= leased),
-                        )
-                        for index in range(start, min(start + SOME, last + 1))
-                    ]
-                    self.store_outcomes(request_id, outcomes)
-                    count += len(outcomes)
+            told = int(kind), base + self.leased(request_id), time.time(), error.encode("utf-8", "replace")
+            for first, last in runs:
+                count += self.db.execute(statement, (*told, base + first, base + last)).rowcount
+            column = kind.state.name.lower()
+            self.db.execute(f"UPDATE request SET {column} = {column} + ? WHERE id = ?", (count, request_id))  # noqa: S608
+            self._end_if_finished(request_id)
         return count
 
     def outcomes(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:

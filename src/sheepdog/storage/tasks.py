@@ -41,12 +41,6 @@ class Tasks(Rows):
         rows = self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", *self._rows(request_id))
         return [*gaps_of((row % SPAN for (row,) in rows), tasks)]
 
-    def _pending_among(self, request_id: int, tasks: Iterable[int]) -> list[tuple[int, int]]:
-        count = self.count_tasks(request_id)
-        there = sorted({task for task in tasks if 1 <= task <= count})
-        ended = {*self.ended_among(request_id, runs_of(there))}
-        return [*runs_of(task for task in there if task not in ended)]
-
     def ended_among(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> list[int]:
         """Return the tasks in these ranges (first, last) that have ended."""
         base = request_id * SPAN
