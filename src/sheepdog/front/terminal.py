@@ -38,7 +38,7 @@ def ticker(interval: float) -> Callable[[Progress], None]:
         now = time.monotonic()
         if now - last >= interval or (progress.finished and last > start):
             last = now
-            say_aloud(str(progress))
+            say_aloud(progress.summary)
 
     return show
 

@@ -8,7 +8,6 @@ from dataclasses import fields
 
 from ..values.facts import Event, What, WorkerFacts
 from .events import Events
-from .schema import SPAN
 
 WORKER = [field.name for field in fields(WorkerFacts)]
 
@@ -34,10 +33,12 @@ class Workers(Events):
         return [WorkerFacts(*row) for row in self._query(query, request_id)]
 
     def _at_work(self, request_id: int) -> tuple[int, int, tuple[str, ...]]:
-        """Return how many tasks run, how many workers are there, and on which hosts."""
-        runs = "task != 0 AND NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.id = ? + task)"
-        query = f"SELECT host, count(*), sum({runs}) FROM worker WHERE request = ? AND ended IS NULL GROUP BY host"  # noqa: S608
-        rows = [*self._query(query, request_id * SPAN, request_id)]
+        """Return how many tasks run, how many workers are there, and on which hosts: what they said last.
+
+        One whose task has ended since has the next by now, if there is one.
+        """
+        query = "SELECT host, count(*), sum(task != 0) FROM worker WHERE request = ? AND ended IS NULL GROUP BY host"
+        rows = [*self._query(query, request_id)]
         hosts = tuple(host for host, _, _ in rows if host)
         return sum(running for _, _, running in rows), sum(workers for _, workers, _ in rows), hosts
 

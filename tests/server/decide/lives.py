@@ -12,9 +12,12 @@ from sheepdog.values.model import ArrayJob, JobStatus, Request, RequestState
 LEASE = 150.0
 
 
-def make_live(tasks: int = 100, arrays: tuple[ArrayJob, ...] = (), **past: Any) -> LiveRequest:
+def make_live(
+    tasks: int = 100, arrays: tuple[ArrayJob, ...] = (), workers: int | None = None, **past: Any
+) -> LiveRequest:
     request = Request(1, "n", RequestState.SUBMITTED, "t", {}, {}, tasks, 0.0, 0.0, 0, False)
-    live = LiveRequest(request, Options.read({"host": "hive"}), Queue([(1, tasks)], LEASE, **past), Policy(), 0.0)
+    options = Options.read({"host": "hive", "workers": workers})
+    live = LiveRequest(request, options, Queue([(1, tasks)], LEASE, **past), Policy(), 0.0)
     for each in arrays:
         live.add_array(each)
     return live

@@ -75,6 +75,18 @@ def test_progress_says_how_many_run_and_where(farm: Farm) -> None:
     assert farm.storage.progress(farm.request).running == 1
 
 
+def test_workers_that_are_never_idle_always_run_something(farm: Farm) -> None:
+    for worker in ("w1", "w2"):
+        farm.exchange(worker, 1)
+    tick(farm)
+    for step in range(4):
+        for worker in ("w1", "w2"):
+            farm.now += 0.3
+            farm.exchange(worker, 1, dict.fromkeys(farm.live.queue.holders[worker].held, b"result"))
+            assert farm.storage.progress(farm.request).running == 2, step
+        tick(farm, 0.1)
+
+
 def test_a_worker_of_old_runs_the_first_task_that_it_holds(farm: Farm) -> None:
     farm.exchange("w1", 3)
     farm.exchange("w1", 0, {1: b"result"}, holding=[2, 3])
@@ -94,7 +106,7 @@ def test_nothing_is_stored_for_each_task(farm: Farm) -> None:
     changes = farm.storage.db.total_changes
     farm.exchange("w1", 1, {6: b"result"})  # one that is committed anyway takes what there is along
     assert farm.storage.db.total_changes - changes == per_task + 1
-    assert workers(farm)["w1"].task == 0  # it has none yet as it is stored
+    assert workers(farm)["w1"].task == 7  # what it has been given by this exchange
 
 
 def test_signs_of_life_alone_are_stored_seldom(farm: Farm) -> None:

@@ -15,7 +15,7 @@ from ...errors import RequestNotFound
 from ...storage.schema import MAX_VALUE
 from ...values.facts import What
 from ...values.model import StoredBlob
-from ..calls import Call, Reply, clean, fitting, read_exchange, refuse
+from ..calls import Call, Reply, Said, clean, fitting, read_exchange, refuse
 from .live import LiveRequest
 from .outcomes import accept, keep, lose, release_doubtful
 from .service import Service
@@ -113,11 +113,17 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
         header["late"] = late
     if request_id not in service.live:  # that was its last task
         return Reply(dict(header, stop=True))
-    if said.outcomes and live.facts.is_due(now):
-        service.store_facts(live)
     drop = live.queue.hold(worker, said.held, now)
     if drop:
         header["drop"] = drop
+    reply = answer(service, live, worker, said, header, now)
+    if said.outcomes and live.facts.is_due(now):
+        service.store_facts(live)  # with what has been leased now
+    return reply
+
+
+def answer(service: Service, live: LiveRequest, worker: str, said: Said, header: dict[str, Any], now: float) -> Reply:
+    """Answer an exchange of which all has been stored: tasks, if there are any, or what else to do."""
     if said.leaving is not None:
         see_off(live, worker, said.leaving, said.reason, now)
         return Reply(header)
@@ -126,6 +132,7 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     leased = lease(service, live, worker, said.want, now)
     if leased.tasks:
         return Reply({**header, **leased.header}, leased.blobs)
+    seen = live.workers.known[worker]
     if not said.held and is_surplus(live, worker, now):
         live.queue.drop(worker)
         live.workers.remove(worker)

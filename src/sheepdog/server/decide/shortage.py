@@ -37,7 +37,7 @@ def shortage(live: LiveRequest, now: float) -> Shortage | None:
         return Shortage(min(jobs.size, waiting), level, nobody, "tasks need more than their workers had", first)
     there = coming(live, 0)
     free = queue.size - queue.held_by(live.workers.leaving)  # what they hold may still end well
-    needed = jobs.size if live.request.open and free else min(jobs.size, free)
+    needed = min(jobs.size, live.options.workers(None if live.request.open and free else free))
     lacking = needed - there
     if lacking < (max(1, jobs.size // 2) if there else 1):
         return None
