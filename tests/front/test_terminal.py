@@ -29,10 +29,13 @@ def test_the_notes_of_a_request(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_how_far_it_is_every_time_with_an_interval_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     show = ticker(0.0)
-    show(Progress(3, 1, 0))
+    show(Progress(3, 1, 0, running=1, hosts=("node1",)))
     show(Progress(3, 1, 1, note="workers wait"))
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["sheepdog: 1/3 results, 0 errors", "sheepdog: workers wait", "sheepdog: 2/3 results, 1 errors"]
+    assert capsys.readouterr().err.splitlines() == [
+        "sheepdog: 1/3 results, 0 errors; 1 run on 1 host, 1 wait",
+        "sheepdog: workers wait",
+        "sheepdog: 2/3 results, 1 errors; 1 wait",
+    ]
 
 
 def test_a_long_interval(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,4 +55,4 @@ def test_who_was_told_something_is_told_the_end(
     for later, done in ((9, 1), (1, 2), (1, 2), (1, 3)):
         now[0] += later
         show(Progress(3, done, 0))
-    assert capsys.readouterr().err == "sheepdog: 2/3 results, 0 errors\nsheepdog: 3/3 results, 0 errors\n"
+    assert capsys.readouterr().err == "sheepdog: 2/3 results, 0 errors; 1 wait\nsheepdog: 3/3 results, 0 errors\n"
