@@ -10,11 +10,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from joblib import register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
+from .client.threads import pool_sizes
 from .config import Config, make_config
 from .front.dispatch import standing_workers
 from .front.executor import Executor
@@ -27,6 +29,8 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     """
 
     supports_retrieve_callback = True  # and so timeout, and return_as="generator"
+    supports_inner_max_num_threads = True
+    inner_max_num_threads: int | None = None  # joblib sets it
     default_n_jobs = -1  # for whoever chooses this backend and says no number
 
     def __init__(
@@ -61,8 +65,14 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = weakref.proxy(parallel)  # no cycle: the workers end when nobody has this backend any more
         if self.executor is None:
-            self.executor = Executor(self.settings, self.workers or n_jobs)
+            self.executor = Executor(self._settings_of_workers(), self.workers or n_jobs)
         return n_jobs
+
+    def _settings_of_workers(self) -> Config:
+        if self.inner_max_num_threads is None:
+            return self.settings
+        env = {**dict(self.settings.env), **pool_sizes(self.inner_max_num_threads)}
+        return replace(self.settings, env=tuple(env.items()))
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
         """Run a batch of calls on a worker; call back with the future. What cannot be sent is its exception."""

@@ -39,6 +39,15 @@ def test_the_status_is_one_whatever_goes_wrong(shepherd: Shepherd, number: int |
     assert worker.wait(10) == 1
 
 
+def test_the_variables_of_the_tasks(shepherd: Shepherd) -> None:
+    names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "A"]
+    server = shepherd.serve((f"import os; result = [os.environ.get(name) for name in {names}]",))
+    first = "MKL_NUM_THREADS=7; A=0; export MKL_NUM_THREADS A;"  # what the site says
+    worker = shepherd.work(server, first=first, cpus=3, env={"A": "ä b", "OPENBLAS_NUM_THREADS": "5"})
+    assert worker.wait(30) == 0, shepherd.log()
+    assert server.results() == [["3", "7", "5", "ä b"]]
+
+
 @pytest.mark.parametrize("flags", ["", "-I", "-I -S", "-E"])
 def test_functions_do_not_find_the_workers_files(shepherd: Shepherd, flags: str) -> None:
     server = shepherd.serve(("import sys; result = sys.path, sys.argv, [*vars(sys.modules['__main__'])]",))

@@ -15,6 +15,8 @@ FULL = Config(
     host="fear",
     scheduler="slurm",
     ge_opts=("-l h_rt=60",),
+    setup=("module load x",),
+    env=(("A", "1"),),
     slurm_opts=["--time=1", "--nice"],  # type: ignore[arg-type]
     time="2h",
     memory="2G",

@@ -36,7 +36,7 @@ def test_an_unknown_key_with_a_near_one(place: Place) -> None:
 
 def test_an_unknown_key_with_no_near_one(place: Place) -> None:
     message = place.refuse({"zzz": 1})
-    assert message.startswith("'zzz' is not a known key; the known ones are cpus, dbfile, fail_fast, ge_opts, ")
+    assert message.startswith("'zzz' is not a known key; the known ones are cpus, dbfile, env, fail_fast, ")
     assert all(key in message for key in [*KEYS, "profile"])
 
 
@@ -69,6 +69,9 @@ def test_a_key_that_is_no_string(place: Place, key: object) -> None:
         ("GE_OPTS", "-l h_rt=60", ("-l h_rt=60",)),
         ("GE_OPTS", "-cwd; -l h_rt=60 ;", ("-cwd", "-l h_rt=60")),
         ("GE_OPTS", "\n-cwd\n-l h_rt=60\r\n", ("-cwd", "-l h_rt=60")),
+        ("SETUP", "module load a;b\n\nulimit -c 0\n", ("module load a;b", "ulimit -c 0")),
+        ("ENV", "A=1\nB=a = b\n", (("A", "1"), ("B", "a = b"))),
+        ("ENV", "A", None),
         ("PORT", "many", None),
         ("PORT", "80.0", None),
         ("PORT", "9" * 5000, None),

@@ -34,6 +34,15 @@ RUN = """
     def results(request_id=1): return [result for _, result in sheepdog.get_results(request_id, DB)]
 """
 
+SETUP = """
+    C.update(workers=1, cpus=2, setup=["export LOADED='on a node'"], env={"GIVEN": "for a task"})
+    names = ("LOADED", "GIVEN", "OMP_NUM_THREADS")
+    look = lambda: [*map(os.environ.get, names), open(f"/proc/{os.getppid()}/environ").read()]
+    [*found, begun_with] = sheepdog.map(look, [()], C)[0]
+    show([found, "LOADED" in begun_with, "GIVEN" in begun_with])
+"""
+"""What a worker was told by its job file, and what by way of the secret, which others do not see."""
+
 
 def program(code: str) -> str:
     return textwrap.dedent(RUN) + textwrap.dedent(code)

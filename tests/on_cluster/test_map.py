@@ -11,6 +11,7 @@ import pytest
 from sheepdog.schedulers.batch import WORKER_MEMORY
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
+from tests.on_cluster.programs import SETUP
 from tests.user import PREFACE, PYTHON, User
 from tests.waiting import until
 
@@ -74,6 +75,10 @@ def test_environment_of_a_task(user: User) -> None:
     [directory] = (user.cluster.home_of("sheep") / ".sheepdog").iterdir()
     assert directory.name.startswith("lamb_001_")
     assert f"{directory.name}.o{job}.1" in [path.name for path in directory.iterdir()]
+
+
+def test_lines_and_variables_are_set_up_on_the_node(user: User) -> None:
+    assert user.run(SETUP) == [["on a node", "for a task", "2"], True, False]
 
 
 @fault(

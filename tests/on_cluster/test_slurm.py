@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import run
+from tests.on_cluster.programs import SETUP, run
 from tests.user import User
 from tests.waiting import until
 
@@ -59,6 +59,10 @@ def test_environment_of_a_task(user: User) -> None:
     assert rest == ["1", "1", "1", "/home/sheep/.sheepdog"]
     [directory] = (user.cluster.home_of("sheep") / ".sheepdog").iterdir()
     assert f"{directory.name}.o{job}.1" in [path.name for path in directory.iterdir()]
+
+
+def test_lines_and_variables_are_set_up_on_the_node(user: User) -> None:
+    assert run(user, SETUP) == [["on a node", "for a task", "2"], True, False]
 
 
 def test_resources(user: User) -> None:

@@ -10,7 +10,8 @@ from sheepdog.schedulers.job_file import Job
 PROGRAM = """
 import json, os, sys, time
 with open(os.path.join(sys.argv[1], "ran." + sys.argv[2]), "w") as file:
-    json.dump({"directory": sys.argv[1], "cwd": os.getcwd(), "flags": sys.flags.isolated}, file)
+    told = os.environ.get("TOLD")
+    json.dump({"directory": sys.argv[1], "cwd": os.getcwd(), "told": told, "flags": sys.flags.isolated}, file)
 print("said")
 """
 
@@ -22,5 +23,5 @@ def run(script: bytes | str, directory: Path, **environment: str) -> subprocess.
     return subprocess.run(["sh", "-c", text], cwd=directory, env=environment, capture_output=True, text=True)
 
 
-def job(python: str = sys.executable, directory: str = ".sheepdog/herd") -> Job:
-    return Job(12, "herd", directory, python, 3)
+def job(python: str = sys.executable, directory: str = ".sheepdog/herd", setup: tuple[str, ...] = ()) -> Job:
+    return Job(12, "herd", directory, python, 3, setup)

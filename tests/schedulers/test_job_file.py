@@ -1,6 +1,8 @@
 """What is written for the cluster: the files, and the scripts when they are run by a real shell."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +40,27 @@ def test_the_job_file_starts_the_worker(tmp_path: Path, directory: str, python: 
     ran = json.loads((there / "ran.7").read_text())
     assert ran["directory"] == str(there)
     assert ran["flags"] == int("-I" in python)
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_lines_of_setup_run_before_the_worker(tmp_path: Path, shell: str) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "client.pyz").write_text(PROGRAM)
+    lines = ("told='it is said'  # by its user", '[[ a < b ]] && module() { export TOLD="$told"; }', "module")
+    made = job_file(job(sys.executable, str(there), lines), [], "#$", "ELEMENT")
+    (tmp_path / "spooled").write_text(made)  # schedulers keep the job file elsewhere
+    subprocess.run([shell, "spooled"], cwd=tmp_path, env={**os.environ, "ELEMENT": "7"}, check=True)
+    assert json.loads((there / "ran.7").read_text())["told"] == "it is said"
+
+
+def test_a_line_of_setup_that_fails_ends_the_worker_and_says_so(tmp_path: Path) -> None:
+    lines = ("true", "module load 'nothing'", "touch never")
+    (tmp_path / "spooled").write_text(job_file(job(setup=lines), [], "#$", "ELEMENT"))
+    done = subprocess.run(["sh", "spooled"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"sheepdog: on {socket.gethostname()} this line of setup failed: module load 'nothing'\n" in done.stderr
+    assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.parametrize(("request_id", "file"), [(7, "sheepdog_007"), (12, "sheepdog_012"), (4711, "sheepdog_4711")])

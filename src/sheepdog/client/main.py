@@ -13,6 +13,7 @@ from .parent.server import Server
 from .parent.signals import Signals
 from .parent.worker import Worker
 from .processes import adopt_orphans
+from .threads import cpus_of, pool_sizes
 
 
 def work(directory: str, element: str, start: float) -> int:
@@ -27,6 +28,7 @@ def work(directory: str, element: str, start: float) -> int:
     worker, array = os.urandom(16).hex(), secret.get("array", 1)
     log = functools.partial(write, worker[:8])
     log("on %s, Python %s, request %d" % (host, sys.version.split()[0], secret["request"]))
+    set_variables(secret.get("cpus"), secret.get("env", {}))
     try:
         link = make_link(secret)
         signals.interrupt = link.interrupt
@@ -45,6 +47,13 @@ def work(directory: str, element: str, start: float) -> int:
     else:
         log("ends: %s" % reason)
     return 0
+
+
+def set_variables(cpus: "int | None", env: "dict[str, str]") -> None:
+    """Set the environment variables of the tasks: thread pools are as large as the worker, unless said otherwise."""
+    for name, value in pool_sizes(cpus or cpus_of(os.environ)).items():
+        os.environ.setdefault(name, value)
+    os.environ.update(env)
 
 
 def write(worker: str, text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .registry import SCHEDULERS
 from .values import SIZE, TIME, parse_factor, parse_size, parse_time
@@ -188,6 +188,31 @@ def options(value: object, program: str, example: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def setup(value: object) -> tuple[str, ...]:
+    """Check lines for the shell that starts a worker."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of lines: write [{short(value)}]")  # noqa: TRY004
+    for line in value:
+        if not isinstance(line, str) or not line.strip() or not line.replace("\t", " ").isprintable():
+            raise ValueError(f"must hold lines of printable text; not {short(line)}")
+    return tuple(value)
+
+
+def variables(value: object) -> tuple[tuple[str, str], ...]:
+    """Check environment variables, a dict or pairs; a number becomes its text."""
+    example = 'must be a dict of variables, such as {"OMP_NUM_THREADS": "4"}'
+    try:
+        pairs = [(name, given) for name, given in (value.items() if isinstance(value, Mapping) else value)]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise ValueError(example) from None
+    for name, given in pairs:
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(f"{example}; {short(name)} is no name of a variable")
+        if isinstance(given, bool) or not isinstance(given, str | int | float) or "\0" in str(given):
+            raise ValueError(f"{example}; {name} is {short(given)}, which is no text")
+    return tuple({name: str(given) for name, given in pairs}.items())
+
+
 # Readers
 
 
@@ -216,3 +241,14 @@ def read_flag(given: str) -> object:
 def read_options(given: str) -> object:
     """Read raw options, which a semicolon or a new line separates."""
     return [option.strip() for option in re.split("[;\n]", given) if option.strip()]
+
+
+def read_lines(given: str) -> object:
+    """Read lines."""
+    return [line for line in given.splitlines() if line.strip()]
+
+
+def read_variables(given: str) -> object:
+    """Read environment variables, NAME=VALUE, one a line."""
+    pairs = [line.partition("=") for line in given.splitlines() if line.strip()]
+    return [(name.strip(), value) for name, is_, value in pairs] if all(is_ for _, is_, _ in pairs) else given

@@ -10,7 +10,20 @@ from typing import Any, TypeVar
 
 from ..errors import ConfigError
 from . import checks, qsub, sbatch
-from .checks import Check, Reader, optional, read_flag, read_number, read_options, read_whole, seconds, short, whole
+from .checks import (
+    Check,
+    Reader,
+    optional,
+    read_flag,
+    read_lines,
+    read_number,
+    read_options,
+    read_variables,
+    read_whole,
+    seconds,
+    short,
+    whole,
+)
 from .values import parse_factor, parse_size, parse_time
 
 T = TypeVar("T")
@@ -40,6 +53,10 @@ class Config:
     """This machine's name, as workers reach it."""
     shell: str | None = key(None, optional(checks.command, "the usual Python 3"))
     """The worker's Python; see python()."""
+    setup: tuple[str, ...] = key((), checks.setup, read_lines)
+    """Lines for the shell that starts the worker's Python."""
+    env: tuple[tuple[str, str], ...] = key((), checks.variables, read_variables)
+    """Environment variables of the tasks; given as a dict."""
     ge_opts: tuple[str, ...] = key((), qsub.check, read_options)
     """Options of qsub, one "#$" line each."""
     slurm_opts: tuple[str, ...] = key((), sbatch.check, read_options)
@@ -159,7 +176,7 @@ class Config:
             return " ".join([('"$HOME"/' if home else "") + shlex.quote(rest), *map(shlex.quote, more)])
         if scheduler == "local" and self.host is None and sys.executable:
             return shlex.quote(sys.executable)
-        return "/usr/bin/python3"
+        return "python3" if self.setup else "/usr/bin/python3"  # setup may have chosen one
 
 
 KEYS: dict[str, Field[Any]] = {each.name: each for each in fields(Config)}

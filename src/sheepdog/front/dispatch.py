@@ -84,7 +84,7 @@ def job_script(config: Any, tasks: int) -> str:
     options = options_of(settings)
     name = f"{settings.name or 'sheepdog'}_001_00000000"
     python = settings.python(options.scheduler)
-    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, options.workers(tasks))
+    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, options.workers(tasks), settings.setup)
     scheduler = submit.scheduler_of(options)
     files = scheduler.files(job, settings, scheduler.site(submit.host_of(settings, interactive=True), settings))
     return files.get(job.file, files["submit.sh"]).decode()

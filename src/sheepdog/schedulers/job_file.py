@@ -13,6 +13,7 @@ What a job needs lies in one private directory on the host, named after the job:
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ class Job:
     directory: str
     python: str
     workers: int
+    setup: tuple[str, ...] = ()
+    """Lines for the shell that starts the worker."""
 
     @property
     def file(self) -> str:
@@ -54,8 +57,26 @@ def job_file(job: Job, options: Iterable[str], prefix: str, element: str, direct
 {directives}#
 # Request {job.request} of Sheepdog: one of {job.workers} workers. Each asks the server for tasks until there are none.
 here="{home}{job.directory}"
-{change}exec {job.python} "$here/client.pyz" "$here" "${element}"
+{change}{BASH + setup(job.setup) if job.setup else ""}exec {job.python} "$here/client.pyz" "$here" "${element}"
 """
+
+
+BASH = """if [ -z "${BASH_VERSION-}" ] && command -v bash >/dev/null; then
+  exec bash "$0" "$@"
+fi
+"""
+"""Goes on with bash, where there is one: functions of a site's, such as module, are often written for it."""
+
+SITE = "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile\n"
+"""Has such functions defined, as a login shell has; a job's shell is none."""
+
+FAILED = """[ $? -eq 0 ] || {{ echo "sheepdog: on $(hostname) this line of setup failed:" {line} >&2; exit 1; }}
+"""
+
+
+def setup(lines: Sequence[str]) -> str:
+    """Return what runs the user's lines in a shell; one that fails ends it."""
+    return SITE + "".join(f"{line}\n{FAILED.format(line=shlex.quote(line))}" for line in lines)
 
 
 def secret(request: int, token: str, urls: Sequence[str], certificate: str, **settings: Any) -> bytes:

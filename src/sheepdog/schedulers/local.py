@@ -10,7 +10,7 @@ from ..deployment import Host
 from ..deployment.upload import marks, upload_and_run
 from ..errors import CommandFailed, SchedulerError
 from ..values.model import JobStatus
-from .job_file import Job
+from .job_file import Job, setup
 from .site import USUAL, Site
 
 # Prints what runs under these process ids. A process that has ended but is not waited for has no command line in /proc.
@@ -91,6 +91,10 @@ class LocalScheduler:
 
 def local_script(job: Job, directory: str) -> bytes:
     """Return a script that starts the workers as processes of the host, in this working directory."""
+    start = f'{job.python} "$here/client.pyz" "$here" $element'
+    if job.setup:
+        lines = f"{setup(job.setup)}exec {start.replace('$here', '$1').replace('$element', '$2')}"
+        start = f'"$(command -v bash || echo sh)" -c {shlex.quote(lines)} sh "$here" $element'
     return f"""here=$(pwd)
 set -- {job.python}
 if ! command -v "$1" >/dev/null; then
@@ -107,7 +111,7 @@ if [ ! -s "$here/job_id" ]; then
   pids=
   element=1
   while [ $element -le {job.workers} ]; do
-    {job.python} "$here/client.pyz" "$here" $element >"$here/worker.$element.log" 2>&1 </dev/null &
+    {start} >"$here/worker.$element.log" 2>&1 </dev/null &
     pids="$pids $!"
     element=$((element + 1))
   done

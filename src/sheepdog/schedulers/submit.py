@@ -60,6 +60,8 @@ def secret(options: Options, request: Request, array: ArrayJob, certificate: str
         array=array.number,
         patience=config.patience,
         memory_limit=config.memory_limit,
+        cpus=config.cpus,
+        env=dict(config.env),
         time=config.walltime,
         notice=scheduler_of(options).notice,
     )
@@ -70,7 +72,7 @@ def submit(options: Options, host: Host, request: Request, array: ArrayJob, cert
     scheduler = scheduler_of(options)
     config = options.config.raised(array.level)
     python = config.python(options.scheduler)
-    job = job_file.Job(request.id, array.name, array.directory, python, array.workers)
+    job = job_file.Job(request.id, array.name, array.directory, python, array.workers, config.setup)
     remaining = TRIES
     until = time.monotonic() + PATIENCE
     site = None
