@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sheepdog.config import Config
-from sheepdog.config.options import CLUSTER_WORKERS, STANDING_WORKERS, Options
+from sheepdog.config.options import CLUSTER_WORKERS, FIRST_WORKERS, STANDING_WORKERS, Options
 
 CORES = len(os.sched_getaffinity(0))
 FULL = Config(
@@ -74,19 +74,20 @@ def test_which_workers_are_processes_of_this_machine(stored: dict[str, Any], her
 
 
 @pytest.mark.parametrize(
-    ("stored", "tasks", "workers"),
+    ("stored", "tasks", "first", "workers"),
     [
-        ({}, 5, 5),
-        ({}, 100_000, CLUSTER_WORKERS),
-        ({}, None, STANDING_WORKERS),
-        ({"workers": 7}, 100_000, 7),
-        ({"workers": 7}, 5, 5),
-        ({"workers": 7}, None, 7),
-        ({"scheduler": "local"}, 100_000, CORES),
-        ({"scheduler": "local"}, None, CORES),
-        ({"scheduler": "local", "cpus": 2 * CORES}, 100_000, 1),
-        ({"scheduler": "local", "workers": 9}, 100, 9),
+        ({}, 5, 5, 5),
+        ({}, 100_000, FIRST_WORKERS, CLUSTER_WORKERS),
+        ({}, None, FIRST_WORKERS, STANDING_WORKERS),
+        ({"workers": 70}, 100_000, 70, 70),
+        ({"workers": 70}, 5, 5, 5),
+        ({"workers": 70}, None, 70, 70),
+        ({"scheduler": "local"}, 100_000, CORES, CORES),
+        ({"scheduler": "local"}, None, CORES, CORES),
+        ({"scheduler": "local", "cpus": 2 * CORES}, 100_000, 1, 1),
+        ({"scheduler": "local", "workers": 90}, 100, 90, 90),
     ],
 )
-def test_how_many_workers(stored: dict[str, Any], tasks: int | None, workers: int) -> None:
-    assert Options.read({"scheduler": "gridengine", **stored}).workers(tasks) == workers
+def test_how_many_workers(stored: dict[str, Any], tasks: int | None, first: int, workers: int) -> None:
+    options = Options.read({"scheduler": "gridengine", **stored})
+    assert (options.first_workers(tasks), options.workers(tasks)) == (first, workers)

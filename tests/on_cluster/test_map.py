@@ -63,6 +63,22 @@ def test_ten_thousand_tasks(user: User) -> None:
     until(lambda: not user.queue(), "the elements that are not needed are deleted")
 
 
+def test_a_thousand_short_tasks_are_few_elements_and_long_ones_more(user: User) -> None:
+    code = """
+        def workers(request_id):
+            with Storage(DB) as storage: return [array.workers for array in storage.arrays(request_id)]
+        short = sheepdog.map(abs, ((i,) for i in range(1000)), C) == list(range(1000))
+        request_id = sheepdog.map_async(time.sleep, [(600,)] * 1000, C)
+        end = time.monotonic() + 90
+        while sum(workers(request_id)) < 24 and time.monotonic() < end: time.sleep(0.2)
+        show([short, workers(1), workers(request_id)])
+    """
+    short, few, more = user.run(code)
+    assert short
+    assert few == more[:1] == [16]
+    assert sum(more) >= 24
+
+
 def test_environment_of_a_task(user: User) -> None:
     """The scheduler's variables stay, ours come on top; the working directory is ssh_dir."""
     code = """

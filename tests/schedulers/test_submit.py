@@ -69,6 +69,8 @@ def test_the_secret_tells_the_worker_its_limits() -> None:
         "array": 4,
         "patience": 5.0,
         "memory_limit": 4 << 30,
+        "cpus": None,
+        "env": {},
         "time": 9 * 3600,
         "notice": 50.0,
     }

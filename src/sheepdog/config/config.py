@@ -64,7 +64,7 @@ class Config:
     scheduler: str | None = key(None, optional(checks.scheduler, "the one that fits"))
     """One of SCHEDULERS; None: see choose_scheduler."""
     workers: int | None = key(None, optional(whole(1, 100_000), "as many as fit"), read_whole)
-    """None: one per task up to 1000 on a cluster, one per core locally."""
+    """None: on a cluster up to one per task, 1000 at most, as many as their length calls for; one per core locally."""
     name: str | None = key(None, optional(checks.name, "one of Sheepdog's"))
     """The array job's, for all to see on the cluster."""
     queue: str | None = key(None, optional(checks.queues, "the site's choice"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from .config import KEYS, Config
 
+FIRST_WORKERS = 16  # of a cluster, before anybody knows how long the tasks are
 CLUSTER_WORKERS = 1000
 STANDING_WORKERS = 16  # that wait for tasks as they come
 
@@ -50,6 +51,11 @@ class Options:
         if tasks is None:
             return self.config.workers or (local if self.scheduler == "local" else STANDING_WORKERS)
         return min(self.config.workers or (local if self.scheduler == "local" else CLUSTER_WORKERS), tasks)
+
+    def first_workers(self, tasks: int | None) -> int:
+        """Return how many workers to begin with; server/decide/growth.py says when there are to be more."""
+        workers = self.workers(tasks)
+        return workers if self.config.workers or self.scheduler == "local" else min(FIRST_WORKERS, workers)
 
 
 def _config(stored: Mapping[str, Any]) -> Config:

@@ -84,7 +84,7 @@ def job_script(config: Any, tasks: int) -> str:
     options = options_of(settings)
     name = f"{settings.name or 'sheepdog'}_001_00000000"
     python = settings.python(options.scheduler)
-    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, options.workers(tasks), settings.setup)
+    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, options.first_workers(tasks), settings.setup)
     scheduler = submit.scheduler_of(options)
     files = scheduler.files(job, settings, scheduler.site(submit.host_of(settings, interactive=True), settings))
     return files.get(job.file, files["submit.sh"]).decode()
@@ -100,7 +100,7 @@ def launch(storage: Storage, request_id: int) -> None:
     Server(options.config.port, dbfile=storage.dbfile, public=not options.here).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
     host = submit.host_of(options.config, interactive=True)
-    workers = options.workers(None if pending.open else pending.tasks - pending.ended)
+    workers = options.first_workers(None if pending.open else pending.tasks - pending.ended)
     array = storage.new_array(request_id, submit.plan(options, request, workers, 0, storage.get_setting("port")))
     try:
         array = submit.submit(options, host, request, array, storage.get_setting("certificate"))

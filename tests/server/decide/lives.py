@@ -12,11 +12,9 @@ from sheepdog.values.model import ArrayJob, JobStatus, Request, RequestState
 LEASE = 150.0
 
 
-def make_live(
-    tasks: int = 100, arrays: tuple[ArrayJob, ...] = (), workers: int | None = None, **past: Any
-) -> LiveRequest:
+def make_live(tasks: int = 100, arrays: tuple[ArrayJob, ...] = (), said: int | None = None, **past: Any) -> LiveRequest:
     request = Request(1, "n", RequestState.SUBMITTED, "t", {}, {}, tasks, 0.0, 0.0, 0, False)
-    options = Options.read({"host": "hive", "workers": workers})
+    options = Options.read({"host": "hive", "workers": said})
     live = LiveRequest(request, options, Queue([(1, tasks)], LEASE, **past), Policy(), 0.0)
     for each in arrays:
         live.add_array(each)

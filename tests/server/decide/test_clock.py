@@ -172,6 +172,14 @@ def test_workers_are_submitted_again_while_tasks_remain(farm: Farm) -> None:
     assert clock.wanted(farm.service) == []
 
 
+def test_what_is_not_submitted_again_does_not_come_by_growth(farm: Farm) -> None:
+    farm.live.tries.limit = 0
+    farm.take("w1", 1)
+    gone_after_work(farm)
+    farm.now += 60.0
+    assert clock.wanted(farm.service) == []
+
+
 @fault(
     "qdel all",
     "submissions again and again without an outcome",

@@ -105,7 +105,7 @@ def test_a_raised_task_is_lacking_as_soon_as_its_time_has_come() -> None:
 
 
 def test_a_retry_with_fewer_workers_lacks_no_more_than_those() -> None:
-    live = make_live(arrays=(array(), array(2, workers=2)), workers=2)
+    live = make_live(arrays=(array(), array(2, workers=2)), said=2)
     live.end_array(1, "cancelled")
     assert lacking(live) is None
     live.end_array(2, "it ended")

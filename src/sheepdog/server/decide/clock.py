@@ -15,6 +15,7 @@ from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...values.facts import What
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
+from .growth import growth
 from .live import LiveRequest
 from .outcomes import lose, release_doubtful
 from .service import Service
@@ -185,13 +186,17 @@ def wanted(service: Service) -> list[Wanted]:
         now, tries = service.clock(), live.tries
         live.queue.wake(now)
         lacking = shortage(live, now)
-        if lacking is None or not live.workers.joined or not tries.affords(lacking.first):
+        if lacking is None:
+            lacking = growth(live, now)
+        elif not live.workers.joined:
+            continue
+        if lacking is None or not tries.affords(lacking.first):
             continue
         tries.begin(lacking.first)
         service.storage.set_fruitless(live.request.id, tries.fruitless)
         times = f"are submitted again ({tries.fruitless} of {tries.limit} times in a row)"
         if lacking.first:
-            times = "with more are submitted"
+            times = "more are submitted"
         log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
         service.storage.set_note(live.request.id, f"{lacking.why}; {lacking.workers} workers {times}")
         live.facts.note(What.SUBMITTING, f"{lacking.workers}: {lacking.why}")

@@ -230,6 +230,7 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
     taken = dict(queue.take(worker, batch, now, seen.level))
     if taken:
         live.busy_since = now
+        live.pace.begin(now)
     read = service.storage.read_tasks(request_id, list(taken), IN_MEMORY)
     checkpoints: dict[int, bytes | StoredBlob] = {}
     if again := [index for index, _ in read if taken[index] > 1]:

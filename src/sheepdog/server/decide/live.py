@@ -5,6 +5,8 @@ Plain memory, and questions about it that need no store. What follows from the a
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...config.options import Options
@@ -29,6 +31,29 @@ class Reasons:
     """How the last workers ended, or why none could be submitted."""
 
 
+class Pace:
+    """How long the tasks of a request take."""
+
+    def __init__(self) -> None:
+        self.since = math.inf  # when a task was first leased
+        self.ended = 0
+        self.seconds = 0.0  # of those that have ended
+
+    def begin(self, now: float) -> None:
+        """Note that tasks have been leased."""
+        self.since = min(self.since, now)
+
+    def end(self, seconds: Iterable[float]) -> None:
+        """Note how long tasks took that have ended."""
+        for each in seconds:
+            self.ended += 1
+            self.seconds += each if each > 0 else 0.0  # a worker may say anything, also that it is no number
+
+    def mean(self, now: float) -> float:
+        """Return the seconds of a task: while none has ended, at least as long as the first ones have run."""
+        return self.seconds / self.ended if self.ended else max(0.0, now - self.since)
+
+
 class LiveRequest:
     """The memory of one request."""
 
@@ -43,6 +68,7 @@ class LiveRequest:
         self.tries = Tries(options.config.resubmissions, request.fruitless, now)
         self.reasons = Reasons()
         self.facts = Facts()
+        self.pace = Pace()
         self.since = now
         self.busy_since = now  # when a task was last leased or added
         self.cancelled = 0  # tasks that had been taken back at the last look

@@ -59,6 +59,7 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
                 ends.append(outcome._replace(attempts=past.attempts))
             else:
                 repeats.append(Repeat(outcome, past, now + delay))
+    live.pace.end(outcome.seconds for outcome in outcomes)
     repeat(service, live, worker, repeats)
     if ends:
         late += end(service, live, ends)
