@@ -1,6 +1,7 @@
 """Keep the tests away from what this machine has: its schedulers, and its user's configuration."""
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import MutableMapping
@@ -27,16 +28,22 @@ def seclude(environ: MutableMapping[str, str], directory: Path) -> None:
 def hidden(part: Path, directory: Path) -> Path:
     """Return this part of PATH; or, if a scheduler is in it, a shadow with links to all else that is there."""
     if (part / SOURCE).is_symlink():
-        if part.stat().st_mtime_ns < (part / SOURCE).stat().st_mtime_ns:  # packages have been installed
+        if part.stat().st_mtime_ns <= (part / SOURCE).stat().st_mtime_ns:  # packages have been installed
             fill(part)
         return part
-    if not any(os.path.lexists(part / name) for name in SCHEDULERS):
+    if not part.is_dir() or not holds_schedulers(part, part.stat().st_mtime_ns):
         return part
     shadow = Path(tempfile.mkdtemp(prefix="path-", dir=directory))
     (shadow / SOURCE).symlink_to(part.absolute())
     fill(shadow)
     shadow.chmod(0o755)
     return shadow
+
+
+@functools.cache
+def holds_schedulers(part: Path, changed: int) -> bool:
+    """Whether a scheduler is in a directory that was last changed at this time; so each is looked through once."""
+    return any(os.path.lexists(part / name) for name in SCHEDULERS)
 
 
 def fill(shadow: Path) -> None:
