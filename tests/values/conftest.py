@@ -1,5 +1,7 @@
 """What the tests of this package share: another Python."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,15 @@ from tests.values.far import Far
 
 
 @pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("archive") / "cloudpickle.zip"
-    file.write_bytes(cloudpickle_archive())
-    file.with_name("client.pyz").write_bytes(worker_archive())
-    return file
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What travels, unpacked: so the Pythons there compile it once."""
+    directory = tmp_path_factory.mktemp("archives")
+    for name, archive in (("cloudpickle", cloudpickle_archive()), ("worker", worker_archive())):
+        zipfile.ZipFile(io.BytesIO(archive)).extractall(directory / name)
+    return directory
 
 
 @pytest.fixture(params=MAKERS)
-def far(archive: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Far:
+def far(archives: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Far:
     """A bare Python, reached by each form in turn."""
-    return Far(archive, tmp_path, request.param)
+    return Far(archives, tmp_path, request.param)

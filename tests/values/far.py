@@ -11,7 +11,7 @@ from typing import Any
 from sheepdog import client
 from sheepdog.values.serialisation import MAKERS, deserialise, serialise_arguments
 
-# What the child of a worker does, without its pipes: no site-packages, only cloudpickle's archive.
+# What the child of a worker does, without its pipes: no site-packages, only cloudpickle.
 WORKER = """
 import json, pickle, sys, types
 sys.path.insert(0, sys.argv[1])
@@ -36,17 +36,16 @@ print(_json.dumps(_results if "check" not in globals() else check(_results)))
 
 
 class Far:
-    """A bare Python elsewhere: it has the worker's archive, and nothing of this one's path or modules."""
+    """A bare Python elsewhere: it has the worker and cloudpickle, and nothing of this one's path or modules."""
 
-    def __init__(self, archive: Path, directory: Path, form: str) -> None:
+    def __init__(self, archives: Path, directory: Path, form: str) -> None:
         self.form = form
-        self.archive = archive
-        self.client = archive.with_name("client.pyz")
+        self.worker, self.cloudpickle = str(archives / "worker"), str(archives / "cloudpickle")
         self.directory = directory
 
     def work(self, blobs: bytes) -> list[Any]:
         """Run a pickled list of form, function, namespace and calls; return the results, and texts of errors."""
-        command = [sys.executable, "-I", "-S", "-c", WORKER, str(self.client), str(self.archive)]
+        command = [sys.executable, "-I", "-S", "-c", WORKER, self.worker, self.cloudpickle]
         done = subprocess.run(command, input=blobs, capture_output=True, cwd="/")
         assert done.returncode == 0, done.stderr.decode()
         outcomes = pickle.loads(done.stdout)
@@ -65,8 +64,7 @@ class Far:
         file, maker = self.directory / "script.py", MAKERS[self.form]
         send = SEND.format(module=maker.__module__, name=maker.__name__, form=self.form)
         file.write_text(textwrap.dedent(source) + send)
-        command = [sys.executable, "-c", WORKER, str(self.client), str(self.archive)]
-        command[1:1] = ["-I", "-S"]
+        command = [sys.executable, "-I", "-S", "-c", WORKER, self.worker, self.cloudpickle]
         done = subprocess.run([sys.executable, file], env={"WORKER": json.dumps(command)}, capture_output=True, cwd="/")
         assert done.returncode == 0, done.stderr.decode()
         return list(json.loads(done.stdout))

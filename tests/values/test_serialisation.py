@@ -117,7 +117,7 @@ def test_plain_data_needs_no_cloudpickle(far: Far) -> None:
     assert pickle.loads(client.dump(value)) == value
     program = f"""
 import sys
-sys.path.insert(0, {str(far.client)!r})
+sys.path.insert(0, {far.worker!r})
 from _sheepdog_worker.wire.values import dump
 dump({{"a": [1, 2.5, None, "x"]}})
 assert "cloudpickle" not in sys.modules
