@@ -1,5 +1,6 @@
 """What the tests of the worker may ask for."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,12 @@ def shepherd(tmp_path: Path) -> Iterator[Shepherd]:
     shepherd = Shepherd(tmp_path / "job")
     yield shepherd
     shepherd.close()
+
+
+@pytest.fixture(params=range(6, 15), ids="3.{}".format)
+def each_python(request: pytest.FixtureRequest) -> Path:
+    """Each Python on which the worker runs, if it is beside the one that runs the tests."""
+    pythons = sorted(Path(sys.base_prefix).parent.glob(f"3.{request.param}.*/bin/python3"))
+    if not pythons:
+        pytest.skip(f"no Python 3.{request.param} beside the one that runs the tests")
+    return pythons[-1]

@@ -1,7 +1,6 @@
 """The program: its status, its files, and the Pythons that run it."""
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,12 +70,8 @@ def test_modules_of_a_user_are_found_whatever_their_names(shepherd: Shepherd, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("minor", range(6, 15))
 @fault(49, "a compute node with a Python from 3.6 on", promise="the worker works there")
-def test_it_works_on_this_python(shepherd: Shepherd, minor: int) -> None:
-    pythons = sorted(Path(sys.base_prefix).parent.glob(f"3.{minor}.*/bin/python3"))
-    if not pythons:
-        pytest.skip(f"no Python 3.{minor} beside the one that runs the tests")
+def test_it_works_on_this_python(shepherd: Shepherd, each_python: Path) -> None:
     server = shepherd.serve(
         ("abs(-3)",),
         ("__import__('os').chdir('/')",),
@@ -91,7 +86,7 @@ def test_it_works_on_this_python(shepherd: Shepherd, minor: int) -> None:
         timeout=1.0,
     )
     server.function = eval
-    worker = shepherd.work(server, python=pythons[-1], memory_limit=2 << 30)
+    worker = shepherd.work(server, python=each_python, memory_limit=2 << 30)
     assert worker.wait(30) == 0, shepherd.log()
     results = server.results()
     assert results[:4] == [3, None, False, None]

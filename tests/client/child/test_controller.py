@@ -4,7 +4,6 @@ import functools
 import operator
 import pickle
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -446,12 +445,9 @@ class Travelling:
     def __call__(self) -> None: ...
 
 
-@pytest.mark.parametrize("minor", range(6, 15))
+@pytest.mark.slow
 @fault(49, "a compute node with a Python from 3.6 on", promise="tasks report and leave checkpoints there")
-def test_it_works_on_this_python(shepherd: Shepherd, minor: int) -> None:
-    pythons = sorted(Path(sys.base_prefix).parent.glob(f"3.{minor}.*/bin/python3"))
-    if not pythons:
-        pytest.skip(f"no Python 3.{minor} beside the one that runs the tests")
+def test_it_works_on_this_python(shepherd: Shepherd, each_python: Path) -> None:
     server = shepherd.serve(
         ("controller.report(1) or controller.checkpoint([2]) or controller.restored()",),
         ("controller.restored()",),
@@ -459,7 +455,7 @@ def test_it_works_on_this_python(shepherd: Shepherd, minor: int) -> None:
     )
     server.function = Travelling()
     server.checkpoints = {2: pickle.dumps("two", 4)}
-    assert shepherd.work(server, python=pythons[-1]).wait(30) == 0, shepherd.log()
+    assert shepherd.work(server, python=each_python).wait(30) == 0, shepherd.log()
     first, second, (kind, text) = server.results()
     assert (first, second, kind) == ([2], "two", RAISED)
     assert text.startswith("TypeError: the report, a generator, cannot be serialised")
