@@ -3,7 +3,8 @@
 All of it is in the directory that the fixture `place` makes.
 """
 
-import subprocess
+import contextlib
+import os
 from pathlib import Path
 
 import sheepdog
@@ -12,10 +13,14 @@ DB = "./sheepdog.sqlite"
 ROOT = Path(__file__).parent.parent
 
 
-def pids(pattern: str) -> list[int]:
+def pids(words: str) -> list[int]:
     """The processes whose command line has this in it."""
-    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout
-    return [int(pid) for pid in found.split()]
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if words in os.fsdecode((directory / "cmdline").read_bytes()).replace("\0", " "):
+                found.append(int(directory.name))
+    return found
 
 
 def servers_of(place: Path) -> list[int]:
