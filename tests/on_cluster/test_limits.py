@@ -1,0 +1,102 @@
+"""What a site limits, on a real Grid Engine."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import fault
+from tests.on_cluster.programs import log_of, run
+from tests.user import User
+
+pytestmark = pytest.mark.usefixtures("ran")
+
+
+@pytest.fixture
+def site(user: User) -> Iterator[dict[str, str]]:
+    """Change the cluster's configuration, by `site[name] = value`; it is changed back."""
+    before = user.sh("head", "qconf -sconf; qconf -ssconf", user="root")
+
+    class Site(dict[str, str]):
+        def __setitem__(self, name: str, value: str) -> None:
+            script = (
+                f"qconf -sconf global | sed 's/^{name} .*/{name} {value}/' >/tmp/conf/global && qconf -Mconf global"
+            )
+            user.sh("head", f"mkdir -p /tmp/conf && cd /tmp/conf && {script.replace('/tmp/conf/', '')}", user="root")
+            super().__setitem__(name, value)
+
+    site = Site()
+    yield site
+    for name in list(site):
+        site[name] = re.findall(rf"^{name} +(.+)", before, re.MULTILINE)[0].strip()
+
+
+@fault((43, "max_aj_tasks"), "an array larger than the site allows", promise="a smaller one does all the tasks")
+def test_max_aj_tasks(user: User, site: dict[str, str]) -> None:
+    site["max_aj_tasks"] = "2"
+    code = """
+        C.update(workers=5)
+        request_id = sheepdog.map_async(note, [(i, 0) for i in range(20)], C)
+        with Storage(DB) as storage: workers = storage.arrays(request_id)[0].workers
+        show([results(), errors(), workers])
+    """
+    assert run(user, code) == [[i * i for i in range(20)], [], 2]
+
+
+@fault("max_aj_instances", "few elements may run at once", promise="these do all the tasks")
+def test_max_aj_instances(user: User, site: dict[str, str]) -> None:
+    site["max_aj_instances"] = "1"
+    code = """
+        C.update(workers=5)
+        sheepdog.map_async(note, [(i, 0.1) for i in range(20)], C)
+        show([results(), errors()])
+    """
+    assert run(user, code) == [[i * i for i in range(20)], []]
+
+
+@fault(("max_u_jobs", 41), "the user has too many jobs", promise="the submission is tried again until there is room")
+def test_max_u_jobs(user: User, site: dict[str, str]) -> None:
+    site["max_u_jobs"] = "1"
+    code = """
+        C.update(workers=1)
+        first = sheepdog.map_async(note, [(3, 8)], C)
+        second = sheepdog.map_async(f, [(1, 2)], C)
+        show([results(first), results(second)])
+    """
+    assert run(user, code) == [[9], [3]]
+    assert "only 1 jobs are allowed per user" in user.said
+
+
+@fault(44, "workers that no host can ever run", promise="the scheduler is asked why, and its reason is kept")
+def test_pending_for_ever(user: User) -> None:
+    """Who waits reads it as a note, a minute after the submission at the earliest."""
+    code = """
+        C.update(workers=2, ge_opts=["-l arch=nosuch"])
+        request_id = sheepdog.map_async(f, [(1, 2), (3, 4)], C)
+        until(lambda: "workers wait: " in open(DB + "-server.log").read())
+        sheepdog.cancel(request_id, DB)
+        until(lambda: not qstat())
+        show(errors())
+    """
+    assert [error.split("\n")[0] for error in run(user, code)] == ["cancelled by its user"] * 2
+    assert '(-l arch=nosuch) cannot run at host "node' in log_of(user)
+
+
+@fault(
+    "late accounting", "the array job is gone, and the accounting does not know", promise="the tasks end all the same"
+)
+def test_the_accounting_is_late(user: User, site: dict[str, str]) -> None:
+    site["reporting_params"] = "accounting=true reporting=false flush_time=00:05:00 joblog=false sharelog=00:00:00"
+    code = """
+        C.update(workers=2, resubmissions=0)
+        sheepdog.map_async(note, [(i, 8) for i in range(10)], C)
+        until(lambda: qstat().count(" r ") == 2)
+        head("qdel", job())
+        found = results(), errors()
+        show([*found, subprocess.run(["ssh", "head", "qacct", "-j", job()], capture_output=True).returncode])
+    """
+    results, errors, known = run(user, code)
+    assert known == 1
+    assert None in results
+    assert len(errors) == results.count(None)
+    assert all(error.startswith("not run: its workers have ended") for error in errors), errors
