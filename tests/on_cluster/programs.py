@@ -52,6 +52,37 @@ def run(user: User, code: str, timeout: float = 180) -> Any:
     return user.run(program(code), timeout)
 
 
+def main_job(user: User, **options: list[str]) -> Any:
+    """Run a function; with these options one that takes names along; and with them ask where tasks run."""
+    code = f"""
+        constant = 12
+        def g(x): return x * 2
+        def h(a, b): return a + g(b) + constant
+        opts = {{**C, **{options!r}}}
+        first = sheepdog.map(f, [(1, 1), (1, 2), (2, 2)], C)
+        second = sheepdog.map(h, [(1, 2), (2, 3), (3, 4)], opts, {{"g": g, "constant": 12}})
+        hosts = sheepdog.map(lambda: __import__("socket").gethostname(), [()] * 5, opts)
+        show([first, second, hosts])
+    """
+    return run(user, code)
+
+
+def cancel_most(user: User) -> tuple[int, list[Any], list[str]]:
+    """Cancel thirty tasks when five are done; say how many that ended, and what is in the store when all is gone."""
+    code = """
+        C.update(workers=20)
+        request_id = sheepdog.map_async(note, [(i, 0 if i < 5 else 300) for i in range(30)], C)
+        def done():
+            with Storage(DB) as storage: return storage.progress(request_id).done
+        until(lambda: done() == 5)
+        count = sheepdog.cancel(request_id, DB)
+        until(lambda: not qstat())
+        show([count, results(), errors()])
+    """
+    count, results, errors = run(user, code)
+    return count, results, errors
+
+
 def start(user: User, code: str) -> Program:
     return user.start(program(code), stdout=subprocess.PIPE)
 

@@ -9,7 +9,7 @@ import pytest
 from sheepdog.schedulers.archives import drmaa_archive
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import run
+from tests.on_cluster.programs import cancel_most, run
 from tests.user import User
 from tests.waiting import until
 
@@ -182,17 +182,7 @@ def test_what_cannot_start(user: DRMAAUser) -> None:
 
 @fault("cancel", "the user cancels a request, by DRMAA", promise="its tasks end, its workers are taken away")
 def test_cancel(user: DRMAAUser) -> None:
-    code = """
-        C.update(workers=20)
-        request_id = sheepdog.map_async(note, [(i, 0 if i < 5 else 300) for i in range(30)], C)
-        def done():
-            with Storage(DB) as storage: return storage.progress(request_id).done
-        until(lambda: done() == 5)
-        count = sheepdog.cancel(request_id, DB)
-        until(lambda: not qstat())
-        show([count, results(), errors()])
-    """
-    count, results, errors = run(user, code)
+    count, results, errors = cancel_most(user)
     assert count == 25
     assert results == [i * i for i in range(5)] + [None] * 25
     assert all(error.startswith("cancelled") for error in errors)

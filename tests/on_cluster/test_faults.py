@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.faults import fault
-from tests.on_cluster.programs import log_of, ran_so_far, run
+from tests.on_cluster.programs import cancel_most, log_of, ran_so_far, run
 from tests.user import User
 from tests.waiting import until
 
@@ -144,17 +144,7 @@ def test_statuses_that_mean_something_to_the_scheduler(user: User) -> None:
 
 @fault("cancel", "the user cancels a request", promise="its tasks end, its workers are taken away, results stay")
 def test_cancel(user: User) -> None:
-    code = """
-        C.update(workers=20)
-        request_id = sheepdog.map_async(note, [(i, 0 if i < 5 else 300) for i in range(30)], C)
-        def done():
-            with Storage(DB) as storage: return storage.progress(request_id).done
-        until(lambda: done() == 5)
-        count = sheepdog.cancel(request_id, DB)
-        until(lambda: not qstat())
-        show([count, results(), errors()])
-    """
-    count, results, errors = run(user, code)
+    count, results, errors = cancel_most(user)
     assert count == 25
     assert results == [i * i for i in range(5)] + [None] * 25
     assert all(error.startswith("cancelled") for error in errors)

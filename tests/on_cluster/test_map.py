@@ -11,7 +11,7 @@ import pytest
 from sheepdog.schedulers.batch import WORKER_MEMORY
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import SETUP
+from tests.on_cluster.programs import SETUP, main_job
 from tests.user import PREFACE, PYTHON, User
 from tests.waiting import until
 
@@ -33,17 +33,7 @@ def other_cluster(cluster_possible: None) -> Iterator[Cluster]:
 
 
 def test_the_main_job(user: User) -> None:
-    code = """
-        constant = 12
-        def g(x): return x * 2
-        def h(a, b): return a + g(b) + constant
-        opts = {**C, "ge_opts": ["-l h=node1", "-l h_rt=600,h_vmem=2G"]}
-        first = sheepdog.map(f, [(1, 1), (1, 2), (2, 2)], C)
-        second = sheepdog.map(h, [(1, 2), (2, 3), (3, 4)], opts, {"g": g, "constant": 12})
-        hosts = sheepdog.map(lambda: __import__("socket").gethostname(), [()] * 5, opts)
-        show([first, second, hosts])
-    """
-    assert user.run(code) == [[2, 3, 4], [17, 20, 23], ["node1"] * 5]
+    assert main_job(user, ge_opts=["-l h=node1", "-l h_rt=600,h_vmem=2G"]) == [[2, 3, 4], [17, 20, 23], ["node1"] * 5]
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="Debian's Python is 3.11")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import SETUP, run
+from tests.on_cluster.programs import SETUP, main_job, run
 from tests.user import User
 from tests.waiting import until
 
@@ -24,17 +24,7 @@ def user(slurm_user: User) -> User:
 
 
 def test_the_main_job(user: User) -> None:
-    code = """
-        constant = 12
-        def g(x): return x * 2
-        def h(a, b): return a + g(b) + constant
-        opts = {**C, "slurm_opts": ["--nodelist=node1", "-t 10"]}
-        first = sheepdog.map(f, [(1, 1), (1, 2), (2, 2)], C)
-        second = sheepdog.map(h, [(1, 2), (2, 3), (3, 4)], opts, {"g": g, "constant": 12})
-        hosts = sheepdog.map(lambda: __import__("socket").gethostname(), [()] * 5, opts)
-        show([first, second, hosts])
-    """
-    assert run(user, code) == [[2, 3, 4], [17, 20, 23], ["node1"] * 5]
+    assert main_job(user, slurm_opts=["--nodelist=node1", "-t 10"]) == [[2, 3, 4], [17, 20, 23], ["node1"] * 5]
 
 
 def test_ten_thousand_tasks(user: User) -> None:
