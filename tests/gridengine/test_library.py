@@ -332,7 +332,7 @@ def test_nothing_optional_is_needed() -> None:
         import sys
         class Nothing:
             def find_spec(self, name, path=None, target=None):
-                if name.partition(".")[0] in ("drmaa", "zmq", "numpy", "httptools", "uvloop"):
+                if name.partition(".")[0] in ("drmaa", "zmq", "numpy", "httptools"):
                     raise ModuleNotFoundError(name)
         sys.meta_path.insert(0, Nothing())
         import gridengine
