@@ -66,6 +66,7 @@ NAMES = (
     "power loss",
     "injection",
     "Ctrl-C",
+    "other people",
     "second call",
     "two clients",
     "client killed",

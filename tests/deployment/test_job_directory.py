@@ -3,7 +3,6 @@
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,24 +129,74 @@ def test_the_files_of_outcomes(there: Path, host: LocalHost | Shell) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_directory_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    there = tmp_path / "x" / name
+    array = f"{name}_012_0123abcd"
+    there = tmp_path / "x" / name / array
     there.mkdir(parents=True)
-    job_directory.rewrite(LocalHost(), f"x/{name}", "secret.json", b"secret")
+    job_directory.rewrite(LocalHost(), f"x/{name}/{array}", "secret.json", b"secret")
     assert (there / "secret.json").read_bytes() == b"secret"
-    job_directory.close(LocalHost(), [f"x/{name}"])
+    job_directory.close(LocalHost(), f"~/x/{name}", [array])
     assert list(there.iterdir()) == []
+    (there / job_directory.MARK).write_text(f"{array}\n")
+    job_directory.remove(LocalHost(), f"x/{name}", [array])
+    assert not there.exists()
+
+
+JOBS = ["herd_001_00000001", "herd_001_00000002", "herd_1234_00000003"]
+
+
+@pytest.fixture
+def jobs(there: Path) -> list[Path]:
+    """The directories of array jobs."""
+    made = [there.with_name(name) for name in JOBS]
+    for directory in made:
+        directory.mkdir()
+        (directory / job_directory.MARK).write_text(f"{directory.name}\n")
+        for name in ("secret.json", "worker.1.log"):
+            (directory / name).touch()
+    return made
 
 
 @fault(51, "the request has ended", promise="its token is taken away from the host")
-def test_close_takes_the_secrets_and_nothing_else(there: Path, host: LocalHost | Shell) -> None:
-    other = there.with_name("other")
-    other.mkdir()
-    for directory in (there, other):
-        for name in ("secret.json", "worker.1.log"):
-            (directory / name).touch()
-    job_directory.close(host, [str(there), ".sheepdog/other", "nowhere"])
-    left = subprocess.run(["find", there.parent, "-type", "f"], capture_output=True, text=True).stdout.split()
-    assert sorted(left) == [str(there / "worker.1.log"), str(other / "worker.1.log")]
+@pytest.mark.parametrize("place", [".sheepdog", "~/.sheepdog/", "absolute"])
+def test_close_takes_the_secrets_and_nothing_else(jobs: list[Path], host: LocalHost | Shell, place: str) -> None:
+    place = str(jobs[0].parent) if place == "absolute" else place
+    job_directory.close(host, place, [*JOBS[:2], "nowhere_001_00000000"])
+    assert [sorted(file.name for file in directory.iterdir()) for directory in jobs] == [
+        [job_directory.MARK, "worker.1.log"],
+        [job_directory.MARK, "worker.1.log"],
+        [job_directory.MARK, "secret.json", "worker.1.log"],
+    ]
+    job_directory.close(host, "nowhere", JOBS)
+
+
+@fault(
+    "other people",
+    "a directory is to be removed that is none of an array job",
+    promise="only what lies in ssh_dir under an array job's name, with our mark of that name, is removed",
+)
+def test_only_the_directories_of_array_jobs_are_removed(jobs: list[Path], host: LocalHost | Shell) -> None:
+    gone, unmarked, marked_otherwise = jobs
+    (unmarked / job_directory.MARK).unlink()
+    (marked_otherwise / job_directory.MARK).write_text(f"{JOBS[0]}\n")
+    home = gone.parent.parent
+    link = gone.with_name("herd_001_00000004")
+    link.symlink_to(home)
+    (home / job_directory.MARK).write_text(f"{link.name}\n")
+    others = [
+        ".",
+        "..",
+        "",
+        "../../x",
+        "herd",
+        str(home),
+        f"../{home.name}_001_00000001",
+        "-rf",
+        "$(touch x)_001_00000000",
+    ]
+    job_directory.remove(host, ".sheepdog", [*others, *JOBS, link.name])
+    assert sorted(path.name for path in gone.parent.iterdir()) == ["herd", JOBS[1], link.name, JOBS[2]]
+    assert sorted(path.name for path in home.iterdir()) == [".sheepdog", job_directory.MARK]
+    job_directory.remove(host, "nowhere", JOBS)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
     assert directory.is_absolute()
     assert sorted(file.name for file in directory.iterdir()) == [
         *(
+            "array_job",
             "attempted",
             "client.pyz",
             "cloudpickle.zip",

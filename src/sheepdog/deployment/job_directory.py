@@ -5,6 +5,7 @@ Directories are absolute, or relative to the home directory there.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -12,6 +13,9 @@ from dataclasses import replace
 from ..errors import CommandFailed, HostError
 from ..values.model import ArrayJob
 from .hosts import Host
+
+MARK = "array_job"  # the file that says whose directory it is: it holds the array job's name
+NAME = r"[^/\0\n]+_[0-9]{3,}_[0-9a-f]{8}"  # of an array job, and so of its directory
 
 
 def run(host: Host, directory: str, script: str, *arguments: str, input: bytes = b"", timeout: float = 60.0) -> bytes:
@@ -53,10 +57,25 @@ def discard(host: Host, directory: str, names: Iterable[str]) -> None:
     run(host, directory, 'shift && for name; do rm -f "spool/$name"; done', *names)
 
 
-def close(host: Host, directories: Iterable[str]) -> None:
-    """Take the secrets out of directories whose request has ended."""
-    script = 'cd && for directory; do rm -f "$directory/secret.json"; done'
-    host.run(["sh", "-c", script, "sh", *directories])
+def close(host: Host, place: str, names: Iterable[str]) -> None:
+    """Take the secrets out of the directories of array jobs whose request has ended."""
+    _each(host, place, names, 'rm -f "./$name/secret.json"')
+
+
+def remove(host: Host, place: str, names: Iterable[str]) -> None:
+    """Remove the directories of array jobs.
+
+    That is what lies in place under their names, is no link, and has our mark of that name; nothing else, whatever the
+    store says. place is the option ssh_dir.
+    """
+    _each(host, place, names, f'if [ "$(cat "./$name/{MARK}" 2>/dev/null)" = "$name" ]; then rm -rf "./$name"; fi')
+
+
+def _each(host: Host, place: str, names: Iterable[str], command: str) -> None:
+    place = posixpath.normpath(place.removeprefix("~/"))
+    names = [name for name in names if re.fullmatch(NAME, name)]
+    script = f'cd && cd "$1" 2>/dev/null || exit 0; shift; for name; do [ -h "./$name" ] || {command} || exit 1; done'
+    host.run(["sh", "-c", script, "sh", place, *names])
 
 
 def last_words(host: Host, directory: str) -> str:

@@ -118,4 +118,4 @@ def withdraw(options: Options, host: Host, array: ArrayJob) -> None:
         found = job_directory.find(host, array, scheduler.job_id)
         if found is not None:
             scheduler.cancel(host, [found.job])
-        host.run(["rm", "-rf", array.directory])  # without its files, no worker starts
+        job_directory.remove(host, options.config.ssh_dir, [array.name])  # without its files, no worker starts

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ..config import Config
 from ..config.options import Options
-from ..deployment import Host, make_host
+from ..deployment import Host, job_directory, make_host
 from ..errors import ConnectionLost, SchedulerBusy, TooManyWorkers
 from ..values.model import ArrayJob, Request
 from . import Scheduler, job_file, make_scheduler
@@ -80,6 +80,7 @@ def submit(options: Options, host: Host, request: Request, array: ArrayJob, cert
         try:
             site = site or scheduler.site(host, config)
             files = {**job_file.worker_files(), **scheduler.files(job, config, site)}
+            files[job_directory.MARK] = f"{array.name}\n".encode()
             files["secret.json"] = secret(options, request, array, certificate)
             job_id, where = scheduler.submit(host, job, files)
         except ConnectionLost:

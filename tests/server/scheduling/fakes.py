@@ -14,6 +14,7 @@ from sheepdog.client import PROTOCOL, RESULT, describe_python
 from sheepdog.config import Config
 from sheepdog.config.options import Options
 from sheepdog.deployment import Host, LocalHost
+from sheepdog.deployment.job_directory import MARK
 from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.schedulers.job_file import Job
 from sheepdog.schedulers.site import Site
@@ -116,9 +117,10 @@ class Farm:
     def array(self, request: int, workers: int = 2) -> ArrayJob:
         """Note an array job that is about to be submitted, and make its directory."""
         number = len(self.storage.arrays(request)) + 1
-        directory = self.home / f"herd_{request}_{number}"
-        directory.mkdir()
+        directory = self.home / ".sheepdog" / f"herd_{request:03d}_{number:08x}"
+        directory.mkdir(parents=True)
         (directory / "secret.json").write_text("{}")
+        (directory / MARK).write_text(f"{directory.name}\n")
         urls = ("https://me:4000",)
         return self.storage.new_array(request, ArrayJob(0, directory.name, str(directory), workers, urls=urls))
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from sheepdog.deployment.job_directory import MARK
 from sheepdog.errors import HostError
 from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES
-from sheepdog.values.model import JobStatus, Kind, RequestState
+from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from tests.faults import fault
 from tests.server.scheduling.fakes import FakeScheduler, Farm
 
@@ -30,7 +31,7 @@ def test_the_secret_goes_and_the_workers_words_stay(farm: Farm) -> None:
     (farm.directory(request) / "herd.e7.1").write_text("words")
     farm.finish(request)
     farm.look()
-    assert [file.name for file in farm.directory(request).iterdir()] == ["herd.e7.1"]
+    assert sorted(file.name for file in farm.directory(request).iterdir()) == [MARK, "herd.e7.1"]
 
 
 def test_a_request_that_ended_before_it_was_noticed_is_cleared_up_too(farm: Farm) -> None:
@@ -66,7 +67,29 @@ def test_what_is_left_of_local_workers_is_removed_unless_it_tells_why(farm: Farm
         farm.look(1)
     assert "its processes ended" in farm.errors(lost)[0]
     assert farm.directory(lost).exists()
-    assert list(farm.directory(lost).iterdir()) == []
+    assert [file.name for file in farm.directory(lost).iterdir()] == [MARK]
+
+
+@fault(
+    "other people",
+    "the store names directories that are not those of its array jobs",
+    promise="only what lies in ssh_dir under an array job's name, with our mark of that name, is removed",
+)
+@pytest.mark.parametrize("name", ["precious", "..", ".", "", "herd_001_0badcafe/../../precious", "herd_001_0badcafe"])
+def test_no_other_directory_is_removed(farm: Farm, name: str) -> None:
+    precious = [farm.home / "precious", farm.home / ".sheepdog" / "herd_001_0badcafe"]
+    for directory in precious:
+        directory.mkdir(parents=True)
+        (directory / "data.csv").write_text("data")
+        (directory / "secret.json").write_text("mine, too")
+    request = farm.request("", scheduler="local")
+    farm.put(request, FakeScheduler(1.0)).name = "local"
+    farm.storage.new_array(request, ArrayJob(0, name, str(precious[0]), 1))
+    farm.finish(request)
+    farm.look()
+    assert farm.state(request) == RequestState.CLOSED
+    assert [(directory / "data.csv").read_text() for directory in precious] == ["data", "data"]
+    assert (precious[0] / "secret.json").exists()
 
 
 def test_what_cannot_be_cleared_up_is_tried_again_and_does_not_stand_in_the_way(

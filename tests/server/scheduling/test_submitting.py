@@ -268,7 +268,7 @@ def test_workers_are_told_of_another_port(farm: Farm) -> None:
     assert (said["array"], said["certificate"]) == (1, "CERTIFICATE")
     assert said["token"] == farm.storage.get_request(request).token
     assert secret.stat().st_mode & 0o777 == 0o600
-    assert [file.name for file in secret.parent.iterdir()] == ["secret.json"]
+    assert sorted(file.name for file in secret.parent.iterdir()) == ["array_job", "secret.json"]
     assert farm.storage.arrays(request)[0].urls == ("https://me:5000",)
     secret.write_text("{}")
     farm.look()

@@ -58,7 +58,8 @@ def remove(context: Context, request: Request, left: tuple[ArrayJob, ...], waiti
     """Take away elements that never started, and the secrets; of local workers, the processes and the files."""
     if not left:
         return
-    node = context.node(Options.read(request.options), time.monotonic())
+    options = Options.read(request.options)
+    node = context.node(options, time.monotonic())
     local = node.scheduler.name == "local"
     unended = [array for array in left if array.ended is None]
     parse = node.scheduler.job_id
@@ -66,8 +67,5 @@ def remove(context: Context, request: Request, left: tuple[ArrayJob, ...], waiti
     jobs = [array.job for array in seen if array]
     if jobs and (waiting or local):
         node.scheduler.cancel(node.host, jobs)
-    directories = [array.directory for array in left]
-    if local and not request.gave_up:
-        node.host.run(["rm", "-rf", *directories])
-    else:
-        job_directory.close(node.host, directories)
+    take_away = job_directory.remove if local and not request.gave_up else job_directory.close
+    take_away(node.host, options.config.ssh_dir, [array.name for array in left])
