@@ -8,7 +8,8 @@ SheepdogError
 ├── UntrustedResult                   a value is not plain data, and nothing else was to be loaded
 ├── RequestNotFound (ValueError)      no such request, or no such task, in this database
 ├── StorageError                      the database file cannot be used
-│   └── DamagedError                  ... because its content is not what was written
+│   ├── DamagedError                  ... because its content is not what was written
+│   └── NotOwnFile                    ... because it, or a file beside it, is not the user's alone
 ├── ServerError (RuntimeError)        the server cannot run
 │   └── PortInUse                     ... because its port is taken
 ├── TaskFailed                        a task ended without a result
@@ -60,6 +61,10 @@ class StorageError(SheepdogError):
 
 class DamagedError(StorageError):
     """The content of the database file is not what was written."""
+
+
+class NotOwnFile(StorageError):
+    """A file is another user's, or others can write it, or it is no regular file: nothing in it is believed."""
 
 
 class ServerError(SheepdogError, RuntimeError):

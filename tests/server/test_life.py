@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from sheepdog import client
-from sheepdog.errors import PortInUse, RequestNotFound, ServerError, StorageError
+from sheepdog.errors import NotOwnFile, PortInUse, RequestNotFound, ServerError, StorageError
 from sheepdog.server.certificate import make_certificate
 from sheepdog.server.life import Server, get_server, log_file, take_lock
 from sheepdog.server.main import LINGER
@@ -112,6 +112,37 @@ def test_start_and_stop(make: Make, dbfile: Path) -> None:
     until(lambda: not processes_of(dbfile), "its process has ended")
     assert not listens(server.port)
     server.stop()  # again
+
+
+@fault(
+    "other people",
+    "the lock or the log is a link, or has a second name",
+    promise="no server is started, and it says why; the file behind it stays as it is",
+)
+@pytest.mark.parametrize("suffix", ["-server", "-server.log"])
+@pytest.mark.parametrize("how", ["symlink_to", "hardlink_to"])
+def test_neither_lock_nor_log_leads_elsewhere(make: Make, dbfile: Path, suffix: str, how: str) -> None:
+    precious = dbfile.with_name("precious")
+    precious.write_text("precious")
+    getattr(Path(f"{dbfile}{suffix}"), how)(precious)
+    with pytest.raises(NotOwnFile, match=f"db{suffix} (is a link|has another name)"):
+        make().start()
+    assert processes_of(dbfile) == []
+    assert precious.read_text() == "precious"
+    Path(f"{dbfile}{suffix}").unlink()
+
+
+def test_to_look_for_a_server_makes_no_file(make: Make, dbfile: Path) -> None:
+    assert make().pid is None
+    assert list(dbfile.parent.iterdir()) == []
+
+
+def test_a_link_of_one_s_own_has_the_server_of_the_database(make: Make, dbfile: Path) -> None:
+    link = dbfile.with_name("link")
+    link.symlink_to("db")
+    server = started(make(dbfile=link))
+    assert make().pid == server.pid
+    assert not link.with_name("link-server").exists()
 
 
 @fault((18, "second call"), "a second call with the database of a running server", promise="it joins that server")

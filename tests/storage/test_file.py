@@ -101,7 +101,7 @@ def test_what_is_not_a_file_is_left_alone(tmp_path: Path) -> None:
     """Nor is its mode changed: /dev/null would be of no more use to anybody."""
     path = tmp_path / "pipe"
     os.mkfifo(path, 0o644)
-    with pytest.raises(StorageError, match="pipe is not a file: choose another dbfile"):
+    with pytest.raises(StorageError, match="pipe is not a file: choose another"):
         Storage(path).initdb()
     assert path.stat().st_mode & 0o777 == 0o644
     directory = tmp_path / "directory"

@@ -265,3 +265,5 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
         raise StorageError(
             f"there is no database {os.fspath(dbfile)!r}: give the dbfile that the request was made with"
         )
+    if os.path.isfile(os.path.expanduser(dbfile)) and not os.path.getsize(os.path.expanduser(dbfile)):
+        raise StorageError(f"{os.fspath(dbfile)!r} is empty: give the dbfile that the request was made with")

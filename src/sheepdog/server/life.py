@@ -26,9 +26,11 @@ from typing import Any
 from ..client import PROTOCOL
 from ..errors import PortInUse, ServerError, StorageError
 from ..storage import Storage
+from ..storage.file import located
 from ..storage.schema import MIGRATIONS
 from ..values.identity import is_stopped
 from ..values.model import RequestState
+from ..values.ownership import open_own, read_own
 from .certificate import ensure_certificate
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", ""
@@ -56,7 +58,7 @@ class Server:
     ) -> None:
         self.wanted = port
         self.password = password
-        self.dbfile = os.path.abspath(os.path.expanduser(dbfile))
+        self.dbfile = located(dbfile)
         self.public = public
 
     @property
@@ -99,12 +101,10 @@ class Server:
         """Return what the process wrote into the lock's file, None if nobody holds the lock."""
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
-            lock = take_lock(self.dbfile)
-            if lock is not None:
-                os.close(lock)
+            if not is_locked(self.dbfile):
                 return None
             with suppress(ValueError):
-                return dict(json.loads(lock_file(self.dbfile).read_text()))
+                return dict(json.loads(read_own(lock_file(self.dbfile))))
             time.sleep(0.005)  # somebody is just starting it, or only looking
         raise ServerError(f"the server of {self.dbfile} does not come up: see {log_file(self.dbfile)}")
 
@@ -197,7 +197,7 @@ class Server:
             package = str(Path(__file__).parent.parent.parent)
             path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
             command = [sys.executable, "-P", "-m", "sheepdog", "serve", self.dbfile, *map(str, descriptors)]
-            with open(log_file(self.dbfile), "ab", opener=_private) as log:
+            with open(log_file(self.dbfile), "ab", opener=open_own) as log:
                 subprocess.run(  # sh goes away: the process is nobody's child to wait for
                     ["/bin/sh", "-c", '"$@" &', "sh", *command],
                     stdin=subprocess.DEVNULL,
@@ -241,23 +241,39 @@ def log_file(dbfile: str) -> Path:
     return Path(f"{dbfile}-server.log")
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def take_lock(dbfile: str) -> int | None:
     """Return a descriptor with the lock, or None if a server has it."""
     try:
-        descriptor = os.open(lock_file(dbfile), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_own(lock_file(dbfile), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise StorageError(f"{lock_file(dbfile)} cannot be made: {error.strerror}; choose another dbfile") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _lock(descriptor):
         os.close(descriptor)
         return None
     os.ftruncate(descriptor, 0)
     return descriptor
+
+
+def is_locked(dbfile: str) -> bool:
+    """Tell whether a server has the lock. Nothing is made or changed: it may be a database to be read only."""
+    try:
+        descriptor = open_own(lock_file(dbfile), os.O_RDWR)  # NFS locks only what can be written
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"{lock_file(dbfile)} cannot be read: {error.strerror}") from error
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sign(lock: int, dbfile: str, trouble: str = "") -> None:

@@ -22,6 +22,7 @@ import time
 
 from ..errors import ServerError
 from ..storage import Storage
+from ..storage.file import located
 from ..values import wakeup
 from ..values.model import RequestState
 from .decide.service import Service
@@ -66,7 +67,7 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
     logging.raiseExceptions = False  # a log on a full disk is no reason to write more
-    dbfile = os.path.abspath(dbfile)
+    dbfile = located(dbfile)
     if lock is None or inherited is None:
         lock = take_lock(dbfile)
         if lock is None:

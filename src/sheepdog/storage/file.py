@@ -1,5 +1,7 @@
 """The file: it is made, brought up to date, checked and closed here, and written in transactions.
 
+Nothing of it changes before it is known to be the user's own and a database of ours.
+
 A commit is on the disk when it returns (synchronous=FULL). One process, the server, checkpoints the log; before SQLite
 3.51.3 two at once could corrupt it.
 """
@@ -7,15 +9,20 @@ A commit is on the disk when it returns (synchronous=FULL). One process, the ser
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from ..errors import DamagedError, StorageError
+from ..values.ownership import belongs, read_own, require_own
 from .mounts import network_file_system
-from .schema import migrate
+from .schema import migrate, recognise
 
+SQLITES = ("-wal", "-shm", "-journal")  # behind the database's name: what SQLite takes for parts of it
+JOURNAL = bytes.fromhex("d9d505f920a163d7")  # what SQLite's journals begin with, see sqlite.org/fileformat2.html
 CHECKED = 1 << 28  # bytes of a file that is looked through before it is served: a million small tasks have half
 
 
@@ -23,7 +30,7 @@ class File:
     """The database file with its settings, and the connection to it."""
 
     def __init__(self, dbfile: str | os.PathLike[str]) -> None:
-        self.dbfile = os.path.abspath(os.path.expanduser(dbfile))
+        self.dbfile = located(dbfile)
         self._opened: sqlite3.Connection | None = None
 
     @property
@@ -40,26 +47,17 @@ class File:
             return
         connection = None
         try:
-            if os.path.exists(self.dbfile) and not (os.path.isfile(self.dbfile) or os.path.isdir(self.dbfile)):
-                raise StorageError(f"{self.dbfile} is not a file: choose another dbfile")
-            if not os.path.exists(self.dbfile) and (kind := network_file_system(self.dbfile)):
-                raise StorageError(
-                    f"{self.dbfile} would lie on a network file system ({kind}), where SQLite may lose data: choose a "
-                    "dbfile on a disk of this machine, with the option dbfile"
-                )
-            with contextlib.suppress(FileExistsError):
-                descriptor = os.open(self.dbfile, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-                os.fchmod(descriptor, 0o600)  # whatever the umask
-                os.close(descriptor)
-            found = os.stat(self.dbfile)
-            if os.path.isfile(self.dbfile) and found.st_uid == os.getuid() and found.st_mode & 0o077:  # a copy, say
-                os.chmod(self.dbfile, 0o600)
+            self._find()
             connection = sqlite3.connect(self.dbfile, timeout=60, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA trusted_schema = OFF")  # what others wrote into the tables' definitions
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             migrate(connection, self.dbfile)
             if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 raise StorageError(f"{self.dbfile}: this file system cannot hold the database; choose a local dbfile")
+            connection.execute("SELECT count(*) FROM setting").fetchone()  # by now SQLite has opened its own files
+            if self._require_own().st_mode & 0o077:  # a copy, say
+                os.chmod(self.dbfile, 0o600)
         except (OSError, sqlite3.Error) as error:
             if connection:
                 connection.close()
@@ -69,6 +67,40 @@ class File:
                 connection.close()
             raise
         self._opened = connection
+
+    def _find(self) -> None:
+        """Make the file, or see that what is there is the user's own, and a database of ours; nothing of it changes."""
+        if os.path.isdir(self.dbfile):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.path.lexists(self.dbfile):
+            if kind := network_file_system(self.dbfile):
+                raise StorageError(
+                    f"{self.dbfile} would lie on a network file system ({kind}), where SQLite may lose data: choose a "
+                    "dbfile on a disk of this machine, with the option dbfile"
+                )
+            with contextlib.suppress(FileExistsError):
+                descriptor = os.open(self.dbfile, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+                os.fchmod(descriptor, 0o600)  # whatever the umask
+                os.close(descriptor)
+        if self._require_own().st_size and not self._half_made():
+            # SQLite must open it: to close a descriptor of our own would end the locks of this process's connections.
+            uri = f"{Path(self.dbfile).as_uri()}?mode=ro&immutable=1"  # neither locks it nor plays back another's log
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as look:
+                recognise(look, self.dbfile)
+
+    def _require_own(self) -> os.stat_result:
+        """Raise NotOwnFile unless the file is the user's own, and so is what SQLite would take for a part of it."""
+        for part in SQLITES:
+            with contextlib.suppress(FileNotFoundError):
+                require_own(self.dbfile + part)
+        return require_own(self.dbfile)
+
+    def _half_made(self) -> bool:
+        """Tell whether who made the database was killed meanwhile: SQLite takes back what there is of it."""
+        try:
+            return read_own(f"{self.dbfile}-journal")[: len(JOURNAL)] == JOURNAL
+        except FileNotFoundError:
+            return False
 
     def check(self) -> None:
         """Look for damage, unless that would take long: SQLite reads the whole file."""
@@ -164,3 +196,18 @@ class File:
             folder = os.path.dirname(self.dbfile)
             return f"{self.dbfile} cannot be written ({text}): choose a dbfile in a directory that can, not {folder}"
         return f"{self.dbfile}: {text}"
+
+
+def located(dbfile: str | os.PathLike[str]) -> str:
+    """Return the path of a database. A link of the user's own is followed, so that a file has one lock."""
+    path = os.path.abspath(os.path.expanduser(dbfile))
+    for _ in range(40):  # as the kernel counts
+        try:
+            leads = os.readlink(path) if belongs(os.lstat(path), path) else ""
+        except OSError:  # it is none, or it is not there
+            break
+        if not leads:
+            break
+        place, name = os.path.split(os.path.join(os.path.dirname(path), leads))
+        path = os.path.join(os.path.realpath(place), name)
+    return path

@@ -145,13 +145,15 @@ MIGRATIONS = (
 """One script a version of the schema, each taking the database from the version before."""
 
 
+def recognise(connection: sqlite3.Connection, dbfile: str) -> None:
+    """Refuse a database that is another program's; nothing is written."""
+    if pragma(connection, "application_id") != APPLICATION_ID:
+        raise StorageError(f"{dbfile} is a database of another program (or of Sheepdog 0.2): choose another dbfile")
+
+
 def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
     """Bring a database to the newest schema, all or nothing; an empty one too."""
-
-    def pragma(name: str) -> int:
-        return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-    if pragma("user_version") == len(MIGRATIONS) and pragma("application_id") == APPLICATION_ID:
+    if pragma(connection, "user_version") == len(MIGRATIONS) and pragma(connection, "application_id") == APPLICATION_ID:
         return
     try:
         connection.execute("BEGIN IMMEDIATE")  # waits for who writes, as long as the connection's timeout
@@ -161,18 +163,17 @@ def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
             "stop the server that has it open"
         ) from error
     try:
-        version = pragma("user_version")
+        version = pragma(connection, "user_version")
         empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if pragma("application_id") != APPLICATION_ID and not empty:
-            raise StorageError(f"{dbfile} is a database of another program (or of Sheepdog 0.2): choose another dbfile")
+        if not empty:
+            recognise(connection, dbfile)
         if version > len(MIGRATIONS):
             raise StorageError(
                 f"{dbfile} was made by a newer Sheepdog (schema {version}; this one knows up to "
                 f"{len(MIGRATIONS)}): upgrade with `pip install --upgrade sheepdog`, or choose another dbfile"
             )
         for script in MIGRATIONS[version:]:
-            for statement in script.split(";"):
-                connection.execute(statement)
+            run(connection, script)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         connection.execute("COMMIT")
@@ -180,3 +181,14 @@ def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def run(connection: sqlite3.Connection, script: str) -> None:
+    """Run a script statement by statement: executescript would commit first."""
+    for statement in script.split(";"):
+        connection.execute(statement)
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """Return a number of the database."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

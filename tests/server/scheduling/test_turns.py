@@ -77,3 +77,13 @@ def test_without_a_cache_each_server_asks_for_itself(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for _ in range(2):
         assert take_turn("head", 30.0, tmp_path / "file" / "turns") == 0
+
+
+def test_a_file_that_leads_elsewhere_stays_as_it_is(tmp_path: Path) -> None:
+    assert take_turn("head", 30.0, tmp_path / "turns") == 0
+    file = only_file(tmp_path / "turns")
+    (tmp_path / "precious").write_text("precious")
+    file.unlink()
+    file.symlink_to(tmp_path / "precious")
+    assert take_turn("head", 30.0, tmp_path / "turns") == 0
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -11,6 +11,9 @@ import os
 import time
 from pathlib import Path
 
+from ...errors import NotOwnFile
+from ...values.ownership import open_own
+
 
 def take_turn(what: str, interval: float, directory: Path | None = None) -> float:
     """Return 0 if it is this server's turn, and note that; else the seconds after which to ask again."""
@@ -19,7 +22,7 @@ def take_turn(what: str, interval: float, directory: Path | None = None) -> floa
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / hashlib.sha256(what.encode()).hexdigest()[:16]
-        with path.open("a") as file:
+        with open(path, "a", opener=open_own) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             now = time.time()
             asked = os.fstat(file.fileno()).st_mtime if file.tell() else 0.0
@@ -27,6 +30,6 @@ def take_turn(what: str, interval: float, directory: Path | None = None) -> floa
                 return interval - (now - asked)
             file.truncate(0)
             file.write(f"{what}\n")
-    except OSError:  # no cache: then each server asks for itself
+    except (OSError, NotOwnFile):  # no cache: then each server asks for itself
         return 0.0
     return 0.0
