@@ -174,3 +174,47 @@ def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="database of another program"):
         Storage(file).initdb()
     assert file.read_bytes() == before
+
+
+SHAPES = {
+    "a column is missing": "ALTER TABLE request DROP COLUMN open",
+    "a column has another name": "ALTER TABLE outcome RENAME COLUMN host TO node",
+    "there is one more column": "ALTER TABLE task ADD COLUMN more NOT NULL DEFAULT 0",
+    "a table is missing": "DROP TABLE report",
+    "a table has another name": "ALTER TABLE array_job RENAME TO wave",
+    "a trigger": "CREATE TRIGGER t AFTER INSERT ON request BEGIN DELETE FROM request; END",
+    "a view": "CREATE VIEW v AS SELECT 1",
+}
+
+
+@fault(54, "a database of a development version, whose tables are others", promise="it is refused with what to do")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_unknown_shape_is_refused(storage: Storage, shape: str) -> None:
+    request_of(storage, 1)
+    storage.db.execute(SHAPES[shape])
+    storage.close()
+    before = Path(storage.dbfile).read_bytes()
+    with pytest.raises(
+        StorageError, match=r"db is not as this Sheepdog makes its databases \(schema .*choose another dbfile"
+    ):
+        storage.initdb()
+    assert Path(storage.dbfile).read_bytes() == before
+
+
+def test_an_older_database_of_an_unknown_shape_is_refused_before_it_is_changed(old: Path) -> None:
+    with sqlite3.connect(old) as db:
+        db.execute("ALTER TABLE wave DROP COLUMN level")
+    db.close()
+    before = old.read_bytes()
+    with pytest.raises(StorageError, match=r"\(schema 2, but not in wave\)"):
+        Storage(old).initdb()
+    assert old.read_bytes() == before
+
+
+def test_what_a_user_adds_beside_our_tables_is_left_alone(storage: Storage) -> None:
+    request_of(storage, 1)
+    storage.db.execute("CREATE TABLE notes (text)")
+    storage.db.execute("CREATE INDEX by_host ON outcome (host)")
+    storage.db.execute("ANALYZE")
+    storage.close()
+    assert storage.count_tasks(1) == 1

@@ -6,6 +6,8 @@ unique because its id is.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sqlite3
 
 from ..errors import StorageError
@@ -154,6 +156,7 @@ def recognise(connection: sqlite3.Connection, dbfile: str) -> None:
 def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
     """Bring a database to the newest schema, all or nothing; an empty one too."""
     if pragma(connection, "user_version") == len(MIGRATIONS) and pragma(connection, "application_id") == APPLICATION_ID:
+        require_known(connection, dbfile, len(MIGRATIONS))
         return
     try:
         connection.execute("BEGIN IMMEDIATE")  # waits for who writes, as long as the connection's timeout
@@ -172,6 +175,7 @@ def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
                 f"{dbfile} was made by a newer Sheepdog (schema {version}; this one knows up to "
                 f"{len(MIGRATIONS)}): upgrade with `pip install --upgrade sheepdog`, or choose another dbfile"
             )
+        require_known(connection, dbfile, version)
         for script in MIGRATIONS[version:]:
             run(connection, script)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -181,6 +185,40 @@ def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def require_known(connection: sqlite3.Connection, dbfile: str, version: int) -> None:
+    """Refuse a database whose tables are not those of its version: it is of a version that never came out, or changed.
+
+    Triggers and views would do more than our statements say. Indexes, and tables of other names, are left alone.
+    """
+    expected, found = shape(version), columns(connection)
+    odd = [name for name, wanted in expected.items() if found.get(name) != wanted]
+    odd += [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')")]
+    if odd:
+        raise StorageError(
+            f"{dbfile} is not as this Sheepdog makes its databases (schema {version}, but not in {', '.join(odd)}): it "
+            "was made by a version that never came out, or changed by another program. Read it with the one that made "
+            "it, or choose another dbfile"
+        )
+
+
+@functools.cache
+def shape(version: int) -> dict[str, frozenset[str]]:
+    """Return the columns of each table that a version has."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for script in MIGRATIONS[:version]:
+            run(connection, script)
+        return {name: those for name, those in columns(connection).items() if not name.startswith("sqlite_")}
+
+
+def columns(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
+    """Return the columns of each table that a database has."""
+    query = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
+    found: dict[str, set[str]] = {}
+    for table, column in connection.execute(query):
+        found.setdefault(table, set()).add(column)
+    return {table: frozenset(those) for table, those in found.items()}
 
 
 def run(connection: sqlite3.Connection, script: str) -> None:
