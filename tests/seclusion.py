@@ -21,6 +21,7 @@ def seclude(environ: MutableMapping[str, str], directory: Path) -> None:
     for variable in [name for name in environ if name.startswith(FOREIGN)]:
         del environ[variable]
     environ["XDG_CONFIG_HOME"] = str(directory / "config")
+    environ["XDG_STATE_HOME"] = str(directory / "state")
     path = environ.get("PATH", os.defpath).split(os.pathsep)
     environ["PATH"] = os.pathsep.join(str(hidden(Path(part), directory)) for part in path)
 

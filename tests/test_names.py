@@ -27,7 +27,7 @@ sheepdog.deployment sheepdog.client sheepdog.serialisation
 
 SHEEPDOG = """
 sheepdog.imap sheepdog.get_reports sheepdog.follow_reports sheepdog.cancel sheepdog.retry sheepdog.remove
-sheepdog.job_script sheepdog.dispatch_jobs sheepdog.TaskFailed sheepdog.SheepdogError sheepdog.joblib
+sheepdog.take_over sheepdog.job_script sheepdog.dispatch_jobs sheepdog.TaskFailed sheepdog.SheepdogError sheepdog.joblib
 sheepdog.flow.Results.close sheepdog.flow.Results.request_id sheepdog.Executor.submit sheepdog.Executor.shutdown
 sheepdog.Executor.request_id sheepdog.Job.start sheepdog.Job.run sheepdog.Job.join sheepdog.Job.result
 sheepdog.Job.is_alive sheepdog.Job.terminate sheepdog.Job.kill sheepdog.Job.close sheepdog.Job.name

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         map_async,
         remove,
         retry,
+        take_over,
     )
     from .front.job import Job, dispatch_jobs
     from .server import Server
@@ -51,6 +52,7 @@ _HOMES = {
     "map_async": "front.functional",
     "remove": "front.functional",
     "retry": "front.functional",
+    "take_over": "front.functional",
 }
 _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisation", "server", "storage")
 
@@ -82,6 +84,7 @@ __all__ = [
     "serialisation",
     "server",
     "storage",
+    "take_over",
 ]
 
 

@@ -9,7 +9,8 @@ SheepdogError
 ├── RequestNotFound (ValueError)      no such request, or no such task, in this database
 ├── StorageError                      the database file cannot be used
 │   ├── DamagedError                  ... because its content is not what was written
-│   └── NotOwnFile                    ... because it, or a file beside it, is not the user's alone
+│   ├── NotOwnFile                    ... because it, or a file beside it, is not the user's alone
+│   └── NotOwnRequest                 ... to run what another account, machine or file asks for
 ├── ServerError (RuntimeError)        the server cannot run
 │   └── PortInUse                     ... because its port is taken
 ├── TaskFailed                        a task ended without a result
@@ -65,6 +66,10 @@ class DamagedError(StorageError):
 
 class NotOwnFile(StorageError):
     """A file is another user's, or others can write it, or it is no regular file: nothing in it is believed."""
+
+
+class NotOwnRequest(StorageError):
+    """A request was not made by this account on this machine in this database file: nothing of it is run."""
 
 
 class ServerError(SheepdogError, RuntimeError):

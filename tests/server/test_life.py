@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from sheepdog import client
-from sheepdog.errors import NotOwnFile, PortInUse, RequestNotFound, ServerError, StorageError
+from sheepdog.errors import NotOwnFile, NotOwnRequest, PortInUse, RequestNotFound, ServerError, StorageError
 from sheepdog.server.certificate import make_certificate
 from sheepdog.server.life import Server, get_server, log_file, take_lock
 from sheepdog.server.main import LINGER
@@ -143,6 +143,18 @@ def test_a_link_of_one_s_own_has_the_server_of_the_database(make: Make, dbfile: 
     server = started(make(dbfile=link))
     assert make().pid == server.pid
     assert not link.with_name("link-server").exists()
+
+
+def test_no_server_serves_a_copy(make: Make, dbfile: Path) -> None:
+    new_request(dbfile)
+    copy = shutil.copy(dbfile, dbfile.with_name("copy"))
+    with pytest.raises(NotOwnRequest, match="is a copy of the one that was made as"):
+        make(dbfile=copy).start()
+    command = [sys.executable, "-m", "sheepdog", "serve", copy]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"{copy} is a copy of the one that was made as {dbfile}" in done.stderr
+    assert not Path(f"{copy}-server").exists()
 
 
 @fault((18, "second call"), "a second call with the database of a running server", promise="it joins that server")

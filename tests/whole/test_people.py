@@ -9,8 +9,63 @@ import pytest
 
 from tests.faults import fault
 from tests.people import AS_ROOT, Person, people
+from tests.waiting import until
 
 pytestmark = [AS_ROOT, pytest.mark.slow]
+
+# What a giver stores: a request that is submitted, one that has ended, and one that could be retried. Each names a
+# program of the giver's, and a directory of the receiver's.
+GIVE = """
+import json, os, sys
+from sheepdog.config import Config
+from sheepdog.config.options import Options
+from sheepdog.storage import Storage
+from sheepdog.values.model import ArrayJob, Kind
+from sheepdog.values.serialisation import form, serialise_arguments
+
+gift, trap, precious = sys.argv[1:]
+options = Options(Config(scheduler="local", shell=trap, ssh_dir=os.path.dirname(precious)), "/").stored()
+with Storage(gift) as storage:
+    for number in range(3):
+        made = storage.new_request(b"f", b"", serialise_arguments([(1,), (2,)]), form=form(), options=options)
+        array = storage.new_array(made, ArrayJob(0, os.path.basename(precious), precious, 1))
+        storage.set_submitted(made, ArrayJob(array.number, array.name, precious, 1, job="1"))
+    storage.store_error(2, 1, "no")
+    storage.store_error(2, 2, "no")
+    storage.end_pending(3, Kind.CANCELLED, "cancelled")
+os.chmod(gift, 0o644)
+"""
+
+# What a receiver tries. It says what came of it, warnings too.
+TAKE = """
+import sys, time, warnings
+import sheepdog
+warnings.simplefilter("always")
+warnings.showwarning = lambda message, *_, **__: print("WARNING", message)
+
+def attempt(what, *arguments, **options):
+    try:
+        print(what.__name__, what(*arguments, **options))
+    except sheepdog.SheepdogError as error:
+        print(what.__name__, type(error).__name__, error)
+
+gift = sys.argv[1]
+for trusted in False, None:
+    for request in 1, 2, 3:
+        attempt(sheepdog.get_results, request, gift, trusted=trusted)
+        attempt(sheepdog.get_errors, request, gift, trusted=trusted)
+        attempt(lambda *a, **k: list(sheepdog.follow_reports(*a, **k)), request, gift, trusted=trusted)
+for request in 1, 2, 3:
+    attempt(sheepdog.cancel, request, gift)
+    attempt(sheepdog.retry, request, gift)
+attempt(sheepdog.server.get_server, dbfile=gift)
+print("own", sheepdog.map(abs, [(-1,)], {"dbfile": gift, "scheduler": "local", "workers": 1}))
+attempt(sheepdog.cancel, 1, gift)
+server = sheepdog.Server(dbfile=gift)
+while server.running:  # it clears up, and ends
+    time.sleep(0.1)
+attempt(sheepdog.remove, 2, gift)
+"""
 
 
 @pytest.fixture
@@ -23,6 +78,87 @@ def run(person: Person, code: str, *arguments: object, **environ: str) -> str:
     done = person.run(code, *arguments, **environ)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def trap_of(giver: Person) -> tuple[Path, Path]:
+    """Return a program of theirs, and the file that says that it was run."""
+    sprung = giver.place / "sprung"
+    trap = giver.place / "trap"
+    trap.write_text(f"#!/bin/sh\necho sprung >>{sprung}\n")
+    trap.chmod(0o755)
+    return trap, sprung
+
+
+def precious_of(person: Person) -> Path:
+    """Return a directory of theirs, which looks as one of an array job."""
+    directory = person.home / "work" / "sheepdog_001_0123abcd"
+    directory.mkdir(parents=True)
+    for name in ("thesis", "secret.json"):
+        (directory / name).write_text("mine")
+    (directory / "array_job").write_text(f"{directory.name}\n")
+    for path in (directory.parent, directory, *directory.iterdir()):
+        os.chown(path, person.uid, person.uid)
+    return directory
+
+
+def forge(forger: Person, gift: Path, path: Path) -> None:
+    """Let a gift say that it is the very file at that path, in all that can be seen from outside."""
+    code = """
+import json, os, sys
+from dataclasses import replace
+from sheepdog.storage import Storage
+from sheepdog.storage.identity import Identity
+with Storage(sys.argv[1]) as storage:
+    made = storage.identity
+    device, inode = map(int, sys.argv[3:])
+    storage.set_settings(identity=replace(made, path=sys.argv[2], device=device, inode=inode).stored())
+"""
+    found = path.stat()
+    run(forger, code, gift, path, found.st_dev, found.st_ino)
+
+
+@fault(
+    "other people",
+    "a database that another user made is read",
+    promise="nothing in it is run, submitted or removed, and it says so; what one does in it oneself goes well",
+)
+@pytest.mark.parametrize("forged", ["as it is", "forged", "without an identity", "with a trigger"])
+def test_a_gift_is_data(two: list[Person], forged: str) -> None:
+    receiver, giver = two
+    trap, sprung = trap_of(giver)
+    precious = precious_of(receiver)
+    given, gift = giver.home / "gift.sqlite", receiver.home / "gift.sqlite"
+    run(giver, GIVE, given, trap, precious)
+    gift.touch()
+    os.chown(gift, receiver.uid, receiver.uid)
+    if forged == "forged":
+        forge(giver, given, gift)
+    elif forged == "without an identity":
+        run(
+            giver,
+            "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute('DELETE FROM setting'); d.commit()",
+            given,
+        )
+    elif forged == "with a trigger":  # new requests hand their home on
+        trigger = "CREATE TRIGGER t AFTER INSERT ON request BEGIN UPDATE request SET home = NEW.home; END"
+        run(giver, f"import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute({trigger!r}); d.commit()", given)
+    gift.write_bytes(given.read_bytes())
+    if forged == "with a trigger":
+        done = receiver.run(TAKE, gift)
+        assert "is not as this Sheepdog makes its databases" in done.stdout
+        assert "own" not in done.stdout
+        return
+    said = run(receiver, TAKE, gift).splitlines()
+    assert sum("nothing of it is run, submitted, cancelled or cleared up" in line for line in said) >= 11
+    assert "get_results [((1,), None), ((2,), None)]" in said
+    assert [line for line in said if line.startswith("own")] == ["own [1]"]
+    assert said[-1] == "remove None"
+    assert not sprung.exists()
+    assert {file.name: file.read_text() for file in precious.iterdir() if file.name != "array_job"} == {
+        "thesis": "mine",
+        "secret.json": "mine",
+    }
+    until(lambda: not receiver.processes("sheepdog serve"), "the server of their own request has ended")
 
 
 MAP = """

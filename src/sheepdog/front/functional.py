@@ -131,7 +131,7 @@ def get_results(
     """
     _require(dbfile)
     if block:
-        wait(request_id, dbfile, ticker(1.0) if verbose else notes(False))
+        wait(request_id, dbfile, ticker(1.0) if verbose else notes(False), start=trusted is not False)
     with Storage(dbfile) as storage:
         trusted = _trusts(storage, request_id, trusted)
         return [
@@ -188,7 +188,8 @@ def follow_reports(
     """
     _require(dbfile)
     with Storage(dbfile) as storage:
-        yield from _loaded(request_id, storage, waiting.follow_reports(request_id, storage), trusted)
+        reports = waiting.follow_reports(request_id, storage, start=trusted is not False)
+        yield from _loaded(request_id, storage, reports, trusted)
 
 
 def _loaded(
@@ -238,6 +239,17 @@ def retry(
     """
     _require(dbfile)
     return requests.retry(request_id, dbfile, failed, config or {})
+
+
+def take_over(dbfile: str | os.PathLike[str]) -> int:
+    """Make a database file this account's own on this machine; return how many of its requests have not ended.
+
+    That is for a copy that takes the place of the original: a backup that was restored, or a file that came to another
+    disk or machine. What has not ended goes on when somebody waits for it, and has its workers. If the original is in
+    use still, tasks run twice. If somebody else made it, this runs what they stored: take over only whom you trust.
+    """
+    _require(dbfile)
+    return requests.take_over(dbfile)
 
 
 def wait_aloud(request_id: int, dbfile: str, verbose: bool = True, timeout: float | None = None) -> Progress:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import make_config
 from ..config.options import Options
-from ..errors import ConfigError, ServerError
+from ..errors import ConfigError, NotOwnRequest, ServerError
 from ..server.life import log_file
 from ..storage import Storage
 from ..values.model import Kind, Request, RequestState
@@ -25,7 +25,7 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = N
     The server ends the workers that have nothing else to do.
     """
     with Storage(dbfile) as storage:
-        storage.get_request(request_id)
+        storage.require_own(request_id)
         if task is None:
             storage.close_request(request_id)
         count = storage.end_pending(
@@ -36,7 +36,16 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = N
 
 
 def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
-    """Remove a request and what is stored of it, when nothing of it is left elsewhere."""
+    """Remove a request and what is stored of it, when nothing of it is left elsewhere.
+
+    Of one that is not this account's own, what is stored here is all that is touched.
+    """
+    with Storage(dbfile) as storage:
+        try:
+            storage.require_own(request_id)
+        except NotOwnRequest:
+            storage.remove_request(request_id)
+            return
     cancel(request_id, dbfile)
     with Storage(dbfile) as storage:
         wait_for_clearing(storage, request_id)
@@ -51,6 +60,7 @@ def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
 def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config: Mapping[str, Any]) -> int:
     """Run tasks of an ended request again; return how many. If they cannot be submitted, all is as it was."""
     with Storage(dbfile) as storage:
+        storage.require_own(request_id)
         request = storage.get_request(request_id)
         if request.state in (RequestState.NEW, RequestState.SUBMITTED):
             raise ConfigError(
@@ -69,6 +79,12 @@ def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config:
                 storage.undo_retry(request_id, request.options)
                 raise
         return count
+
+
+def take_over(dbfile: str | os.PathLike[str]) -> int:
+    """Make a database this account's own on this machine; return how many requests have not ended."""
+    with Storage(dbfile) as storage:
+        return storage.take_over()
 
 
 def options_again(request: Request, config: Mapping[str, Any]) -> Options:

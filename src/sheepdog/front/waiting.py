@@ -6,10 +6,11 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ..errors import ServerError
+from ..errors import NotOwnRequest, ServerError
 from ..server.life import Server, log_file
 from ..storage import Storage
 from ..values.model import Progress, Report, RequestState
@@ -51,30 +52,41 @@ class Keeper:
 
 
 def wait(
-    request_id: int, dbfile: str | os.PathLike[str], show: Callable[[Progress], None], timeout: float | None = None
+    request_id: int,
+    dbfile: str | os.PathLike[str],
+    show: Callable[[Progress], None],
+    timeout: float | None = None,
+    start: bool = True,
 ) -> Progress:
     """Wait until every task of a request has ended, or for so many seconds; return how far it is.
 
-    Show how far it is, whenever that may have changed.
+    Show how far it is, whenever that may have changed. start is that of follow.
     """
     with Storage(dbfile) as storage:
-        for progress in follow(request_id, storage, timeout):
+        for progress in follow(request_id, storage, timeout, start):
             show(progress)
         return progress
 
 
-def follow(request_id: int, storage: Storage, timeout: float | None = None) -> Iterator[Progress]:
+def follow(request_id: int, storage: Storage, timeout: float | None = None, start: bool = True) -> Iterator[Progress]:
     """Yield how far a request is, again and again, soon after each change, until every task has ended.
 
-    Or for so many seconds. A server that has died is started again.
+    Or for so many seconds. A server that has died is started again. But if not start, or if the request is not this
+    account's own, nothing is started: then it is a warning, and the end, when no server lives.
     """
     end = math.inf if timeout is None else time.monotonic() + timeout
     keeper = Keeper(storage.dbfile)
+    refused = refusal(storage, request_id, start)
     progress = storage.progress(request_id)
     version, delay = None, 0.001
     while not progress.finished and time.monotonic() < end:
+        if refused and not keeper.server.running:
+            progress = storage.progress(request_id)
+            if not progress.finished:
+                warnings.warn(f"request {request_id} has not ended ({progress}). {refused}", stacklevel=2)
+            break
         yield progress
-        if trouble := keeper.look():
+        if trouble := "" if refused else keeper.look():
             yield replace(progress, note=trouble)
         time.sleep(delay)
         latest = storage.version()
@@ -86,9 +98,19 @@ def follow(request_id: int, storage: Storage, timeout: float | None = None) -> I
     yield progress
 
 
-def follow_reports(request_id: int, storage: Storage, after: int = 0) -> Iterator[Report]:
+def refusal(storage: Storage, request_id: int, start: bool) -> str:
+    """Return why no server is started for a request, and what to do; empty if one is."""
+    try:
+        storage.require_own(request_id)
+    except NotOwnRequest as error:
+        return str(error)
+    again = f"sheepdog.get_results({request_id}, {storage.dbfile!r})"
+    return "" if start else f"With trusted=False no server is started for it: {again} does"
+
+
+def follow_reports(request_id: int, storage: Storage, after: int = 0, start: bool = True) -> Iterator[Report]:
     """Yield what the tasks of a request report, as it comes, until every task has ended. after is a report's number."""
-    for _ in follow(request_id, storage):
+    for _ in follow(request_id, storage, start=start):
         for report in storage.reports(request_id, after=after):
             yield report
             after = report.number

@@ -26,7 +26,7 @@ from typing import Any
 from ..client import PROTOCOL
 from ..errors import PortInUse, ServerError, StorageError
 from ..storage import Storage
-from ..storage.file import located
+from ..storage.file import LOCK, located
 from ..storage.schema import MIGRATIONS
 from ..values.identity import is_stopped
 from ..values.model import RequestState
@@ -111,7 +111,7 @@ class Server:
     def start(self) -> Server:
         """Start the process, unless it runs already. One of an earlier version is replaced."""
         with Storage(self.dbfile) as storage:
-            storage.initdb()
+            storage.require_made_here()
             self._check_password(storage)
             while True:
                 lock = take_lock(self.dbfile)
@@ -233,7 +233,7 @@ def get_server(
 
 def lock_file(dbfile: str) -> Path:
     """Return the file whose lock the server holds; it says which process that is."""
-    return Path(f"{dbfile}-server")
+    return Path(f"{dbfile}{LOCK}")
 
 
 def log_file(dbfile: str) -> Path:

@@ -69,6 +69,8 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
     logging.raiseExceptions = False  # a log on a full disk is no reason to write more
     dbfile = located(dbfile)
     if lock is None or inherited is None:
+        with Storage(dbfile) as storage:
+            storage.require_made_here()
         lock = take_lock(dbfile)
         if lock is None:
             raise ServerError(f"the server of {dbfile} is running already, as process {Server(dbfile=dbfile).pid}")

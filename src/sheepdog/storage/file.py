@@ -18,11 +18,14 @@ from typing import Any, Self
 
 from ..errors import DamagedError, StorageError
 from ..values.ownership import belongs, read_own, require_own
+from .identity import Identity, was_served
 from .mounts import network_file_system
 from .schema import migrate, recognise
 
-SQLITES = ("-wal", "-shm", "-journal")  # behind the database's name: what SQLite takes for parts of it
+LOCK = "-server"  # behind the database's name: what the server holds while it lives
+SQLITES = ("-wal", "-shm", "-journal")  # ... and what SQLite takes for parts of the database
 JOURNAL = bytes.fromhex("d9d505f920a163d7")  # what SQLite's journals begin with, see sqlite.org/fileformat2.html
+IDENTITY = "identity"  # the setting
 CHECKED = 1 << 28  # bytes of a file that is looked through before it is served: a million small tasks have half
 
 
@@ -52,7 +55,7 @@ class File:
             connection.execute("PRAGMA trusted_schema = OFF")  # what others wrote into the tables' definitions
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
-            migrate(connection, self.dbfile)
+            migrate(connection, self.dbfile, self._begin)
             if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 raise StorageError(f"{self.dbfile}: this file system cannot hold the database; choose a local dbfile")
             connection.execute("SELECT count(*) FROM setting").fetchone()  # by now SQLite has opened its own files
@@ -101,6 +104,13 @@ class File:
             return read_own(f"{self.dbfile}-journal")[: len(JOURNAL)] == JOURNAL
         except FileNotFoundError:
             return False
+
+    def _begin(self, connection: sqlite3.Connection, new: bool) -> None:
+        """Give an identity to a database that is made, or to one of an earlier version that this account served."""
+        if new or was_served(self.dbfile, self.dbfile + LOCK):
+            identity = Identity.make(self.dbfile)
+            connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (IDENTITY, identity.stored()))
+            connection.execute("UPDATE request SET home = ?", (identity.id,))
 
     def check(self) -> None:
         """Look for damage, unless that would take long: SQLite reads the whole file."""

@@ -12,9 +12,10 @@ from dataclasses import fields
 from typing import Any
 
 from ..client import IN_MEMORY
-from ..errors import RequestNotFound
+from ..errors import NotOwnRequest, RequestNotFound
 from ..values.model import REQUEST_STATES, Progress, Request, RequestState, StoredBlob, after, before
 from .files import Files
+from .own import Own
 from .schema import SPAN
 from .workers import Workers
 
@@ -22,7 +23,7 @@ OVERHEAD = 64  # bytes of memory for an object, about
 OPEN = f"state IN ({', '.join(str(int(state)) for state in before(REQUEST_STATES, 'end'))})"
 
 
-class Requests(Workers, Files):
+class Requests(Workers, Files, Own):
     """A request's own row, and the tasks that it is made with."""
 
     def new_request(
@@ -58,8 +59,8 @@ class Requests(Workers, Files):
             with self.transaction():
                 cursor = self.db.execute(
                     "INSERT INTO request"
-                    " (token, function, namespace, tasks, name, form, options, created, ended, state, open)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " (token, function, namespace, tasks, name, form, options, created, ended, state, open, home)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         new_token(),
                         serialised_function,
@@ -72,6 +73,7 @@ class Requests(Workers, Files):
                         None if count or open else time.time(),
                         RequestState.NEW if count or open else RequestState.CLOSED,
                         open,
+                        self._settle(),
                     ),
                 )
                 request_id = cursor.lastrowid
@@ -122,9 +124,39 @@ class Requests(Workers, Files):
         return Request(**{**row, "state": RequestState(row["state"])})
 
     def requests(self, *states: RequestState) -> list[int]:
-        """Return the ids of the requests in these states."""
+        """Return the ids of the requests in these states that were made in this file."""
         wanted = ", ".join(str(int(state)) for state in states)
-        return [row for (row,) in self._query(f"SELECT id FROM request WHERE state IN ({wanted}) ORDER BY id")]  # noqa: S608
+        query = f"SELECT id FROM request WHERE state IN ({wanted}) AND home = ? ORDER BY id"  # noqa: S608
+        return [row for (row,) in self._query(query, self.home)]
+
+    def is_made_here(self, request: Request) -> bool:
+        """Tell whether a request was made in this file, and not in one that this is a copy of."""
+        return request.home == self.home
+
+    def require_own(self, request_id: int) -> None:
+        """Raise NotOwnRequest unless this account made a request, on this machine and in this file."""
+        request = self.get_request(request_id)
+        self.require_made_here()
+        if not self.is_made_here(request):
+            raise NotOwnRequest(
+                f"request {request_id} was made in another database, of which {self.dbfile} is a copy: {self._hint}"
+            )
+
+    def take_over(self) -> int:
+        """Make a copy, or what another account or machine has made, this account's in this file.
+
+        Return how many requests have not ended; whoever waits for one has them run. If another account made them, what
+        their workers know opens nothing any more.
+        """
+        with self.transaction():
+            identity = self.identity
+            known = identity is not None and identity.of_this_account
+            home = self._settle(again=True)
+            if not known:
+                ids = [number for (number,) in self._query("SELECT id FROM request WHERE home != ?", home)]
+                self.db.executemany("UPDATE request SET token = ? WHERE id = ?", ((new_token(), each) for each in ids))
+            self.db.execute("UPDATE request SET home = ?", (home,))
+            return len(self.requests(RequestState.NEW, RequestState.SUBMITTED))
 
     def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:
         """Return the serialised function and namespace."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
+from collections.abc import Callable
 
 from ..errors import StorageError
 
@@ -143,6 +144,9 @@ MIGRATIONS = (
         PRIMARY KEY (request, path)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE request ADD COLUMN home TEXT NOT NULL DEFAULT '';
+    """,
 )
 """One script a version of the schema, each taking the database from the version before."""
 
@@ -153,8 +157,11 @@ def recognise(connection: sqlite3.Connection, dbfile: str) -> None:
         raise StorageError(f"{dbfile} is a database of another program (or of Sheepdog 0.2): choose another dbfile")
 
 
-def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
-    """Bring a database to the newest schema, all or nothing; an empty one too."""
+def migrate(connection: sqlite3.Connection, dbfile: str, begin: Callable[[sqlite3.Connection, bool], None]) -> None:
+    """Bring a database to the newest schema, all or nothing; an empty one too.
+
+    begin is called in the same transaction, with whether it was empty.
+    """
     if pragma(connection, "user_version") == len(MIGRATIONS) and pragma(connection, "application_id") == APPLICATION_ID:
         require_known(connection, dbfile, len(MIGRATIONS))
         return
@@ -178,6 +185,8 @@ def migrate(connection: sqlite3.Connection, dbfile: str) -> None:
         require_known(connection, dbfile, version)
         for script in MIGRATIONS[version:]:
             run(connection, script)
+        if version < len(MIGRATIONS):  # else another program has done it meanwhile
+            begin(connection, empty)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         connection.execute("COMMIT")

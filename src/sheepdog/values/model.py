@@ -243,6 +243,8 @@ class Request:
     """Whether there may be more tasks: its maker adds them as they come."""
     ended: float | None = None
     """When its last task ended."""
+    home: str = ""
+    """The random name of the database file that it was made in."""
 
 
 @dataclass(frozen=True, slots=True)

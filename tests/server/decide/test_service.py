@@ -7,8 +7,10 @@ import pytest
 from sheepdog.server.calls import Call
 from sheepdog.server.decide import arrays, clock
 from sheepdog.server.decide.outcomes import collect
+from sheepdog.server.decide.service import Service
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, Kind
+from sheepdog.values.serialisation import form
 from tests.faults import fault
 from tests.server.decide.farm import LEASE, LONGEST_PAUSE, Farm
 
@@ -43,6 +45,18 @@ def test_after_a_restart_what_workers_hold_is_not_leased_again(storage: Storage)
 
 
 @fault(1, "a worker that finds the next server late", promise="its task is still its own")
+@fault("other people", "a worker, or a copy, of a request that was made in another file", promise="it is not served")
+def test_requests_of_another_file_are_none_of_the_service_s(storage: Storage) -> None:
+    mine, copied = (storage.new_request(b"f", b"", [b"1"], form=form(), options={}) for _ in range(2))
+    storage.db.execute("UPDATE request SET home = 'elsewhere' WHERE id = ?", (copied,))
+    service = Service(storage, lambda: 0.0)
+    assert service.open_requests() == [mine]
+    assert service.find(mine)
+    assert service.find(copied) is None
+    assert service.token(mine)
+    assert service.token(copied) is None
+
+
 def test_a_worker_that_tried_for_long_finds_its_task_still_its_own(storage: Storage) -> None:
     """A worker that could not reach the server tries again after up to a minute (Line._wait_longer)."""
     farm = Farm(storage, [b""] * 10, workers=9)

@@ -38,9 +38,10 @@ class Service:
         if request_id in self.live:
             return self.live[request_id].request.token
         try:
-            return self.storage.get_request(request_id).token
+            request = self.storage.get_request(request_id)
         except RequestNotFound:
             return None
+        return request.token if self.storage.is_made_here(request) else None
 
     def find(self, request_id: int) -> LiveRequest | None:
         """Return an unfinished request, from the store if need be; None if it has ended."""
@@ -50,7 +51,8 @@ class Service:
                 request = self.storage.get_request(request_id)
             except RequestNotFound:
                 return None
-            if request.state in (RequestState.NEW, RequestState.SUBMITTED):
+            unended = request.state in (RequestState.NEW, RequestState.SUBMITTED)
+            if unended and self.storage.is_made_here(request):
                 live = self.live[request_id] = take_over(self.storage, request, self.clock())
         return live
 

@@ -1,0 +1,95 @@
+"""Whose a database is: the account, the machine and the file that it was made as. A copy says the same, and is another.
+
+A file that was moved within its file system is still the same one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..errors import NotOwnFile
+from ..values import account
+from ..values.ownership import read_own
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a database says of itself."""
+
+    id: str
+    """Random: requests name it."""
+    path: str
+    device: int
+    inode: int
+    machine: str
+    proof: str = ""
+    """What only the account's key can say of all the others."""
+
+    @classmethod
+    def make(cls, dbfile: str) -> Identity:
+        """Return the identity of a file that becomes this account's, on this machine."""
+        key, found = account.made_key(), os.stat(dbfile)
+        name = secrets.token_hex(16)
+        made = cls(name, dbfile, found.st_dev, found.st_ino, _machine(key))
+        return replace(made, proof=made._proof(key))
+
+    @classmethod
+    def read(cls, stored: Any) -> Identity | None:
+        """Return what is stored of one; None if nothing is, or nothing that could be one."""
+        with suppress(ValueError, TypeError, RecursionError):
+            return cls(**json.loads(stored))
+        return None
+
+    def stored(self) -> str:
+        """Return what the database keeps."""
+        return json.dumps(asdict(self))
+
+    def _proof(self, key: bytes) -> str:
+        return account.digest(key, *(str(value) for name, value in asdict(self).items() if name != "proof"))
+
+    @property
+    def of_this_account(self) -> bool:
+        """Whether this account made it, on whatever machine."""
+        key = account.key()
+        return key is not None and hmac.compare_digest(self._proof(key), str(self.proof))
+
+    def fault(self, dbfile: str) -> str:
+        """Return why the file is not the one that this account made on this machine; empty if it is."""
+        key = account.key()
+        if key is None or not self.of_this_account:
+            return "was made by another account"
+        if self.machine != _machine(key):
+            return "was made on another machine"
+        if not self._is(dbfile):
+            return f"is a copy of the one that was made as {self.path}"
+        return ""
+
+    def _is(self, dbfile: str) -> bool:
+        found = os.stat(dbfile)
+        if found.st_ino != self.inode:
+            return False
+        if dbfile == self.path:  # whatever the number of the device: it may be another after the next start
+            return True
+        if found.st_dev != self.device:
+            return False
+        with suppress(OSError):  # moved, or called by another name of its directory; but not a second name of the file
+            return found.st_nlink == 1 or not os.path.samestat(found, os.stat(self.path))
+        return True
+
+
+def was_served(dbfile: str, lock: str) -> bool:
+    """Tell whether a server of this account has served this file: the way to know one that has no identity yet."""
+    with suppress(OSError, NotOwnFile, ValueError, AttributeError):
+        number = json.loads(read_own(lock)).get("file")
+        return bool(number) and number == os.stat(dbfile).st_ino
+    return False
+
+
+def _machine(key: bytes) -> str:
+    return account.digest(key, "machine", account.machine())[:16]
