@@ -1,5 +1,6 @@
 """The thread that decides and commits for everyone."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from sheepdog.errors import RequestNotFound, StorageError
 from sheepdog.server.decide.service import Service
 from sheepdog.server.writer import TICK, Clock, Writer
 from sheepdog.storage import Storage
-from sheepdog.values.model import RequestState
+from sheepdog.values.model import Kind, RequestState
 from sheepdog.values.serialisation import form
 from tests.waiting import until
 
@@ -55,6 +56,17 @@ def test_the_trouble_of_one_is_not_the_others(writer: Writer, storage: Storage) 
     assert isinstance(futures[1].exception(LONG), RequestNotFound)
     assert isinstance(futures[2].exception(LONG), ZeroDivisionError)
     assert writer.submit(lambda _: 3).result(LONG) == 3
+
+
+def test_the_log_is_moved_into_the_file_when_nothing_runs(writer: Writer, storage: Storage) -> None:
+    writer.start()
+    request = writer.submit(make).result(LONG)
+    writer.submit(lambda service: service.find(request)).result(LONG)
+    assert not storage.log_is_empty()
+    writer.submit(lambda service: service.storage.end_pending(request, Kind.CANCELLED, "over")).result(LONG)
+    until(storage.log_is_empty, "the log has been moved")
+    with Storage(shutil.copy(storage.dbfile, f"{storage.dbfile}-copy")) as copy:
+        assert copy.progress(request).cancelled == 1
 
 
 def test_what_it_remembers_is_made_anew_after_a_failure(writer: Writer) -> None:

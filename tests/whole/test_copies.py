@@ -11,6 +11,7 @@ import pytest
 import sheepdog
 from sheepdog.errors import NotOwnRequest
 from sheepdog.server.life import Server
+from sheepdog.storage import Storage
 from tests.faults import fault
 from tests.local import DB, servers_of, workers_of
 from tests.waiting import until
@@ -52,6 +53,37 @@ def test_a_copy_takes_no_workers(place: Path, parts: list[str]) -> None:
     sheepdog.remove(request, "copy.sqlite")
     assert [result for _, result in sheepdog.get_results(request, DB)] == list(range(150))
     assert set(Counter(ran.read_text().split()).values()) == {1}
+
+
+@fault(
+    "other people",
+    "the database file alone is copied when its last request has ended, while its server lingers",
+    promise="the copy is whole: the log has been moved into the file",
+)
+def test_a_copy_of_the_one_file_is_whole(place: Path) -> None:
+    for attempt in range(3):
+        results = sheepdog.map(abs, [(-number,) for number in range(200)], LOCAL)
+        [server] = servers_of(place)  # it lingers
+        shutil.copy(DB, f"copy{attempt}.sqlite")
+        assert server in servers_of(place)
+        with Storage(f"copy{attempt}.sqlite") as copy:
+            assert copy.progress(attempt + 1).finished
+        found = sheepdog.get_results(attempt + 1, f"copy{attempt}.sqlite")
+        assert [result for _, result in found] == results
+    until(lambda: os.path.getsize(f"{DB}-wal") == 0, "what came after the end has been moved, too")
+
+
+def test_who_reads_keeps_nobody_from_going_on(place: Path) -> None:
+    """The log cannot be moved then; it is a moment later."""
+    request = sheepdog.map_async(abs, [(-1,)] * 50, LOCAL)
+    sheepdog.get_results(request, DB)
+    with Storage(DB) as storage:
+        reading = storage.tasks(request)
+        next(iter(reading))
+        assert sheepdog.map(abs, [(-1,)], LOCAL) == [1]
+        assert os.path.getsize(f"{DB}-wal") > 0
+        del reading
+    until(lambda: os.path.getsize(f"{DB}-wal") == 0, "the log has been moved")
 
 
 @fault(

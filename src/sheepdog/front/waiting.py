@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ..errors import NotOwnRequest, ServerError
-from ..server.life import Server, log_file
+from ..server.life import Server, is_locked, log_file
 from ..storage import Storage
 from ..values.model import Progress, Report, RequestState
 
 log = logging.getLogger("sheepdog")
 
 RESTARTS = 3  # of a server that dies at once, before its user hears of it
+LOGGING = 1.0  # seconds in which the log of a database in which all has ended should be in its file
 CLEARING = 30.0  # seconds in which what is left of a request should be cleared up
 
 
@@ -63,9 +64,22 @@ def wait(
     Show how far it is, whenever that may have changed. start is that of follow.
     """
     with Storage(dbfile) as storage:
+        waited = False
         for progress in follow(request_id, storage, timeout, start):
             show(progress)
+            waited = waited or not progress.finished
+        if waited and progress.finished:
+            wait_for_log(storage)
         return progress
+
+
+def wait_for_log(storage: Storage) -> None:
+    """Wait a moment, if nothing else runs, for the server to move the log into the file: copies are whole then."""
+    if storage.requests(RequestState.NEW, RequestState.SUBMITTED):
+        return
+    deadline = time.monotonic() + LOGGING
+    while not storage.log_is_empty() and time.monotonic() < deadline and is_locked(storage.dbfile):
+        time.sleep(0.002)
 
 
 def follow(request_id: int, storage: Storage, timeout: float | None = None, start: bool = True) -> Iterator[Progress]:

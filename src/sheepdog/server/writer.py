@@ -103,6 +103,8 @@ class Writer(threading.Thread):
             while True:
                 group = self._next_group()
                 service = self._decide(service, [job for job in group if job])
+                if not service.live and not storage.log_is_empty():
+                    self._checkpoint(storage)
                 if None in group:
                     self._see_removal(service, served)  # who made another one of that name has told this server to end
                     return
@@ -117,6 +119,14 @@ class Writer(threading.Thread):
                     if self._see_removal(service, served):
                         return
                     ticked = now
+
+    def _checkpoint(self, storage: Storage) -> None:
+        """Now that nothing runs, move all of the log into the file: whoever copies that has all."""
+        try:
+            if not storage.requests(RequestState.NEW, RequestState.SUBMITTED):
+                storage.checkpoint()
+        except StorageError as error:
+            self._say(str(error))
 
     def _see_removal(self, service: Service, served: int) -> bool:
         """Tell whether the database has been removed, and note what there was to do for it."""

@@ -159,6 +159,25 @@ class File:
         except sqlite3.Error as error:
             raise self._told(error) from error
 
+    def log_is_empty(self) -> bool:
+        """Tell whether all that was committed is in the database file itself."""
+        try:
+            return os.path.getsize(f"{self.dbfile}-wal") == 0
+        except FileNotFoundError:
+            return True
+
+    def checkpoint(self) -> None:
+        """Move all of the log into the database, unless somebody is reading. The server's business alone."""
+        if self.log_is_empty():
+            return
+        self.db.execute("PRAGMA busy_timeout = 0")  # who reads is not waited for
+        try:
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise self._told(error) from error
+        finally:
+            self.db.execute("PRAGMA busy_timeout = 60000")
+
     def checkpoint_by_itself(self) -> None:
         """From now on, move the log into the database as it grows. The server's business alone."""
         self.db.execute("PRAGMA wal_autocheckpoint = 4000")
