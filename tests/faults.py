@@ -73,6 +73,7 @@ NAMES = (
     "fork and spawn",
     "notebooks",
     "chaos",
+    "calls that wait for others",
 )
 
 # What cannot be shown here: the fault, and why.

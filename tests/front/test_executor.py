@@ -5,6 +5,7 @@ import concurrent.futures
 import gc
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from sheepdog import Executor
 from sheepdog.errors import SerialisationError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
+from tests.faults import fault
 from tests.front.cpython_executor import CANNOT_APPLY, SHARED
 from tests.local import DB, ROOT, workers_of
 from tests.tasks import wait_for
@@ -208,6 +210,72 @@ def test_bad_calls(executor: Executor) -> None:
     assert executor.request_id is None
     with pytest.raises(ValueError, match="workers"):
         Executor(workers=0)
+
+
+# --- their order
+
+
+def touch(path: str, name: str) -> str:
+    import pathlib
+
+    pathlib.Path(path, name).touch()
+    return name
+
+
+def block(path: str, count: int) -> None:
+    """Wait until there are so many files."""
+    import os
+    import time
+
+    while len(os.listdir(path)) < count:
+        time.sleep(0.005)
+
+
+order_fault = fault(
+    "calls that wait for others",
+    "a call waits for one that was submitted later",
+    promise="calls begin in the order of submit: the later one runs, as long as there is a worker for it",
+)
+
+
+@order_fault
+@pytest.mark.parametrize("quick", [5, 60])
+@pytest.mark.parametrize("workers", [2, 3])
+def test_no_call_waits_behind_one_that_waits_for_it(tmp_path: Path, workers: int, quick: int) -> None:
+    """Of all but one worker each has a call that waits, and others that wait come behind."""
+    with Executor(workers=workers) as executor:
+        for round in range(3):
+            here = tmp_path / f"{round}"
+            here.mkdir()
+            assert [future.result(60) for future in [executor.submit(abs, -1) for _ in range(quick)]] == [1] * quick
+            blocked = [executor.submit(block, str(here), 1) for _ in range(workers - 1)]
+            later = executor.submit(touch, str(here), "1")
+            blocked += [executor.submit(block, str(here), 1) for _ in range(8)]
+            try:
+                assert later.result(20) == "1"
+            finally:
+                (here / "1").touch()
+            assert [future.result(60) for future in blocked] == [None] * (workers + 7)
+
+
+@order_fault
+@pytest.mark.parametrize("seed", range(6))
+def test_mixtures_of_short_calls_and_calls_that_wait_for_all_of_them(tmp_path: Path, seed: int) -> None:
+    """There is always a worker without a call that waits; what it does comes before more of these."""
+    dice = random.Random(seed)
+    workers, count = dice.choice([2, 3]), dice.choice([10, 40, 120])
+    calls = [(touch, str(number)) for number in range(count)]
+    for _ in range(workers - 1):
+        calls.insert(dice.randrange(count), (block, count))  # type: ignore[arg-type]
+    calls += [(block, count)] * 10  # type: ignore[list-item]
+    with Executor(workers=workers) as executor:
+        futures = [executor.submit(f, str(tmp_path), value) for f, value in calls]
+        try:
+            concurrent.futures.wait(futures, timeout=60)
+            assert all(future.done() for future in futures), (workers, count)
+        finally:
+            for number in range(count):
+                (tmp_path / str(number)).touch()
 
 
 # --- futures

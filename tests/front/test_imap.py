@@ -7,6 +7,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import sheepdog
 from sheepdog.errors import ArgumentsError, ConfigError, SerialisationError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
+from tests.faults import fault
 from tests.local import DB, errors, workers_of
 from tests.waiting import until
 
@@ -98,6 +100,27 @@ def test_without_order_results_come_as_they_end(place: Path) -> None:
     assert sorted(next(results) for _ in range(99)) == list(range(1, 100))
     (place / "go").touch()
     assert list(results) == [0]
+
+
+@fault(
+    "calls that wait for others",
+    "in imap, a call waits for a later one",
+    promise="calls begin in the order of args: the later one runs, as long as there is a worker for it",
+)
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_call_that_waits_for_a_later_one(place: Path, ordered: bool) -> None:
+    short = [(i, -1, str(place / "go"), -1) for i in range(20)]
+    block, later = (0, 0, str(place / "go"), -1), (1, -1, str(place / "go"), 1)
+    results = sheepdog.imap(wait_for_file, [*short, block, later, *[block] * 8], C, ordered=ordered)
+    found: list[int] = []
+    drawing = threading.Thread(target=lambda: found.extend(results))
+    drawing.start()
+    try:
+        until((place / "go").exists, "the later one runs", 30)
+    finally:
+        (place / "go").touch()
+        drawing.join(60)
+    assert sorted(found) == sorted([*range(20), 0, 1, *[0] * 8])
 
 
 def test_names_travel_in_ns() -> None:

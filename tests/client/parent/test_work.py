@@ -81,6 +81,18 @@ def test_tasks_behind_one_that_takes_long_are_given_back_before_its_timeout(shep
     assert server.results()[2:] == [2] * 9
 
 
+def test_calls_behind_one_that_takes_longer_than_the_server_says_are_given_back(shepherd: Shepherd) -> None:
+    """Of an open request, whose calls may wait for each other. They are not given back for the batch's sake."""
+    quick = [("import time; time.sleep(0.02); result = 1",)] * 5
+    server = shepherd.serve(*quick, ("import time; time.sleep(60)",), ("result = 2",), timeout=2.5, stuck=0.2)
+    server.settings["heartbeat"] = 20.0
+    worker = shepherd.work(server, {"BATCH_STUCK": 100.0})
+    until(lambda: any(call["holding"] for call in server.calls), "a call that names the long one alone")
+    assert next(call["holding"] for call in server.calls if call["holding"]) == [[6, 6, 1]]
+    assert worker.wait(30) == 0
+    assert [*server.results()[:5], server.results()[-1]] == [1] * 5 + [2]
+
+
 def test_a_timeout_is_each_tasks_own(shepherd: Shepherd) -> None:
     """Each sleeps for less than the timeout; together they take longer, and longer than BATCH_STUCK."""
     assert shepherd.run(*[("import time; time.sleep(0.1); result = 1",)] * 25, timeout=0.6) == [1] * 25

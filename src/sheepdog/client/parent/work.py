@@ -34,6 +34,7 @@ class Work(object):
         self.function = function
         self.signals = signals
         self.timeout = secret["timeout"]  # type: float | None
+        self.stuck = secret.get("stuck")  # type: float | None  # seconds of a task after which those behind it go back
         self.pace = Pace(last)
         self.fetched = []  # type: list[Task]  # for when the child has ended its present batch
         self.checkpoints = {}  # type: dict[int, Blob]  # of tasks that another worker had, by their indices
@@ -139,12 +140,17 @@ class Work(object):
         child = self.child
         limits = [self.server.rhythm.next_call, now + (TRIM_PAUSE_BUSY if child.capture.trim() else TRIM_PAUSE)]
         if waiting:
-            limits.append(child.started + BATCH_STUCK)
+            limits.append(self._stuck_at())
         if child.verdict is not None:
             limits.append(child.kill_at)
         elif self.timeout:
             limits.append(child.overdue(self.timeout))
         return min(limits)
+
+    def _stuck_at(self) -> float:
+        """Return when the tasks that have not begun are to be given back."""
+        at = self.child.started + BATCH_STUCK
+        return at if self.stuck is None else min(at, max(self.child.since, self.child.started) + self.stuck)
 
     def _let_it_run(self, found: int, said: int, waiting: int, now: float) -> None:
         """If the child has much to say, let it, rather than wake for every word; if it is stuck, relieve it."""
@@ -153,7 +159,7 @@ class Work(object):
             time.sleep(min(LISTEN_PAUSE, (now - child.started) / self.pace.ended * len(child.running) / 2))
         elif said >= 4:
             time.sleep(LISTEN_PAUSE)
-        elif waiting and now - child.started >= BATCH_STUCK:
+        elif waiting and now >= self._stuck_at():
             child.started = now
             back = self.hand_back()
             if back:

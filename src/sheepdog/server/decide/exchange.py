@@ -17,6 +17,7 @@ from ...values.facts import What
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, Said, clean, fitting, read_exchange, refuse
 from .live import LiveRequest
+from .order import LONG
 from .outcomes import accept, keep, lose, release_doubtful
 from .service import Service
 from .share import share
@@ -86,6 +87,8 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
     settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child)
     settings["form"] = form.name
+    if live.request.open:
+        settings["stuck"] = LONG
     return Reply(settings, service.storage.function_blobs(call.request))
 
 
@@ -107,6 +110,7 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     live.workers.take()
     keep(service, live, worker, said.messages)
     late = accept(service, live, worker, said.outcomes, now)
+    live.order.note(said.outcomes, live.queue.empty)
     live.facts.run(worker, seen, *said.running)
     header: dict[str, Any] = {"stored": len(said.outcomes) - len(late), "tasks": []}
     if late:
@@ -226,8 +230,8 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
     queue.wake(now)
     if queue.doubtful and live.jobs.there and live.all_called():
         release_doubtful(service, live)
-    batch = share(queue.ready_for(seen.level), len(queue.holders), want)
-    taken = dict(queue.take(worker, batch, now, seen.level))
+    batch = portion(live, worker, want, now)
+    taken = dict(queue.take(worker, batch, now, seen.level)) if batch else {}
     if taken:
         live.busy_since = now
         live.pace.begin(now)
@@ -246,6 +250,16 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
     if tasks and not seen.running.task:
         live.facts.run(worker, seen, *tasks[0])  # until it says itself what it runs
     return Leased(tasks, list(checkpoints), [*(blob for _, blob in read), *checkpoints.values()])
+
+
+def portion(live: LiveRequest, worker: str, want: int, now: float) -> int:
+    """Return how many tasks a worker gets now; of an open request perhaps none, for the sake of their order."""
+    queue = live.queue
+    ready = queue.ready_for(live.workers.known[worker].level)
+    if not live.request.open:
+        return share(ready, len(queue.holders), want)
+    own = len(queue.holders[worker].held) if worker in queue.holders else 0
+    return live.order.portion(ready, own, live.held(now, but=worker), want)
 
 
 def is_surplus(live: LiveRequest, worker: str, now: float) -> bool:

@@ -13,6 +13,7 @@ from ...config.options import Options
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
 from .facts import Facts
 from .jobs import ArrayJobs
+from .order import SILENCE, Order
 from .policy import Breaker, Policy
 from .queue import Queue
 from .tries import Tries
@@ -64,6 +65,7 @@ class LiveRequest:
         self.policy = policy
         self.breaker = Breaker(0 if request.open else policy.fail_fast, request.tasks)
         self.workers = Workers(request.leased > 0, now)
+        self.order = Order()
         self.jobs = ArrayJobs()
         self.tries = Tries(options.config.resubmissions, request.fruitless, now)
         self.reasons = Reasons()
@@ -96,6 +98,15 @@ class LiveRequest:
             self.workers.listen({Element(number, name) for name in status.running}, asked, patience)
         self.jobs.hear(number, status, self.workers.lost)
         return self.workers.ended(number, status.running, asked)
+
+    def held(self, now: float, but: str = "") -> list[int]:
+        """Return how many tasks each worker has, but for one; of one that should have been heard, only the first."""
+        known = self.workers.known
+        return [
+            len(holder.held) if len(holder.held) < 2 or (name in known and now - known[name].heard < SILENCE) else 1
+            for name, holder in self.queue.holders.items()
+            if name != but
+        ]
 
     @property
     def running(self) -> set[Element]:

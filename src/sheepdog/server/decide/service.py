@@ -61,8 +61,13 @@ class Service:
         self.live.pop(request_id, None)
 
     def ready(self) -> dict[int, int]:
-        """Return how many tasks of each open request are ready for any worker."""
-        return {number: live.queue.ready_for(0) for number, live in self.live.items() if live.request.open}
+        """Return how many tasks of each open request workers without any may have now."""
+        now = self.clock()
+        return {
+            number: live.order.available(live.queue.ready_for(0), live.held(now))
+            for number, live in self.live.items()
+            if live.request.open
+        }
 
     # --- what other programs do
 
