@@ -74,6 +74,7 @@ NAMES = (
     "notebooks",
     "chaos",
     "calls that wait for others",
+    "too large",
 )
 
 # What cannot be shown here: the fault, and why.

@@ -15,6 +15,7 @@ import pytest
 import sheepdog.joblib  # noqa: F401 (it registers)
 from sheepdog.errors import ConfigError, SerialisationError, TaskFailed
 from sheepdog.storage import Storage
+from sheepdog.values import serialisation
 from sheepdog.values.model import RequestState
 from tests.local import DB, workers_of
 from tests.waiting import until
@@ -161,6 +162,14 @@ def test_a_generator_that_is_dropped(place: Path) -> None:
         with pytest.warns(UserWarning, match="3 tasks .* have been cancelled"):
             del results
     until(lambda: not workers_of(place), "what runs is stopped")
+
+
+def test_a_call_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialisation, "MAX_VALUE", 100_000)
+    with cluster():
+        with pytest.raises(SerialisationError, match="at most 100,000 can be stored"):
+            calls(len, [b"", bytes(100_000)], batch_size=1)
+        assert calls(abs, [-1, -2]) == [1, 2]
 
 
 def test_a_wrong_option() -> None:

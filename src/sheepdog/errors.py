@@ -9,6 +9,7 @@ SheepdogError
 ├── RequestNotFound (ValueError)      no such request, or no such task, in this database
 ├── StorageError                      the database file cannot be used
 │   ├── DamagedError                  ... because its content is not what was written
+│   ├── StorageBusy                   ... now, but may be later: it is locked, or the disk is full
 │   ├── NotOwnFile                    ... because it, or a file beside it, is not the user's alone
 │   └── NotOwnRequest                 ... to run what another account, machine or file asks for
 ├── ServerError (RuntimeError)        the server cannot run
@@ -58,6 +59,10 @@ class RequestNotFound(SheepdogError, ValueError):
 
 class StorageError(SheepdogError):
     """The database file cannot be used."""
+
+
+class StorageBusy(StorageError):
+    """The database file cannot be used now, and may be usable later: it is locked, or the disk is full."""
 
 
 class DamagedError(StorageError):

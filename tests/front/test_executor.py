@@ -23,6 +23,7 @@ import sheepdog
 from sheepdog import Executor
 from sheepdog.errors import SerialisationError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
+from sheepdog.values import serialisation
 from sheepdog.values.model import RequestState
 from tests.faults import fault
 from tests.front.cpython_executor import CANNOT_APPLY, SHARED
@@ -210,6 +211,41 @@ def test_bad_calls(executor: Executor) -> None:
     assert executor.request_id is None
     with pytest.raises(ValueError, match="workers"):
         Executor(workers=0)
+
+
+@fault(
+    "too large",
+    "a call, its arguments or what its function uses have more bytes than can be stored",
+    promise="submit says so, and what to do; other calls go on",
+)
+def test_calls_that_are_too_large(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = executor.submit(pow, 2, 3)
+    monkeypatch.setattr(serialisation, "MAX_VALUE", 100_000)
+    large = bytes(100_000)
+    with pytest.raises(SerialisationError, match=r"the call of len has 100,\d+ bytes .* at most 100,000 .* a file"):
+        executor.submit(len, large)
+    with pytest.raises(SerialisationError, match=r"the call of .*lambda.* at most 100,000 can be stored"):
+        executor.submit(lambda: large)
+    with pytest.raises(SerialisationError, match="at most 100,000"):
+        executor.map(len, [large])
+    assert [before.result(60), executor.submit(pow, 2, 4).result(60)] == [8, 16]
+
+
+@fault(
+    "too large",
+    "the database cannot be written any more: it is read-only, or what is in it is not what was",
+    promise="calls end with the reason; a full disk or a lock is waited out",
+)
+@pytest.mark.parametrize(
+    ("change", "words"), [("PRAGMA query_only = 1", "readonly"), ("DROP TABLE task", "no such table: task")]
+)
+def test_a_store_that_will_never_work_again_ends_calls(executor: Executor, change: str, words: str) -> None:
+    assert executor.submit(len, b"").result() == 0
+    executor._feeder.stream.storage.db.execute(change)  # type: ignore[union-attr]
+    with pytest.raises(BrokenExecutor, match=words):
+        executor.submit(len, b"").result(60)
+    with pytest.raises(BrokenExecutor, match=words):
+        executor.submit(len, b"")
 
 
 # --- their order

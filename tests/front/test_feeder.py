@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sheepdog.config import Config
-from sheepdog.errors import SchedulerError, StorageError
+from sheepdog.errors import SchedulerError, StorageBusy
 from sheepdog.front.feeder import Feeder
 from sheepdog.front.stream import Stream
 from sheepdog.storage import Storage
@@ -86,5 +86,5 @@ def test_a_store_that_does_not_work_for_a_while_is_told_and_waited_for(place: Pa
     feeder = Echo([], Config(workers=1))
     with feeder.stream:
         feeder.stream.wake()  # nobody waits here
-        feeder.pause_for(StorageError("the disk is full"))
+        feeder.pause_for(StorageBusy("the disk is full"))
     assert feeder.said == ["the disk is full"]

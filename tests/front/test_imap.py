@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import sheepdog
-from sheepdog.errors import ArgumentsError, ConfigError, SerialisationError, TaskFailed, UntrustedResult
+from sheepdog.errors import ArgumentsError, ConfigError, SerialisationError, StorageError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
+from sheepdog.values import serialisation
 from sheepdog.values.model import RequestState
 from tests.faults import fault
 from tests.local import DB, errors, workers_of
@@ -165,6 +166,31 @@ def test_args_may_wait_for_results() -> None:
         last = result
         answers.put(result)
     assert last == 2**20
+
+
+@fault(
+    "too large",
+    "an item of imap's args has more bytes than can be stored",
+    promise="the iteration ends with a sentence; the results before it come",
+)
+def test_an_item_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialisation, "MAX_VALUE", 100_000)
+    results = sheepdog.imap(len, [(b"",), (bytes(100_000),), (b"",)], C)
+    with pytest.raises(SerialisationError, match=r"item 1 of args has 100,\d+ bytes .* at most 100,000 can be stored"):
+        list(results)
+    has_ended(results.request_id)
+
+
+def test_a_store_that_will_never_work_again_ends_the_iteration() -> None:
+    items: queue.Queue[tuple[bytes]] = queue.Queue()
+    items.put((b"",))
+    results = sheepdog.imap(len, (items.get() for _ in range(2)), C)
+    assert next(results) == 0
+    results._feeder.stream.storage.db.execute("PRAGMA query_only = 1")
+    items.put((b"",))
+    with pytest.raises(StorageError, match="readonly"):
+        next(results)
+    sheepdog.cancel(results.request_id, DB)
 
 
 # --- leaving

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sheepdog.errors import StorageError
+from sheepdog.errors import StorageBusy, StorageError
 from sheepdog.storage import Storage
 from tests.faults import fault
 from tests.storage.samples import python, request_of, unfinished
@@ -158,6 +159,42 @@ def test_a_full_disk(tmp_path: Path) -> None:
         f"{tmp_path}/db: the disk is full; make room, or choose a dbfile elsewhere",
         "True",
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"),
+    [
+        (sqlite3.SQLITE_FULL, True),
+        (sqlite3.SQLITE_BUSY, True),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, True),
+        (sqlite3.SQLITE_IOERR_WRITE, True),
+        (sqlite3.SQLITE_TOOBIG, False),
+        (sqlite3.SQLITE_READONLY, False),
+        (sqlite3.SQLITE_NOTADB, False),
+        (sqlite3.SQLITE_ERROR, False),
+        (sqlite3.SQLITE_CORRUPT, False),
+    ],
+)
+def test_what_passes_is_told_from_what_does_not(storage: Storage, number: int, passes: bool) -> None:
+    error = sqlite3.OperationalError("so")
+    error.sqlite_errorcode = number
+    with pytest.raises(StorageError) as caught, storage.transaction():
+        raise error
+    assert isinstance(caught.value, StorageBusy) == passes
+
+
+def test_a_value_that_is_too_large(storage: Storage) -> None:
+    storage.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1000)
+    with pytest.raises(StorageError, match="cannot hold a value of more than 950,000,000 bytes") as caught:
+        storage.new_request(b"f", b"", [bytes(1001)])
+    assert not isinstance(caught.value, StorageBusy)
+
+
+def test_a_lock_that_lasts(storage: Storage) -> None:
+    request_of(storage, 1)
+    storage.db.execute("PRAGMA busy_timeout = 0")
+    with Storage(storage.dbfile) as other, other.transaction(), pytest.raises(StorageBusy, match="locked"):
+        storage.set_settings(a=1)
 
 
 WRITE = """

@@ -12,6 +12,7 @@ import pytest
 
 from sheepdog import client
 from sheepdog.errors import ArgumentsError, SerialisationError
+from sheepdog.values import serialisation
 from sheepdog.values.serialisation import (
     deserialise,
     deserialise_arguments,
@@ -23,6 +24,19 @@ from tests.faults import fault
 from tests.values.far import Far
 
 # What cannot travel
+
+
+@fault("too large", "a function or an argument of a gigabyte", promise="map says so, and what to do, before it begins")
+def test_what_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialisation, "MAX_VALUE", 10_000)
+    large = bytes(10_000)
+    words = r"has 1\d,\d+ bytes when it is serialised; at most 10,000 can be stored: write the data to a file that"
+    with pytest.raises(SerialisationError, match=rf"item 1 of args {words}"):
+        list(serialise_arguments([(1,), (large,)]))
+    with pytest.raises(SerialisationError, match=rf"the function .*lambda.*, with what it uses, {words}"):
+        serialise_function(lambda: large)
+    with pytest.raises(SerialisationError, match=rf"the function len, with what it uses and ns, {words}"):
+        serialise_function(len, {"large": large})
 
 
 @fault(26, "an argument that cannot be serialised", promise="an error that says which one")

@@ -30,7 +30,7 @@ cloudpickle.zip; the element is the name of this copy within its array job.
 from .function import PICKLE
 from .job import OURS, THERE, Call, JobBase, Run, run_any
 from .wire.frames import chunks_of, pack, read_blob, size_of, unpack
-from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, PROTOCOL
+from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, MAX_VALUE, PROTOCOL
 from .wire.messages import CHECKPOINT, REPORT, Message
 from .wire.outcomes import DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
 from .wire.values import describe_python, dump, make_pickler
@@ -44,6 +44,7 @@ __all__ = [
     "MAX_BATCH",
     "MAX_CALL",
     "MAX_HEADER",
+    "MAX_VALUE",
     "MEMORY",
     "OURS",
     "PICKLE",

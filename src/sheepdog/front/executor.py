@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ..config import Config, make_config
-from ..errors import DamagedError, StorageError
+from ..errors import StorageBusy
 from ..values.model import Kind, Outcome
 from ..values.serialisation import local_modules_by_value, serialise_call
 from .feeder import Feeder
@@ -158,9 +158,7 @@ class CallFeeder(Feeder):
             self.send()
             while self.taken_back:
                 self.withdraw()
-        except DamagedError:
-            raise
-        except StorageError as error:  # the disk is full, say
+        except StorageBusy as error:
             self.pause_for(error)
         if stream.changed():
             self.tell_begun()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from ..errors import StorageError
+from ..errors import StorageBusy
 from ..values.ranges import Ranges
 from .stream import LOOK, Stream
 
@@ -76,7 +76,7 @@ class Feeder(threading.Thread):
         """Wait until something may have changed; tell the user what they should know meanwhile."""
         self.say(self.stream.wait(LOOK if self.out else IDLE_LOOK))
 
-    def pause_for(self, error: StorageError) -> None:
+    def pause_for(self, error: StorageBusy) -> None:
         """Wait until the store may work again: the disk is full, say."""
         self.say(str(error))
         self.stream.wait(IDLE_LOOK)

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from ..client import IN_MEMORY
-from ..errors import DamagedError, RequestNotFound, StorageError, TaskFailed
+from ..errors import RequestNotFound, StorageBusy, TaskFailed
 from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import serialise_arguments
@@ -203,9 +203,7 @@ class MapFeeder(Feeder):
         while True:
             try:
                 return change()
-            except DamagedError:
-                raise
-            except StorageError as error:
+            except StorageBusy as error:
                 if self.left or not threading.main_thread().is_alive():
                     raise
                 self.pause_for(error)

@@ -52,9 +52,11 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         """Take no more tasks."""
-        self.finish()
-        self.storage.close()
-        self.wakeup.close()
+        try:
+            self.finish()
+        finally:
+            self.storage.close()
+            self.wakeup.close()
 
     def add(self, items: Sequence[bytes]) -> int:
         """Add tasks, each as serialised arguments. Return the index of the first."""

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import DamagedError, StorageError
+from ..client import MAX_VALUE
+from ..errors import DamagedError, StorageBusy, StorageError
 from ..values.ownership import belongs, read_own, require_own
 from .identity import Identity, was_served
 from .mounts import network_file_system
@@ -26,6 +27,16 @@ LOCK = "-server"  # behind the database's name: what the server holds while it l
 SQLITES = ("-wal", "-shm", "-journal")  # ... and what SQLite takes for parts of the database
 JOURNAL = bytes.fromhex("d9d505f920a163d7")  # what SQLite's journals begin with, see sqlite.org/fileformat2.html
 IDENTITY = "identity"  # the setting
+# What SQLite and the system cannot do now, and may do later.
+PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+)
+PASSING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EIO)
 CHECKED = 1 << 28  # bytes of a file that is looked through before it is served: a million small tasks have half
 
 
@@ -205,9 +216,11 @@ class File:
 
     def _told(self, error: Exception) -> StorageError:
         """Return an error of the system or of SQLite as ours, which says what to do."""
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_CORRUPT:
             return self._damaged(str(error))
-        return StorageError(self._advice(error))
+        passes = code in PASSING or getattr(error, "errno", None) in PASSING_NUMBERS
+        return (StorageBusy if passes else StorageError)(self._advice(error))
 
     def _damaged(self, text: str) -> DamagedError:
         return DamagedError(
@@ -219,6 +232,8 @@ class File:
         text = str(error)
         if "not a database" in text:
             return f"{self.dbfile} is not a database: choose another dbfile"
+        if "too big" in text:
+            return f"{self.dbfile} cannot hold a value of more than {MAX_VALUE:,} bytes: write it to a file"
         if "full" in text or getattr(error, "errno", None) == 28:
             return f"{self.dbfile}: the disk is full; make room, or choose a dbfile elsewhere"
         if "readonly" in text or "unable to open" in text or isinstance(error, OSError):

@@ -15,7 +15,6 @@ from ..errors import StorageError
 
 APPLICATION_ID = 0x53484550  # "SHEP", in the file's header
 SPAN = 1 << 32  # task indices in a request
-MAX_VALUE = 950_000_000  # SQLite holds at most 1,000,000,000 bytes in a row
 
 MIGRATIONS = (
     """

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..client import OURS, PICKLE, describe_python, dump, make_pickler
+from ..client import MAX_VALUE, OURS, PICKLE, describe_python, dump, make_pickler
 from ..errors import ArgumentsError, SerialisationError
 from .forms import Form
 from .plain import read_plain
@@ -55,13 +55,24 @@ def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = Non
         except Exception as error:
             raise SerialisationError(f"the function {name_of(f)} cannot be serialised: {error}") from error
         function = buffer.getvalue()
+        require_fits(f"the function {name_of(f)}, with what it uses,", len(function))
         if not ns:
             return function, b""
         try:
             pickler.dump(dict(ns))
         except Exception as error:
             raise SerialisationError(_blame_namespace(ns, error)) from error
+        require_fits(f"the function {name_of(f)}, with what it uses and ns,", buffer.tell())
         return function, buffer.getvalue()[len(function) :]
+
+
+def require_fits(what: str, size: int) -> None:
+    """Raise SerialisationError if something has more bytes than can be stored."""
+    if size > MAX_VALUE:
+        raise SerialisationError(
+            f"{what} has {size:,} bytes when it is serialised; at most {MAX_VALUE:,} can be stored: write the data to "
+            "a file that the workers can read, and pass its name"
+        )
 
 
 MAKERS: Mapping[str, Callable[..., tuple[bytes, bytes]]] = {PICKLE: serialise_function}
@@ -117,19 +128,24 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
                     "a list of positional arguments, or a dict of keyword arguments. For one argument x, write (x,)"
                 )
             try:
-                yield dump(call)
+                data = dump(call)
             except Exception as error:
                 which = f"the call {item}" if isinstance(item, Arguments) else f"item {index} of args, {_brief(item)},"
                 raise SerialisationError(f"{which} cannot be serialised: {error}") from error
+            require_fits(f"item {index} of args", len(data))  # to show it would take a minute
+            yield data
 
 
 def serialise_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Return one call as bytes: the function is the first of args; they are as serialise_arguments makes them."""
     try:
-        return dump((args, dict(kwargs)))
+        data = dump((args, dict(kwargs)))
     except Exception as error:
         call = Arguments(args[1:], dict(kwargs), name_of(args[0]))
         raise SerialisationError(f"the call {call} cannot be serialised: {error}") from error
+    if len(data) > MAX_VALUE:
+        require_fits(f"the call of {name_of(args[0])}", len(data))
+    return data
 
 
 def deserialise_arguments(data: bytes, trusted: bool = True) -> Any:

@@ -9,6 +9,7 @@ MAX_HEADER = 8 << 20
 MAX_TEXT = 64 << 10  # of an error
 MAX_EXCEPTION = 256 << 10  # of the pickle of one
 MAX_OUTPUT = 16 << 10  # what is kept of a task's output: its end
+MAX_VALUE = 950_000_000  # of a function, arguments or a result: SQLite holds at most 1,000,000,000 bytes in a row
 MAX_CALL = 32 << 20  # outcomes sent in one call, unless a single one is larger
 MAX_MESSAGES = 64 << 20  # messages that wait for the server; a task that says more waits, too
 

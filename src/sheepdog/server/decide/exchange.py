@@ -10,9 +10,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...client import IN_MEMORY, PROTOCOL
+from ...client import IN_MEMORY, MAX_VALUE, PROTOCOL
 from ...errors import RequestNotFound
-from ...storage.schema import MAX_VALUE
 from ...values.facts import What
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, Said, clean, fitting, read_exchange, refuse

@@ -20,10 +20,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ...client import MAX_HEADER, pack
+from ...client import MAX_HEADER, MAX_VALUE, pack
 from ...errors import StorageError
 from ...storage import Storage
-from ...storage.schema import MAX_VALUE
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, refuse
 from ..decide import exchange
