@@ -4,9 +4,12 @@ The fixture `far` goes through MAKERS of values/serialisation.py: another form i
 """
 
 import functools
+import importlib.util
 import json
+import pickle
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +231,39 @@ def test_modules_are_the_users_own_or_installed() -> None:
     for module in (json, numpy, hypothesis, sheepdog, client, sys, sys.modules["__main__"]):
         assert not serialisation.is_local(module), module
     assert serialisation.is_local(sys.modules[__name__])
+
+
+@fault(
+    26,
+    "a module that is loaded lazily, and cannot be, is in sys.modules",
+    promise="map goes on: nothing of it is needed, and it is not asked",
+)
+@pytest.mark.parametrize("error", [ImportError, AttributeError, RuntimeError])
+def test_lazy_modules_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    class Lazy(types.ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            raise error(f"no {name}: an optional package is not there")
+
+    class Odd:
+        __slots__ = ()
+
+    file = tmp_path / "lazily.py"
+    file.write_text("1 / 0")
+    spec = importlib.util.spec_from_file_location("lazily", file)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    standard = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(standard)
+    own = Lazy("own")
+    object.__setattr__(own, "__file__", str(tmp_path / "own.py"))
+    for name, module in {"lazy": Lazy("lazy"), "own": own, "odd": Odd(), "lazily": standard}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    with serialisation.local_modules_by_value() as refresh:
+        monkeypatch.setitem(sys.modules, "another", Lazy("another"))
+        refresh()
+        function, _ = serialisation.serialise_function(lambda: json.dumps(12))
+    assert pickle.loads(function)() == "12"
 
 
 # The namespace

@@ -189,9 +189,12 @@ def local_modules_by_value() -> Iterator[Callable[[], None]]:
             known = cloudpickle.cloudpickle.list_registry_pickle_by_value()
             for name, module in list(sys.modules.items()):
                 if name not in ours and is_local(module) and (name not in known or _registered[name]):
+                    try:
+                        cloudpickle.register_pickle_by_value(module)
+                    except Exception:  # noqa: S112 (it is to be loaded lazily, and cannot be: nothing of it is needed)
+                        continue
                     ours[name] = module
                     _registered[name] += 1
-                    cloudpickle.register_pickle_by_value(module)
 
     refresh()
     try:
@@ -209,13 +212,22 @@ def is_local(module: ModuleType) -> bool:
 
     Installed ones live below the interpreter's directories; this package counts as installed wherever it lies.
     """
-    file = getattr(module, "__file__", None)
-    name = getattr(module, "__name__", "")
+    names = names_in(module)
+    file, name = names.get("__file__"), names.get("__name__", "")
     if not isinstance(file, str) or not file.endswith(".py") or name == "__main__" or not isinstance(name, str):
         return False
     if name.partition(".")[0] in (*OURS, "cloudpickle") or sys.modules.get(name) is not module:
         return False
     return not file.startswith(_installed())
+
+
+def names_in(module: ModuleType) -> dict[str, Any]:
+    """Return what is in a module, without asking it: to look at one that is loaded lazily would load it, or fail."""
+    try:
+        found = object.__getattribute__(module, "__dict__")
+    except AttributeError:  # anything can be in sys.modules
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @functools.cache
