@@ -55,6 +55,8 @@ result = [os.getcwd(), os.umask(0o22), os.nice(0), signal.getitimer(0), signal.g
 result += [{k: v for k, v in os.environ.items() if k != "SHEEPDOG_TASK_INDEX"}, sys.stdout is sys.__stdout__]
 result += [os.readlink("/proc/self/fd/1"), os.readlink("/proc/self/fd/2")]
 result += [open("/proc/self/task/%d/children" % os.getpid()).read()]
+result += [sys.path, len(sys.meta_path), len(sys.path_hooks), sys.getrecursionlimit()]
+import tabnanny
 print("probe")
 """
 START = "import subprocess; pid = subprocess.Popen(['sleep', '60']).pid; open(args[0], 'w').write(str(pid))"
@@ -81,6 +83,11 @@ MESSES = {
     "daemon": DAEMON,
     "both sides of a fork": "import os; os.fork(); result = None",
     "variables": "import os; os.environ['NEW'] = os.environ['PATH'] = 'x'; del os.environ['SHEEPDOG_REQUEST_ID']",
+    "sys.path": "import sys; sys.path = ['/nowhere']",
+    "content of sys.path": "import sys; del sys.path[:]; sys.meta_path.clear()",
+    "additions to sys.path": "import sys; sys.path.insert(0, '/nowhere'); sys.path_hooks.append(len)",
+    "recursion limit": "import sys; sys.setrecursionlimit(77)",
+    "environment": "import os; os.environ = {}",
     "streams": "import io, sys; sys.stdout = sys.stderr = io.StringIO()",
     "descriptor of a stream": "import os; os.dup2(os.open(args[0], os.O_RDWR | os.O_CREAT), 1); print('mine')",
     "all files closed": "import os; os.closerange(0, 1024)",
@@ -89,6 +96,7 @@ CLEAN = "the next task finds a clean process"
 SHOWN = {
     "directory": fault((34, "chdir"), "a task changes its directory", promise=CLEAN),
     "umask": fault(34, "a task changes its umask, niceness or environment", promise=CLEAN),
+    "sys.path": fault((34, "chdir"), "a task replaces sys.path, its finders or os.environ", promise=CLEAN),
     "handler": fault((34, "signal handlers"), "a task installs a signal handler or an alarm", promise=CLEAN),
     "thread": fault("threads", "a task leaves a thread that goes on", promise=CLEAN),
     "process": fault((30, "processes left"), "a task leaves programs or a daemon running", promise=f"ended; {CLEAN}"),
@@ -128,6 +136,19 @@ def test_modules_and_their_variables_stay(shepherd: Shepherd, tmp_path: Path) ->
     first, second, third = shepherd.run(*[(source, str(tmp_path))] * 3)
     assert first == second == third
     assert first[1] == "1"
+
+
+def test_where_modules_are_found_stays_with_them(shepherd: Shepherd, tmp_path: Path) -> None:
+    """What comes with an import is in sys.path still; what was there before cannot go."""
+    (tmp_path / "adds_a_place.py").write_text(f"import sys\nsys.path[:] = [{str(tmp_path / 'more')!r}]\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "found_there.py").write_text("")
+    source = "import sys; sys.path.insert(0, args[0]); import adds_a_place"
+    after = "import found_there, colorsys, sys; result = sys.path"
+    first, _, found, again = shepherd.run(
+        ("import sys; result = sys.path",), (source, str(tmp_path)), (after,), (after,)
+    )
+    assert found == again == [*first, str(tmp_path / "more")]
 
 
 def test_a_fresh_process_after_so_many_tasks(shepherd: Shepherd) -> None:

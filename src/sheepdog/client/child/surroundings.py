@@ -27,6 +27,9 @@ WATCHED = [
 ]
 
 
+IMPORTING = ("path", "meta_path", "path_hooks")
+
+
 class Variables(object):
     """Environment variables that change with the tasks.
 
@@ -54,6 +57,33 @@ class Variables(object):
         self.lend(self.lent[name])
 
 
+class Importing(object):
+    """Where modules come from: lists of sys, as they should be."""
+
+    def __init__(self) -> None:
+        self.lists = [(name, getattr(sys, name), list(getattr(sys, name))) for name in IMPORTING]
+
+    def changed(self) -> bool:
+        """Tell whether they are others, or other things are in them."""
+        for name, there, content in self.lists:  # noqa: SIM110 (asked after each task: any() takes thrice as long)
+            if getattr(sys, name) is not there or there != content:
+                return True
+        return False
+
+    def put_back(self, imported: bool) -> None:
+        """Put back what was there. imported: modules came, and what they have added is theirs, and stays."""
+        for name, there, content in self.lists:
+            found = getattr(sys, name)
+            if found is there and found == content:
+                continue
+            if imported and isinstance(found, list):
+                if all(entry in found for entry in content):
+                    content[:] = found
+                content += [entry for entry in found if entry not in content]
+            there[:] = content
+            setattr(sys, name, there)
+
+
 class Surroundings(object):
     """What a function may change of its process, as it was when the function had been loaded."""
 
@@ -77,6 +107,8 @@ class Surroundings(object):
         self.processes = has_processes()
         self.variables = dict(self.data)
         self.modules = len(sys.modules)
+        self.importing = Importing()
+        self.recursion = sys.getrecursionlimit()
 
     def set(self, name: bytes, number: int) -> None:
         """Set an environment variable of the next task. As os.environ does it, in a fraction of the time."""
@@ -88,8 +120,14 @@ class Surroundings(object):
         """Put back what can be put back; return what else the function changed, or an empty text."""
         os.umask(self.umask)
         _signal.alarm(0)
+        if os.environ is not self.environ:
+            os.environ = self.environ  # noqa: B003 (it is the one of before)
         if self.data != self.variables:
             self._put_back_variables()
+        if self.importing.changed():
+            self.importing.put_back(len(sys.modules) != self.modules)
+        if sys.getrecursionlimit() != self.recursion:
+            sys.setrecursionlimit(self.recursion)
         self.modules = len(sys.modules)
         if working_directory() != self.directory:
             try:
