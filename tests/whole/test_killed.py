@@ -1,5 +1,6 @@
 """Server, worker, child or client is killed while map runs."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import sheepdog
 from sheepdog.storage import Storage
 from tests.faults import fault
 from tests.local import DB, errors, parents_of, workers_of
-from tests.tasks import sleepy
+from tests.tasks import sleepy, wait_for
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -34,6 +35,38 @@ def check_5000(request_id: int, place: Path, extra: int) -> None:
     runs = (place / "ran").read_text().split()
     assert set(runs) == {str(i) for i in range(5000)}
     assert len(runs) <= 5000 + extra
+
+
+@fault(
+    5,
+    "a local worker is stopped for longer than its lease",
+    promise="its tasks run elsewhere, and it is ended: nobody else would",
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stop_a_worker(place: Path, workers: int) -> None:
+    args = [(place / "go",)] * (2 * workers)
+    request_id = sheepdog.map_async(wait_for, args, {"workers": workers, "lease": 2, "poll_interval": 1})
+    until(lambda: len(parents_of(place)) == workers, "the workers run")
+    with Storage(DB) as storage:
+        until(lambda: len(storage.arrays(request_id)) == 1 and storage.leased(request_id) >= workers, "they have tasks")
+        stopped = int(storage.arrays(request_id)[0].job.split()[0])
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            until(lambda: not Path(f"/proc/{stopped}").exists() or is_dead(stopped), "it has been ended")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGKILL)
+        (place / "go").touch()
+        assert all(result for _, result in sheepdog.get_results(request_id, DB))
+    assert errors(request_id) == []
+
+
+def is_dead(pid: int) -> bool:
+    """Tell whether a process has ended that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 @fault(

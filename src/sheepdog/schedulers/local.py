@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..config import Config
 from ..deployment import Host
@@ -25,6 +25,17 @@ elif command -v ps >/dev/null; then
   done
   echo looked
 fi"""
+
+
+# Ends those of these processes that are stopped, by SIGSTOP or Ctrl-Z.
+END_STOPPED = """for pid; do
+  if [ -r /proc/$pid/status ]; then
+    grep -q '^State:[[:space:]]*T' /proc/$pid/status
+  else
+    ps -o state= -p $pid | grep -q '^T'
+  fi && kill -9 $pid
+done
+true"""
 
 
 class LocalScheduler:
@@ -81,6 +92,11 @@ class LocalScheduler:
     def explain(self, host: Host, job: str) -> str:  # noqa: ARG002
         """Return nothing: processes do not wait."""
         return ""
+
+    def end_stopped(self, host: Host, job: str, elements: Iterable[str]) -> None:
+        """End those of a job's workers that are stopped: nobody else would, when others have their tasks."""
+        pids = job.split()
+        host.run(["sh", "-c", END_STOPPED, "sh", *(pids[int(element) - 1] for element in elements)])
 
     def cancel(self, host: Host, jobs: Sequence[str]) -> None:
         """End the workers; their children end with them."""

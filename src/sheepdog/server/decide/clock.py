@@ -120,24 +120,29 @@ def watched(service: Service) -> list[Watched]:
     ]
 
 
-def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], asked: float) -> None:
+def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], asked: float) -> dict[int, list[str]]:
     """Compare what the scheduler says of a request's array jobs, by number, with what the workers say.
 
-    asked is when the question was put: of workers that came later the answer knows nothing.
+    asked is when the question was put: of workers that came later the answer knows nothing. Return the elements by the
+    number of their array job that are said to run, and whose workers are lost.
     """
     live = service.find(request_id)
     if live is None:
-        return
+        return {}
+    lost: dict[int, list[str]] = {}
     try:
         live.reasons.unanswered = ""
         for number, status in statuses.items():
             if number in live.jobs.there:
                 for worker in live.hear(number, status, asked, max(live.queue.lease, UNREACHED)):
                     lose(service, live, worker, "the scheduler says that it has ended")
+        for element in live.workers.lost & live.jobs.running:
+            lost.setdefault(element.array, []).append(element.name)
         if request_id in service.live:
             conclude(service, live)
     except RequestNotFound:  # it was removed
         service.forget(request_id)
+    return lost
 
 
 def unanswered(service: Service, request_id: int, error: str) -> None:

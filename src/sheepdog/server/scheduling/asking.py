@@ -15,6 +15,7 @@ from typing import Any
 from ...client import read_blob, unpack
 from ...deployment import job_directory
 from ...errors import SheepdogError
+from ...schedulers.local import LocalScheduler
 from ...values.model import ArrayJob, JobStatus, Request
 from ..calls import Call
 from ..decide import clock, outcomes
@@ -75,7 +76,11 @@ def ask(context: Context, key: tuple[Any, ...], node: HeadNode, watched: list[Wa
             if statuses[array.number].gone:
                 statuses[array.number] = look_back(context, node, each.request, array, statuses[array.number])
         wonder(context, node, each, statuses)
-        context.decide(clock.heed, each.request.id, statuses, asked)
+        lost = context.decide(clock.heed, each.request.id, statuses, asked)
+        if isinstance(node.scheduler, LocalScheduler):
+            for array in each.arrays:
+                if array.number in lost:
+                    node.scheduler.end_stopped(node.host, array.job, lost[array.number])
 
 
 def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:
