@@ -1,5 +1,6 @@
 """The directory of an array job: its scripts, run by the shells of this machine."""
 
+import io
 import os
 import shutil
 import stat
@@ -119,11 +120,28 @@ def test_the_files_of_outcomes(there: Path, host: LocalHost | Shell) -> None:
         (spool / name).write_bytes(content)
     names = job_directory.spooled(host, str(there))
     assert sorted(names) == ["0a1f-1", "0a1f-12"]
-    assert job_directory.fetch(host, str(there), "0a1f-12") == content
+    file = io.BytesIO()
+    job_directory.fetch(host, str(there), "0a1f-12", file)
+    assert file.getvalue() == content
     job_directory.discard(host, str(there), names)
     assert {file.name for file in spool.iterdir()} == {*NAMES, "0a1f-2.new", "XYZ-1"}
     with pytest.raises(CommandFailed):
         job_directory.spooled(host, "nowhere")
+
+
+@pytest.mark.parametrize("size", [0, 1, 131071, 131072, 131073, 400000])
+def test_a_file_is_fetched_in_pieces(
+    there: Path, host: LocalHost | Shell, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_directory, "PIECE", 131072)
+    content = os.urandom(size)
+    (there / "spool").mkdir()
+    (there / "spool" / "ab-1").write_bytes(content)
+    file = io.BytesIO()
+    job_directory.fetch(host, str(there), "ab-1", file)
+    assert file.getvalue() == content
+    with pytest.raises(CommandFailed):
+        job_directory.fetch(host, str(there), "ab-2", file)
 
 
 @pytest.mark.parametrize("name", NAMES)

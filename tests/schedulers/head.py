@@ -16,6 +16,7 @@ JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3)
 TOOLS = [
     "sh",
     "cat",
+    "dd",
     "chmod",
     "echo",
     "grep",

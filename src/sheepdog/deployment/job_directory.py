@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import BinaryIO
 
 from ..errors import CommandFailed, HostError
 from ..values.model import ArrayJob
@@ -16,6 +17,7 @@ from .hosts import Host
 
 MARK = "array_job"  # the file that says whose directory it is: it holds the array job's name
 NAME = r"[^/\0\n]+_[0-9]{3,}_[0-9a-f]{8}"  # of an array job, and so of its directory
+PIECE = 8 << 20  # bytes of a file that are in memory at once
 
 
 def run(host: Host, directory: str, script: str, *arguments: str, input: bytes = b"", timeout: float = 60.0) -> bytes:
@@ -47,9 +49,16 @@ def spooled(host: Host, directory: str) -> list[str]:
     return [name for name in names if re.fullmatch(r"[0-9a-f]+-[0-9]+", name)]
 
 
-def fetch(host: Host, directory: str, name: str) -> bytes:
-    """Return what is in such a file."""
-    return run(host, directory, 'cat "spool/$2"', name, timeout=600.0)
+def fetch(host: Host, directory: str, name: str, file: BinaryIO) -> None:
+    """Write what is in such a file into one that is here: in pieces, for it may be larger than the memory."""
+    script = 'dd if="spool/$2" bs=65536 skip="$3" count="$4" 2>/dev/null'
+    at = 0
+    while True:
+        piece = run(host, directory, script, name, str(at), str(PIECE // 65536), timeout=600.0)
+        file.write(piece)
+        if len(piece) < PIECE:
+            return
+        at += PIECE // 65536
 
 
 def discard(host: Host, directory: str, names: Iterable[str]) -> None:

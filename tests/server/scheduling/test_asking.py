@@ -4,6 +4,7 @@ import logging
 import re
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -271,6 +272,24 @@ def test_outcomes_that_a_worker_could_not_deliver_are_collected(farm: Farm, capl
     assert list(farm.storage.results(request)) == [(1, b"one"), (2, b"two"), (3, b"three")]
     assert caplog.text.count("a file of outcomes is damaged") == 6
     assert sorted(file.name for file in spool.iterdir()) == ["ab-1.new", "not ours"]
+
+
+@fault((45, 46), "the outcomes that are collected are large", promise="they pass through files, not through memory")
+def test_large_outcomes_are_collected_in_little_memory(farm: Farm) -> None:
+    request = farm.request("1", tasks=2)
+    fake = farm.put(request, FakeScheduler())
+    size = 100 << 20
+    left(farm, request, "ab12-1", [(1, bytes(size))])
+    fake.answers = {"1": JobStatus(reason="gone")}
+    tracemalloc.start()
+    try:
+        farm.look(INTERVAL)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size // 2
+    [(_, value)] = farm.storage.results(request)
+    assert value == bytes(size)
 
 
 def test_without_a_spool_and_without_a_directory_nothing_is_collected(

@@ -5,12 +5,13 @@ While the workers say enough themselves, it is put more rarely. What a job leave
 
 from __future__ import annotations
 
-import io
 import logging
+import tempfile
 import time
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from ...client import read_blob, unpack
 from ...deployment import job_directory
@@ -88,7 +89,10 @@ def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJo
     try:
         names = job_directory.spooled(node.host, array.directory)
         for name in names:
-            collect(context, request, job_directory.fetch(node.host, array.directory, name))
+            with tempfile.TemporaryFile() as file:
+                job_directory.fetch(node.host, array.directory, name, file)
+                file.seek(0)
+                collect(context, request, file)
         if names:
             job_directory.discard(node.host, array.directory, names)
     except SheepdogError as error:
@@ -97,13 +101,17 @@ def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJo
     return replace(status, reason="; ".join(filter(None, (status.reason, words))))
 
 
-def collect(context: Context, request: Request, data: bytes) -> None:
+def collect(context: Context, request: Request, stream: BinaryIO) -> None:
     """Hand over outcomes that a worker could not deliver."""
-    stream = io.BytesIO(data)
     try:
         header = unpack(stream)
-        blobs = [read_blob(stream, length) for length in header["blobs"]]
-        context.decide(outcomes.collect, Call(request.id, "exchange", header, blobs))
+        with ExitStack() as stack:
+            blobs = []
+            for length in header["blobs"]:
+                blobs.append(read_blob(stream, length))
+                if not isinstance(blobs[-1], bytes):
+                    stack.callback(blobs[-1].close)
+            context.decide(outcomes.collect, Call(request.id, "exchange", header, blobs))
     except (ValueError, TypeError, KeyError) as error:
         log.warning("request %d: a file of outcomes is damaged: %s", request.id, error)
 
