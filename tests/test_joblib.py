@@ -12,7 +12,7 @@ from typing import Any
 import joblib
 import pytest
 
-import sheepdog.joblib  # noqa: F401 (it registers)
+import sheepdog.joblib
 from sheepdog.errors import ConfigError, SerialisationError, TaskFailed
 from sheepdog.storage import Storage
 from sheepdog.values import serialisation
@@ -170,6 +170,75 @@ def test_a_call_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SerialisationError, match="at most 100,000 can be stored"):
             calls(len, [b"", bytes(100_000)], batch_size=1)
         assert calls(abs, [-1, -2]) == [1, 2]
+
+
+def within(backend: str, n_jobs: int | None) -> tuple[list[int], int]:
+    import os
+
+    import joblib
+
+    options = {} if n_jobs is None else {"n_jobs": n_jobs}
+    found = joblib.Parallel(backend=backend, **options)(joblib.delayed(abs)(-i) for i in range(4))
+    with joblib.parallel_config(backend, config={"workers": 3}):
+        found += joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-i) for i in range(4))
+    return found, os.getppid()
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2, -1])
+def test_calls_within_calls_by_name(place: Path, n_jobs: int | None) -> None:
+    """As with loky: the backend's name is known where the calls run, and they are no calls of the cluster there."""
+    with cluster(2):
+        found = joblib.Parallel()(joblib.delayed(within)("sheepdog", n_jobs) for _ in range(3))
+        assert [results for results, _ in found] == [[0, 1, 2, 3] * 2] * 3
+        assert {worker for _, worker in found} <= set(workers_of(place))
+    assert requests(*RequestState) == 1
+
+
+def test_calls_within_calls_where_sheepdog_is_there(place: Path) -> None:
+    """They do not go to the cluster again."""
+
+    def inner() -> list[int]:
+        import sys
+
+        import joblib
+
+        sys.path.insert(0, source)
+        import sheepdog.joblib  # noqa: F401
+
+        return list(joblib.Parallel(n_jobs=2, backend="sheepdog")(joblib.delayed(abs)(-i) for i in range(4)))
+
+    source = str(Path(sheepdog.__file__).parent.parent)
+    with cluster(2):
+        assert joblib.Parallel()(joblib.delayed(inner)() for _ in range(2)) == [[0, 1, 2, 3]] * 2
+    assert requests(*RequestState) == 1
+
+
+def test_options_of_parallel_itself() -> None:
+    options = {"backend": "sheepdog", "config": {"name": "goat", "workers": 3}}
+    assert calls(abs, [-1, -2], n_jobs=2, **options) == [1, 2]
+    with Storage(DB) as storage:
+        assert (storage.get_request(1).name, storage.arrays(1)[0].workers) == ("goat", 3)
+    assert calls(abs, [-1, -2], n_jobs=2, workers=4, backend="sheepdog") == [1, 2]
+    with Storage(DB) as storage:
+        assert storage.arrays(2)[0].workers == 4
+    with joblib.Parallel(n_jobs=2, **options) as parallel:
+        for _ in range(2):
+            assert parallel(joblib.delayed(abs)(arg) for arg in [-1, -2]) == [1, 2]
+    assert requests(*RequestState) == 3
+
+
+def test_options_of_parallel_that_cannot_be_heeded() -> None:
+    with pytest.raises(ConfigError, match="wokers"):
+        calls(abs, [-1, -2], n_jobs=2, backend="sheepdog", config={"wokers": 3})
+    with pytest.raises(TypeError, match="takes config and workers, but not wokers"):
+        calls(abs, [-1, -2], n_jobs=2, backend="sheepdog", wokers=3)
+    with cluster(2):
+        assert calls(abs, [-1, -2]) == [1, 2]
+        with pytest.raises(ConfigError, match="the workers of this context are there already"):
+            calls(abs, [-1, -2], config={"name": "goat"})
+        with pytest.raises(ConfigError, match="the workers of this context are there already"):
+            calls(abs, [-1, -2], workers=5)
+        assert calls(abs, [-1, -2], workers=2) == [1, 2]
 
 
 def test_a_wrong_option() -> None:

@@ -7,6 +7,8 @@ with joblib.parallel_config("sheepdog", config={"host": "fear"}, workers=50):
 
 from __future__ import annotations
 
+import inspect
+import os
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -14,12 +16,22 @@ from dataclasses import replace
 from typing import Any
 
 from joblib import register_parallel_backend
-from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
+from joblib.parallel import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    Parallel,
+    ParallelBackendBase,
+    SequentialBackend,
+    ThreadingBackend,
+)
 
 from .client.threads import pool_sizes
 from .config import Config, make_config
+from .errors import ConfigError
 from .front.dispatch import standing_workers
 from .front.executor import Executor
+
+KNOWN = {*inspect.signature(Parallel.__init__).parameters, "context"}  # what joblib gives to all backends
 
 
 class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -58,11 +70,27 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self.workers = standing_workers(self.settings)
         return max(2, self.workers + 1 + (n_jobs or -1))
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
-        """Make ready for a call; return how many jobs run at once."""
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        config: Mapping[str, Any] | str | Config | None = None,
+        workers: int | None = None,
+        **others: Any,
+    ) -> int:
+        """Make ready for a call; return how many jobs run at once. config and workers are those of Parallel itself.
+
+        Raises ConfigError if there are workers already that were submitted otherwise.
+        """
+        if unknown := others.keys() - KNOWN:
+            raise TypeError(f"the backend sheepdog takes config and workers, but not {', '.join(sorted(unknown))}")
+        if config is not None or workers is not None:
+            self._take(self.settings if config is None else make_config(config), workers)
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if "SHEEPDOG_REQUEST_ID" in os.environ:  # this is a worker
+            raise FallbackToBackend(ThreadingBackend(nesting_level=self.nesting_level))
         self.parallel = weakref.proxy(parallel)  # no cycle: the workers end when nobody has this backend any more
         if self.executor is None:
             self.executor = Executor(self._settings_of_workers(), self.workers or n_jobs)
@@ -73,6 +101,16 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             return self.settings
         env = {**dict(self.settings.env), **pool_sizes(self.inner_max_num_threads)}
         return replace(self.settings, env=tuple(env.items()))
+
+    def _take(self, settings: Config, workers: int | None) -> None:
+        """Take the config and workers of a call."""
+        workers = workers or settings.workers
+        if self.executor is not None and (settings != self.settings or workers not in (None, self.workers)):
+            raise ConfigError(
+                "the workers of this context are there already: give config and workers to joblib.parallel_config, "
+                "or to Parallel outside of it, with backend='sheepdog'"
+            )
+        self.settings, self.workers = settings, workers or self.workers
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
         """Run a batch of calls on a worker; call back with the future. What cannot be sent is its exception."""
@@ -118,7 +156,16 @@ def limited(cpus: int) -> Callable[[Callable[[], Any]], Any]:
     def run(batch: Callable[[], Any]) -> Any:  # a function in a function travels by value: Sheepdog is not over there
         import os
 
+        from joblib.parallel import BACKENDS, ThreadingBackend
+
+        class Here(ThreadingBackend):  # type: ignore[misc]
+            default_n_jobs = -1
+
+            def __init__(self, config: Any = None, workers: Any = None, **others: Any) -> None:  # noqa: ARG002
+                super().__init__(**others)
+
         os.environ["LOKY_MAX_CPU_COUNT"] = str(cpus)
+        BACKENDS.setdefault("sheepdog", Here)  # for calls within calls: Sheepdog's own is not over there
         return batch()
 
     return run
