@@ -58,7 +58,7 @@ class TestEveryHost:
     def test_arguments_arrive_as_they_are(self, host: Host) -> None:
         assert host.run(["printf", "%s\\0", *NASTY]).decode().split("\0") == [*NASTY, ""]
 
-    @pytest.mark.parametrize("status", [1, 2, 100, 254])
+    @pytest.mark.parametrize("status", [1, 2, 100, 254, 255])
     def test_a_status_is_an_error(self, host: Host, status: int) -> None:
         script = f"echo out; echo no sheep here >&2; exit {status}"
         with pytest.raises(CommandFailed) as caught:
@@ -67,6 +67,11 @@ class TestEveryHost:
         assert caught.value.output == b"out\n"
         assert caught.value.errors == b"no sheep here\n"
         assert str(caught.value) == f"`sh -c '{script}'` on {host.name} failed with status {status}: no sheep here"
+
+    def test_a_signal_is_a_status(self, host: Host) -> None:
+        with pytest.raises(CommandFailed) as caught:
+            host.run(["sh", "-c", "kill -9 $$"])
+        assert caught.value.status == 128 + 9
 
     def test_a_long_complaint_is_cut_at_its_beginning(self, host: Host) -> None:
         with pytest.raises(CommandFailed, match=r"the reason$") as caught:
@@ -114,7 +119,7 @@ class TestEveryHost:
             output = upload_and_run(host, ".sheepdog/012", files, "job.sh")
         finally:
             os.umask(old)
-        assert output == b"\n" + files["data.bin"] + b"0077\n"
+        assert output == files["data.bin"] + b"0077\n"
         job = home / ".sheepdog" / "012"
         assert {path.name: path.read_bytes() for path in job.iterdir()} == files
         assert {mode(path) for path in job.iterdir()} == {0o600}
@@ -127,17 +132,17 @@ class TestEveryHost:
         job.parent.chmod(0o777)
         (job / "run").write_text("an older one")
         (job / "run").chmod(0o777)
-        assert upload_and_run(host, "~/.sheepdog/x y/", {"run": b"pwd"}, "run") == f"\n{job}\n".encode()
+        assert upload_and_run(host, "~/.sheepdog/x y/", {"run": b"pwd"}, "run") == f"{job}\n".encode()
         assert (mode(job.parent), mode(job), mode(job / "run")) == (0o700, 0o700, 0o600)
 
     def test_upload_twice(self, host: Host, home: Path) -> None:
         for content in (b"echo one", b"echo one", b"echo two"):
             output = upload_and_run(host, ".sheepdog/1", {"run": content, "dash-": b""}, "run")
-        assert output == b"\ntwo\n"
+        assert output == b"two\n"
         assert sorted(path.name for path in (home / ".sheepdog" / "1").iterdir()) == ["dash-", "run"]
 
     def test_upload_to_an_absolute_directory(self, host: Host, home: Path) -> None:
-        assert upload_and_run(host, f"{home}/.sheepdog/1", {"run": b"pwd"}, "run").decode() == f"\n{home}/.sheepdog/1\n"
+        assert upload_and_run(host, f"{home}/.sheepdog/1", {"run": b"pwd"}, "run").decode() == f"{home}/.sheepdog/1\n"
 
     def test_upload_leaves_home_and_common_directories_open(self, host: Host, home: Path) -> None:
         common = home / ".sheepdog"

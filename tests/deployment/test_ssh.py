@@ -250,10 +250,6 @@ class TestFailures:
         with pytest.raises(HostError, match=r"cannot start ssh: No such file or directory .is OpenSSH"):
             far().run(["true"])
 
-    def test_a_status_of_255_is_taken_for_a_lost_connection(self, far: Far) -> None:
-        with pytest.raises(HostError, match="may have run"):
-            far().run(["sh", "-c", "exit 255"])
-
 
 class TestConfiguration:
     def values(self, host: SSHHost) -> dict[str, list[str]]:

@@ -5,7 +5,8 @@
     run() ── ssh (one per command) ──┘
 
 The first command starts the master, which may ask the user for a password or a second factor. All others go
-through it and ask nothing. It ends when it was not used for ten minutes, or with close().
+through it and ask nothing. It ends when it was not used for ten minutes, or with close(). Each goes through the login
+shell there, whose start-up files may do anything: so each is in a frame, and its input waits for a first answer.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError, ConnectionLost, HostError
+from . import frame
 from .commands import end_of, execute, output_of, short, text_of
 from .control_directory import control_directory, private, write_once
 from .ssh_config import ssh_config
@@ -45,6 +47,8 @@ _LINK = [
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
 ]
 
+_START_UP = "~/.bashrc, ~/.profile, ~/.zshenv, ~/.cshrc"
+
 # What ssh tries when nothing names an IdentityFile; one that is named replaces them all.
 _USUAL_KEYS = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk", "id_xmss", "id_dsa"]
 
@@ -65,8 +69,7 @@ class SSHHost:
     tried besides the usual keys. Without interactive, ssh never asks anything: for processes without a terminal.
     config_file is read in place of ~/.ssh/config.
 
-    A status of 255 is ssh's own failure, so a command that itself ends with 255, or is killed by a signal, looks like a
-    lost connection. Where the login shell is csh, a command must not hold newlines or "!": see upload_and_run.
+    Where the login shell is csh, a command must not hold newlines or "!": see upload_and_run.
     sshd allows 10 sessions on a connection: run at most 8 commands at once.
     """
 
@@ -88,23 +91,30 @@ class SSHHost:
         self.interactive = interactive
         self.config_file = config_file
         self._prefix: list[str] = []
+        self._answers = False  # whether a command has come through the login shell
 
     def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
         if not command:
             raise ValueError("an empty command")  # ssh would start a login shell
+        if input and not self._answers:  # a start-up file that reads it is to have none of it
+            self.run(["true"])
         what = short(command)
         if not self._seems_connected():
             self._connect()
-        done = self._session(command, input, timeout)
+        mark = frame.new_mark()
+        done = self._session(command, mark, input, timeout)
         if _not_begun(done):
             self._connect()
-            done = self._session(command, input, timeout)
+            done = self._session(command, mark, input, timeout)
         if done.returncode == SSH_FAILED and _NO_SESSION in text_of(done.stderr):
             self._fail(f"{what} was not begun on {self.name}", done.stderr)
-        if done.returncode == SSH_FAILED:
-            text = f"the connection was lost while running {what} on {self.name}; it may have run"
-            raise ConnectionLost(f"{text}: {end_of(text_of(done.stderr))}")
-        return output_of(done, what, self.name)
+        answer = frame.answer(mark, done.stdout, done.stderr)
+        if answer.status is None:
+            self._unanswered(what, done, answer)
+        self._answers = True
+        return output_of(
+            subprocess.CompletedProcess(command, answer.status, answer.output, answer.errors), what, self.name
+        )
 
     def close(self) -> None:
         """End the shared connection, for everyone who uses it."""
@@ -117,9 +127,34 @@ class SSHHost:
                 time.sleep(0.01)  # it removes its socket after it answered; that must not be its successor's
             self._socket.unlink(missing_ok=True)
 
-    def _session(self, command: Sequence[str], input: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
-        argv = [*self._prefix, *_SESSION, *_QUIET, "--", self.name, shlex.join(command)]
-        return self._ssh(argv, input, timeout, f"{short(command)} on {self.name}")
+    def _session(
+        self, command: Sequence[str], mark: int, input: bytes, timeout: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        argv = [*self._prefix, *_SESSION, *_QUIET, "--", self.name, shlex.join(frame.framed(command))]
+        try:
+            return self._ssh(argv, frame.opening(mark) + input, timeout, f"{short(command)} on {self.name}")
+        except HostError as error:
+            if self._answers:
+                raise
+            text = f"if `ssh {self.name} true` takes as long, a start-up file there ({_START_UP}) waits for something"
+            raise HostError(f"{error}; {text}") from error
+
+    def _unanswered(self, what: str, done: subprocess.CompletedProcess[bytes], answer: frame.Answer) -> NoReturn:
+        """Say why a command has no answer."""
+        words = end_of(text_of(answer.errors) or text_of(answer.output))
+        if answer.disturbed:
+            raise HostError(
+                f"{what} was not run on {self.name}: a start-up file there ({_START_UP}) reads standard input, such as "
+                f"with `read`, or with an `ssh` without -n. Let it do so only if `[ -t 0 ]`"
+            )
+        if answer.begun or done.returncode == SSH_FAILED:
+            text = f"the connection was lost while running {what} on {self.name}; it may have run"
+            raise ConnectionLost(f"{text}: {words}")
+        raise HostError(
+            f"{what} was not run on {self.name}: the login shell ended before, with status {done.returncode}: {words}. "
+            f"Perhaps a start-up file there ({_START_UP}) ends it (`exit`), or puts another program in its place "
+            f"(`exec`): let it do so only if `[ -t 0 ]`. To see it, try: ssh {self.name} echo works"
+        )
 
     def _seems_connected(self) -> bool:
         """Look for the files. The directory may vanish with the user's login session."""

@@ -13,8 +13,8 @@ from .hosts import Host
 _READ = 'IFS= read -r program && eval "$program"'
 
 # The program reads three lines, then a tar archive: the directory, its parent (empty if that is not ours to change) and
-# the script. Files come into place by rename; the first line of output ends whatever the user's rc files wrote. The
-# script finds the user's own umask in $umask. tar -m and -o: no owners, and no complaints about clocks.
+# the script. Files come into place by rename. The script finds the user's own umask in $umask. tar -m and -o: no
+# owners, and no complaints about clocks.
 #
 # Who can rename a part of the path can put a program of theirs in the worker's place. So each part must belong to the
 # user or to root, and nobody else may write there, unless it is sticky as /tmp is. A group of the user's own name
@@ -56,7 +56,7 @@ fi;
 make "$d"; look "$d"; [ $owner = $me ] || refuse "$d belongs to another user ($owner)" "remove it";
 chmod 700 "$d" && cd "$d" && set +f && n=.new.$$ && rm -rf $n && mkdir $n &&
 { tar -xmof - -C $n && mv -f $n/* . && rmdir $n || { rm -rf $n; refuse "$d cannot hold the files" "make room"; }; } &&
-echo && exec sh "./$s" </dev/null
+exec sh "./$s" </dev/null
 """
 
 
@@ -67,8 +67,7 @@ def upload_and_run(
 
     directory is relative to the home directory, or absolute. It gets the mode 0700, the files 0600. A path in which
     others could put something else in its place is a CommandFailed that says which part, and what to do.
-    The output begins with what the login shell's rc files wrote and an empty line: see marks. The contents travel
-    over standard input, so no process list shows them. Doing it again replaces the files.
+    The contents travel over standard input, so no process list shows them. Doing it again replaces the files.
     """
     path = posixpath.normpath(directory.removeprefix("~/"))
     if not re.fullmatch(r"[^\n\0]+", path) or path in (".", "/"):
