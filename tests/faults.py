@@ -69,6 +69,8 @@ NAMES = (
     "other people",
     "second call",
     "two clients",
+    "silence",
+    "wrappers",
     "client killed",
     "fork and spawn",
     "notebooks",

@@ -10,6 +10,7 @@ from sheepdog.deployment import LocalHost
 from sheepdog.schedulers.batch import BatchSystem
 from sheepdog.schedulers.gridengine import GridEngineScheduler
 from sheepdog.schedulers.job_file import Job
+from sheepdog.values.model import ArrayJob
 
 CAPTURED = Path(__file__).parent / "captured" / "gridengine"
 JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3)
@@ -69,6 +70,10 @@ class Head:
     @property
     def ran(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def array(self, id: str) -> ArrayJob:
+        """Return the array job as it is noted, with this id."""
+        return ArrayJob(1, self.job.name, self.job.directory, self.job.workers, job=id)
 
     def submit(self) -> tuple[str, str]:
         files = {**self.scheduler.files(self.job, Config()), "secret.json": b"secret"}

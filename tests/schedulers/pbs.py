@@ -32,6 +32,7 @@ class PBSScheduler(BatchSystem):
     busy = ("cannot connect to server", "would exceed")
     prefix = "#PBS"
     element = "{PBS_ARRAY_INDEX:-1}"
+    exact = r"[0-9]+(\[\])?\.[^ ]+"
     notice = 8.0  # SIGTERM comes kill_delay before the end, which is 10 s unless the queue says otherwise
     programs = ("qsub", "pbsnodes")
 
@@ -60,15 +61,24 @@ class PBSScheduler(BatchSystem):
         return f"qsub {job.file}", f'qselect -u "$(id -un)" -N {shlex.quote(job.name)} | head -n 1'
 
     def job_id(self, text: str) -> str:
-        """Return the id that qsub printed, without what a login shell may have printed before."""
-        match = re.search(r"^(\d+(?:\[\])?\.\S+)\s*\Z", text, re.MULTILINE)
-        if match is None:
+        """Return the id that qsub printed."""
+        if not re.fullmatch(r"\d+(\[\])?\.\S+", text.strip()):
             raise SchedulerError(f"qsub printed {text!r}, not the id of a job")
-        return match[1]
+        return text.strip()
 
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:
-        """Return the jobs that are there still."""
+        """Return what it says of these jobs."""
         return parse_states(host.run(["sh", "-c", LIST, "sh", *asked]))
+
+    def gone(self, host: Host, job: str) -> bool:
+        """Ask about the one job."""
+        said = host.run(["sh", "-c", 'qstat "$1" 2>&1; true', "sh", job]).decode(errors="replace")
+        return "Unknown Job Id" in said or "Job has finished" in said
+
+    def named(self, host: Host, name: str) -> list[str]:
+        """Ask for the name: qselect lists ids."""
+        said = host.run(["sh", "-c", 'qselect -u "$(id -un)" -N "$1"', "sh", name]).decode(errors="replace")
+        return re.findall(r"^\d+(?:\[\])?\.\S+$", said, re.MULTILINE)
 
     def delete(self, jobs: Sequence[str]) -> list[str]:
         """Return qdel."""
@@ -110,7 +120,7 @@ def records(output: bytes) -> Iterator[tuple[str, collections.defaultdict[str, s
 
 
 def parse_states(output: bytes) -> dict[str, JobStatus]:
-    """Return the jobs of which elements are there, from `qstat -t -f`."""
+    """Return the jobs, also those that have ended, from `qstat -t -f`."""
     states: dict[str, dict[str, str]] = collections.defaultdict(dict)
     for name, fields in records(output):
         job, element = re.sub(r"\[\d+\]", "[]", name), re.search(r"\[(\d*)\]", name)
@@ -120,8 +130,7 @@ def parse_states(output: bytes) -> dict[str, JobStatus]:
     for job, elements in states.items():
         waiting = [state for state in elements.values() if state in PENDING | HELD]
         running = frozenset(number for number, state in elements.items() if state in RUNNING)
-        if waiting or running:
-            found[job] = JobStatus(len(waiting), running, held=not HELD.isdisjoint(waiting))
+        found[job] = JobStatus(len(waiting), running, held=not HELD.isdisjoint(waiting))
     return found
 
 

@@ -12,7 +12,7 @@ from sheepdog.schedulers import Scheduler
 from sheepdog.schedulers.batch import BatchSystem, expand, typed, unknown_resource
 from sheepdog.schedulers.job_file import Job
 from sheepdog.schedulers.site import USUAL, Site
-from sheepdog.values.model import JobStatus
+from sheepdog.values.model import ArrayJob, JobStatus
 
 JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3)
 HOST = LocalHost()
@@ -23,11 +23,12 @@ class Shepherd(BatchSystem):
 
     name, title, program, lister = "shepherd", "Shepherd", "drive", "herd"
     busy = ("asleep",)
-    prefix, element, notice = "#S", "SHEEP", 5.0
+    prefix, element, exact, notice = "#S", "SHEEP", "[0-9]+", 5.0
 
     def __init__(self) -> None:
         super().__init__()
         self.listed: dict[str, JobStatus] = {}
+        self.silent: set[str] = set()  # jobs of which it does not say whether they are there
         self.accounting: dict[str, list[str]] = {}
         self.asked: list[str] = []
         self.deleting = ["true"]
@@ -44,6 +45,14 @@ class Shepherd(BatchSystem):
 
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:
         return self.listed
+
+    def gone(self, host: Host, job: str) -> bool:
+        if job in self.silent:
+            raise SchedulerError("baa")
+        return job not in self.listed
+
+    def named(self, host: Host, name: str) -> list[str]:
+        return [job for job in self.listed if name == f"herd_{job}"]
 
     def delete(self, jobs: Sequence[str]) -> list[str]:
         return self.deleting
@@ -106,15 +115,29 @@ def test_why_a_job_waits_only_improves_a_message(shepherd: Shepherd) -> None:
 
 @pytest.mark.parametrize("script", ["exit 0", "echo no such job >&2; exit 1"])
 def test_a_job_that_has_ended_already_is_no_error_to_delete(shepherd: Shepherd, script: str) -> None:
+    """It may end while it is being deleted."""
     shepherd.deleting = ["sh", "-c", script]
-    shepherd.cancel(HOST, ["1"])
+    shepherd.listed = {"1": JobStatus(1)}
+    shepherd.cancel(HOST, [array("1"), array("2")])
 
 
 @pytest.mark.parametrize("command", [["sh", "-c", "echo I am asleep; exit 1"], ["/nonexistent/butcher"]])
 def test_a_batch_system_that_is_down_deletes_nothing(shepherd: Shepherd, command: list[str]) -> None:
     shepherd.deleting = command
+    shepherd.listed = {"1": JobStatus(1), "2": JobStatus(1)}
     with pytest.raises(SchedulerBusy, match=f"^{command[0]} on this machine did not delete 1, 2: "):
-        shepherd.cancel(HOST, ["1", "2"])
+        shepherd.cancel(HOST, [array("1"), array("2")])
+
+
+def test_a_job_of_which_nothing_is_said_has_neither_ended_nor_been_deleted(shepherd: Shepherd) -> None:
+    shepherd.silent = {"2"}
+    assert [*shepherd.status(HOST, ["1", "2"])] == ["1"]
+    with pytest.raises(SchedulerBusy, match="lists no array job herd_2, and does not say that 2 is gone"):
+        shepherd.cancel(HOST, [array("1"), array("2")])
+
+
+def array(job: str) -> ArrayJob:
+    return ArrayJob(1, f"herd_{job}", "", 3, job=job)
 
 
 def test_files_that_cannot_be_put_there(shepherd: Shepherd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

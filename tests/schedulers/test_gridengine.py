@@ -1,5 +1,6 @@
 """Grid Engine: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
 
+import getpass
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 
 from sheepdog.config import Config, make_config
 from sheepdog.errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
+from sheepdog.schedulers import job_file
 from sheepdog.schedulers.batch import WORKER_MEMORY
 from sheepdog.schedulers.gridengine import (
     directives,
+    parse_known,
     parse_qacct,
     parse_qstat,
     parse_qsub,
@@ -96,7 +99,7 @@ QACCT = {
     "not-found": [],
     "task-not-found": [],
 }
-QSUB = {"terse-array": "1", "terse-after-warning": "8"}
+QSUB = {"terse-array": "1"}
 
 
 @pytest.mark.parametrize("name", QSTAT)
@@ -153,6 +156,7 @@ def test_every_captured_file_has_its_test() -> None:
         "qstat-u-no-master.txt",
         "qstat-j-unknown.txt",
         "qsub-no-master.txt",
+        "qsub-terse-after-warning.txt",
         "README.md",
     }
     others = {file.name for file in CAPTURED.iterdir()} - tested
@@ -172,18 +176,57 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
     return Head(tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("name", QSUB)
-def test_submit(head: Head, name: str) -> None:
-    head.program("qsub", f"qsub-{name}.txt")
+def test_submit(head: Head) -> None:
+    head.program("qsub", "qsub-terse-array.txt")
     there = head.home / ".sheepdog/herd_012_ab"
     for _ in range(2):  # the second is for a connection that broke
-        assert head.submit() == (QSUB[name], str(there))
+        assert head.submit() == ("1", str(there))
     [line] = head.ran
     file = there / line.split()[-1]
-    assert line.startswith("qsub -terse -b n sheepdog_012.")
+    assert line.startswith("qsub -terse -b n -sync n -now n sheepdog_012.")
     assert "#$ -t 1-3\n" in file.read_text()
     assert there.stat().st_mode & 0o777 == 0o700
     assert (there / "secret.json").stat().st_mode & 0o777 == 0o600
+
+
+@fault(
+    "wrappers",
+    "a qsub of the site's own that prints before or after the id, or another number",
+    promise="the job is found by its name",
+)
+@pytest.mark.parametrize(
+    "printed",
+    [
+        (CAPTURED / "qsub-terse-after-warning.txt").read_text(),
+        "4711.1-3:1\nThank you for your interest in clusters\n",
+        "4711.1-3:1\nYour previous job was 157\n",
+        "Your job-array 4711.1-3:1 has been submitted\n",
+        "12\n157\n",
+        "",
+    ],
+)
+def test_what_is_not_exactly_an_id_is_none(head: Head, printed: str) -> None:
+    (head.bin / "printed").write_text(printed)
+    head.program("qsub", str(head.bin / "printed"))
+    qstat = head.bin / "qstat"
+    qstat.write_text(
+        "#!/bin/sh\n[ -e seen ] || { : >seen; exit 1; }\n"  # it does not show at once
+        "[ \"$*\" = '-j herd_012_ab' ] && printf 'job_number: 4712\\nowner: %s\\n' \"$(id -un)\"\n"
+    )
+    qstat.chmod(0o755)
+    assert head.submit()[0] == "4712"
+    assert len(head.ran) == 1
+
+
+@fault("wrappers", "a qsub that ends with 0 and submits nothing", promise="an error with its words; nothing is left")
+def test_a_submission_that_leaves_no_job(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_file, "FIND_TRIES", 1)
+    (head.bin / "printed").write_text("verified: no suitable queues\n")
+    head.program("qsub", str(head.bin / "printed"))
+    head.program("qstat", "qstat-j-unknown.txt", 1)
+    with pytest.raises(SchedulerError, match=r"(?s)verified: no suitable queues.*there is no job of this name"):
+        head.submit()
+    assert list(head.home.glob(".sheepdog/*")) == []
 
 
 @fault(40, "the answer to a submission is lost", promise="the job is found by its name, not submitted again")
@@ -266,7 +309,7 @@ def test_one_question_tells_of_all_jobs(head: Head) -> None:
 )
 def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
     """Which is asked until the accounting knows it, and not again while the job is gone."""
-    head.program("qstat", "qstat-u-empty.xml")
+    lists(head, "qstat-u-empty.xml")
     assert head.scheduler.status(head.host, ["7"])["7"].gone  # there is no qacct at all
     for captured in ("qacct-j-not-found.txt", "qacct-j-no-accounting-yet.txt"):
         head.program("qacct", captured, 1)
@@ -276,8 +319,35 @@ def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
         [(job, status)] = head.scheduler.status(head.host, ["7"]).items()
         assert (job, status.gone, status.reason) == ("7", True, "2 workers ended with exit status 3")
     assert head.ran.count("qacct -j 7") == 3
-    head.program("qstat", "qstat-u-running.xml")
+    lists(head, "qstat-u-running.xml")
     assert head.scheduler.status(head.host, ["5", "7"])["5"].running
+
+
+def lists(head: Head, captured: str, one: str = "qstat-j-unknown.xml") -> None:
+    """Have qstat list this, and of one job tell that."""
+    qstat = head.bin / "qstat"
+    qstat.write_text(
+        f"#!/bin/sh\necho qstat \"$@\" >>'{head.log}'\n"
+        f"case \"$*\" in *-j*) cat '{CAPTURED}/{one}';; *) cat '{CAPTURED}/{captured}';; esac\n"
+    )
+    qstat.chmod(0o755)
+
+
+@fault("silence", "qstat lists nothing, though the job waits", promise="it is no end; that of the one job is")
+def test_an_empty_list_is_no_end(head: Head) -> None:
+    lists(head, "qstat-u-empty.xml", "qstat-j-pending-array.xml")
+    assert head.scheduler.status(head.host, ["7"]) == {}
+    lists(head, "qstat-u-empty.xml", "qstat-u-empty.xml")
+    assert head.scheduler.status(head.host, ["7"]) == {}
+    lists(head, "qstat-u-empty.xml")
+    assert head.scheduler.status(head.host, ["7"])["7"].gone
+
+
+def test_the_jobs_that_are_told_of() -> None:
+    assert parse_known((CAPTURED / "qstat-j-known-and-unknown.xml").read_bytes()) == {"32": "sheep"}
+    assert parse_known((CAPTURED / "qstat-j-two-unknown.xml").read_bytes()) == {}
+    with pytest.raises(SchedulerError, match="neither of a job nor"):
+        parse_known(b"")
 
 
 def broken_head(head: Head, jobs: int) -> None:
@@ -294,7 +364,8 @@ def broken_head(head: Head, jobs: int) -> None:
     why.write_text(entry[:start] + told + entry[end:])
     qstat.write_text(
         f"#!/bin/sh\necho qstat \"$@\" >>'{head.log}'\n"
-        f"case \"$*\" in *-j*) cat '{why}';; *) cat '{head.bin}/listed.xml';; esac\n"
+        f"case \"$*\" in *'-j {jobs + 1}') cat '{CAPTURED}/qstat-j-unknown.xml';; *-j*) cat '{why}';; "
+        f"*) cat '{head.bin}/listed.xml';; esac\n"
     )
     qstat.chmod(0o755)
 
@@ -345,17 +416,35 @@ def test_a_scheduler_that_does_not_answer_is_an_error_not_an_end(head: Head) -> 
 
 @pytest.mark.parametrize(("captured", "status"), [("qdel-running-array.txt", 0), ("qdel-unknown.txt", 1)])
 def test_cancel(head: Head, captured: str, status: int) -> None:
+    """The job is the one that has the name, whatever id was noted."""
+    mine(head)
     head.program("qdel", captured, status)
-    head.scheduler.cancel(head.host, ["4711", "4712"])
-    assert head.ran == ["qdel 4711,4712"]
+    head.scheduler.cancel(head.host, [head.array("157")])
+    assert head.ran == ["qstat -xml -j herd_012_ab", "qdel 4711"]
+
+
+def mine(head: Head) -> None:
+    """Have qstat tell of a job of this user, and of another's with the same name."""
+    one = "<JB_job_number>{}</JB_job_number><JB_owner>{}</JB_owner>"
+    (head.bin / "one.xml").write_text(one.format(4711, getpass.getuser()) + one.format(4712, "another"))
+    head.program("qstat", str(head.bin / "one.xml"))
+
+
+@fault("cancel", "a job that is gone is cancelled", promise="nothing is deleted")
+def test_a_job_that_is_gone_is_not_deleted(head: Head) -> None:
+    head.program("qdel")
+    head.program("qstat", "qstat-j-unknown.xml")
+    head.scheduler.cancel(head.host, [head.array("4711")])
+    assert not [line for line in head.ran if line.startswith("qdel")]
 
 
 @pytest.mark.parametrize("captured", ["qdel-no-master.txt", None])
 def test_a_job_that_cannot_be_deleted_now_is_to_be_tried_again(head: Head, captured: str | None) -> None:
+    mine(head)
     if captured:
         head.program("qdel", captured, 1)
     with pytest.raises(SchedulerError, match=r"did not delete 4711: .*(unable to send message|qdel)"):
-        head.scheduler.cancel(head.host, ["4711"])
+        head.scheduler.cancel(head.host, [head.array("4711")])
 
 
 @pytest.mark.parametrize(

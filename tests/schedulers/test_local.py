@@ -5,12 +5,14 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sheepdog.deployment import LocalHost
 from sheepdog.schedulers.local import LocalScheduler, local_script
+from sheepdog.values.model import ArrayJob
 from tests.schedulers.scripts import PROGRAM, job, run
 from tests.waiting import until
 
@@ -82,9 +84,12 @@ def test_a_number_that_belongs_to_another_process_by_now_is_no_worker(worker: su
     assert [bool(each.reason) for each in status.values()] == [False, True]
 
 
-def test_only_workers_are_ended(worker: subprocess.Popen[bytes]) -> None:
+def test_only_its_own_workers_are_ended(worker: subprocess.Popen[bytes], tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "1000"]) as other:
-        LocalScheduler().cancel(LocalHost(), [f"{other.pid} {worker.pid}"])
+        array = ArrayJob(1, "herd", "/nowhere", 2, job=f"{other.pid} {worker.pid}")
+        LocalScheduler().cancel(LocalHost(), [array])  # a worker, but of another job
+        assert worker.poll() is None
+        LocalScheduler().cancel(LocalHost(), [replace(array, directory=str(tmp_path))])
         assert worker.wait() == -9
         assert other.poll() is None
         other.kill()

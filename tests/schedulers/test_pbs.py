@@ -4,6 +4,7 @@ The texts are not captured, as there is no PBS to run here: they are written aft
 its users show of their jobs.
 """
 
+import getpass
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,7 @@ def test_each_element_has_its_state() -> None:
         "41[].head": JobStatus(1, frozenset("13")),
         "42.head": JobStatus(running=frozenset("1")),
         "43[].head": JobStatus(1, held=True),
+        "44.head": JobStatus(),
     }
 
 
@@ -125,14 +127,16 @@ def test_how_the_elements_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "job"), [("41[].head\n", "41[].head"), ("Welcome\n42.head.site.org\n", "42.head.site.org")]
+    ("printed", "job"), [("41[].head\n", "41[].head"), ("Welcome\n42.head.site.org\n", "43[].head")]
 )
 def test_submit(head: PBSHead, printed: str, job: str) -> None:
-    """Done again, it finds what the first time said."""
+    """Done again, it finds what the first time said. What is not an id alone is none."""
     head.prints("qsub", printed)
+    head.prints("qselect", "43[].head\n")
     for _ in range(2):
         assert head.submit() == (job, str(head.home / ".sheepdog/herd_012_ab"))
-    assert head.ran == ["qsub sheepdog_012.sh"]
+    assert head.ran[0] == "qsub sheepdog_012.sh"
+    assert head.ran[1:] == ([f"qselect -u {getpass.getuser()} -N herd_012_ab"] if "Welcome" in printed else [])
 
 
 @pytest.mark.parametrize(
@@ -157,9 +161,10 @@ def test_status(head: PBSHead) -> None:
     """Of a job that it does not know, or that has ended, qstat says so, and lists the others."""
     head.prints("qstat", QSTAT, status=153)
     found = head.scheduler.status(head.host, ["41[].head", "45.head"])
-    assert found["41[].head"] == JobStatus(1, frozenset("13"))
-    assert found["45.head"].gone
+    assert found == {"41[].head": JobStatus(1, frozenset("13"))}
     assert head.ran[0] == "qstat -t -f 41[].head 45.head"
+    head.prints("qstat", UNKNOWN, status=153, stream=2)
+    assert head.scheduler.status(head.host, ["45.head"])["45.head"].gone
     head.prints("qstat", "qstat: cannot connect to server head (errno=111)", status=255, stream=2)
     with pytest.raises(CommandFailed, match="cannot connect"):
         head.scheduler.status(head.host, ["41[].head"])
@@ -184,8 +189,9 @@ def test_why_a_job_waits(head: PBSHead) -> None:
 def test_cancel(head: PBSHead) -> None:
     """One that has ended is no error."""
     head.prints("qdel", "qdel: Unknown Job Id 41[].head", status=153, stream=2)
-    head.scheduler.cancel(head.host, ["41[].head"])
-    assert head.ran == ["qdel 41[].head"]
+    head.prints("qselect", "41[].head\n")
+    head.scheduler.cancel(head.host, [head.array("41[].head")])
+    assert head.ran[1:] == ["qdel 41[].head"]
 
 
 def test_it_is_found_by_its_programs(tmp_path: Path) -> None:

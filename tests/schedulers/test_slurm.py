@@ -1,5 +1,6 @@
 """Slurm: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
 
+import getpass
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sheepdog.schedulers.slurm import (
     directives,
     parse_config,
     parse_ends,
+    parse_gone,
     parse_reason,
     parse_sbatch,
     parse_squeue,
@@ -144,7 +146,7 @@ def test_how_the_elements_of_a_job_ended(name: str) -> None:
     assert parse_ends(read(name)) == ENDS[name]
 
 
-@pytest.mark.parametrize(("text", "job"), [("12\n", "12"), ("12;test\n", "12"), ("sbatch: note\n7\n", "7")])
+@pytest.mark.parametrize(("text", "job"), [("12\n", "12"), ("12;test\n", "12")])
 def test_the_number_of_a_job(text: str, job: str) -> None:
     assert parse_sbatch(text) == job
     assert parse_sbatch(read("sbatch-parsable-array").decode()) == "1"
@@ -154,6 +156,12 @@ def test_the_number_of_a_job(text: str, job: str) -> None:
 def test_a_refusal_is_no_number(file: Path) -> None:
     with pytest.raises(SchedulerError, match="not the number of a job"):
         parse_sbatch(file.read_text())
+
+
+@pytest.mark.parametrize("text", ["sbatch: note\n7\n", "7\nThank you\n", "7 157", ""])
+def test_what_is_not_exactly_a_number_is_none(text: str) -> None:
+    with pytest.raises(SchedulerError, match="not the number of a job"):
+        parse_sbatch(text)
 
 
 def test_the_limits_of_a_site() -> None:
@@ -284,7 +292,10 @@ def test_one_question_tells_of_all_jobs(head: Head) -> None:
 
 @fault("late accounting", "a job that is gone, without accounting", promise="the controller's word, while it has one")
 def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
-    head.program("squeue", "squeue-empty.txt")
+    head.program("squeue", "squeue-reason-unknown.txt", 1, stream=2)
+    with pytest.raises(HostError, match="Invalid job id"):
+        head.scheduler.status(head.host, ["7"])
+    lists(head, "squeue-empty.txt", "squeue-reason-unknown.txt")
     assert "Slurm's accounting does not know it" in head.scheduler.status(head.host, ["7"])["7"].reason
     head.program("sacct", "sacct-disabled.txt", 1, stream=2)
     head.program("scontrol", "scontrol-show-job-unknown.txt", 1, stream=2)
@@ -295,6 +306,44 @@ def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
     assert head.ran.count("scontrol -o show job 7") == 2
     head.program("sacct", "sacct-timeout.txt")
     assert head.scheduler.status(head.host, ["8"])["8"].reason == "1 workers ended with TIMEOUT"
+
+
+def lists(head: Head, captured: str, one: str) -> None:
+    """Have squeue list this, and of one job tell that."""
+    squeue = head.bin / "squeue"
+    squeue.write_text(
+        f"#!/bin/sh\necho squeue \"$@\" >>'{head.log}'\n"
+        f"case \"$*\" in *-j*) cat '{CAPTURED}/{one}' >&2; exit 1;; *) cat '{CAPTURED}/{captured}';; esac\n"
+    )
+    squeue.chmod(0o755)
+
+
+@fault("silence", "squeue ends with 0 and says of an error", promise="it is no answer, whatever it lists")
+@pytest.mark.parametrize("listed", ["", "7|1|RUNNING|None"])
+def test_a_list_with_an_error_beside_it_is_no_answer(head: Head, listed: str) -> None:
+    squeue = head.bin / "squeue"
+    squeue.write_text(f"#!/bin/sh\necho '{listed}'; echo 'slurm_load_jobs error: Socket timed out' >&2\n")
+    squeue.chmod(0o755)
+    with pytest.raises(HostError, match="Socket timed out"):
+        head.scheduler.status(head.host, ["7", "8"])
+    squeue.write_text(f"#!/bin/sh\necho '{listed}'; echo 'Be kind to squeue' >&2\n")
+    assert [*head.scheduler.status(head.host, ["7", "8"])] == (["7"] if listed else [])
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        ("slurm_load_jobs error: Invalid job id specified", True),
+        ("7|COMPLETED\n7|CANCELLED\n", True),
+        ("7|COMPLETED\n7|PENDING\n", False),
+        ("7|COMPLETING\n", False),
+        ("17|COMPLETED\n", False),
+        ("slurm_load_jobs error: Socket timed out on send/recv operation", False),
+        ("", False),
+    ],
+)
+def test_whether_a_job_is_gone(said: str, gone: bool) -> None:
+    assert parse_gone(said.encode(), "7") == gone
 
 
 @fault((42, "qmaster down"), "slurmctld is down", promise="an error, never taken for the end of the jobs")
@@ -315,12 +364,23 @@ def test_explain(head: Head) -> None:
 
 
 def test_cancel(head: Head) -> None:
+    """The job is the one that has the name, whatever id was noted."""
     head.program("scancel", "scancel-done.txt")
-    head.scheduler.cancel(head.host, ["4711", "4712"])
-    assert head.ran == ["scancel -Q 4711 4712"]
+    (head.bin / "named").write_text("4711|PENDING\n4711|RUNNING\n")
+    head.program("squeue", str(head.bin / "named"))
+    head.scheduler.cancel(head.host, [head.array("157")])
+    assert head.ran == [f"squeue -h -a -u {getpass.getuser()} -n herd_012_ab -o %F|%T", "scancel -Q 4711"]
     head.program("scancel", "scancel-no-controller.txt", 1, stream=2)
     with pytest.raises(SchedulerBusy, match="did not delete 4711"):
-        head.scheduler.cancel(head.host, ["4711"])
+        head.scheduler.cancel(head.host, [head.array("4711")])
+
+
+@fault("cancel", "Slurm does not say whether the job is there", promise="that is tried again")
+@pytest.mark.parametrize(("status", "stream"), [(0, 1), (0, 2), (1, 2)])
+def test_a_job_of_which_nothing_is_said_is_to_be_deleted_later(head: Head, status: int, stream: int) -> None:
+    head.program("squeue", "squeue-empty.txt" if stream == 1 else "squeue-no-controller.txt", status, stream)
+    with pytest.raises(SchedulerBusy, match="does not say"):
+        head.scheduler.cancel(head.host, [head.array("4711")])
 
 
 # The options of the job file

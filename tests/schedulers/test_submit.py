@@ -210,7 +210,7 @@ class Breaking:
 def test_a_broken_connection_leads_to_one_job(head: Head, breaks: list[str], caplog: pytest.LogCaptureFixture) -> None:
     qsub(head, ("qsub-terse-array.txt", 0))
     assert submit(options(), Breaking(breaks)).job == "1"
-    assert head.ran == ["qsub -terse -b n sheepdog_012.sh"]
+    assert head.ran == ["qsub -terse -b n -sync n -now n sheepdog_012.sh"]
     assert caplog.text.count("looking whether the job was submitted") == len(breaks)
 
 
@@ -237,7 +237,7 @@ def test_local_workers_are_found_and_ended(tmp_path: Path, monkeypatch: pytest.M
         scheduler = scheduler_of(made)
         assert scheduler.status(LocalHost(), [array.job])[array.job].running == {"1", "2"}
         assert find(LocalHost(), array, str.strip) == array
-        scheduler.cancel(LocalHost(), [array.job, str(os.getpid())])  # this process is no worker
+        scheduler.cancel(LocalHost(), [replace(array, job=f"{array.job} {os.getpid()}")])  # this process is no worker
         until(lambda: scheduler.status(LocalHost(), [array.job])[array.job].gone, "they have ended")
     finally:
         for pid in pids:

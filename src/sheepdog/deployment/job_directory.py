@@ -31,7 +31,7 @@ def find(host: Host, array: ArrayJob, job_id: Callable[[str], str]) -> ArrayJob 
     job_id is the scheduler's parser of what submitting printed.
     """
     try:
-        found = run(host, array.directory, "[ -s job_id ] && tail -n 1 job_id && pwd").decode(errors="replace")
+        found = run(host, array.directory, "[ -s job_id ] && cat job_id && pwd").decode(errors="replace")
     except CommandFailed:
         return None
     job, directory = found.strip().splitlines()[-2:]

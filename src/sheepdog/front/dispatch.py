@@ -108,14 +108,13 @@ def launch(storage: Storage, request_id: int) -> None:
         withdraw(options, host, array)
         raise
     if not storage.set_submitted(request_id, array):  # it was cancelled meanwhile
-        submit.scheduler_of(options).cancel(host, [array.job])
+        submit.scheduler_of(options).cancel(host, [array])
 
 
 def withdraw(options: Options, host: Host, array: ArrayJob) -> None:
     """Take away an array job that may have been submitted: the answer never came."""
+    scheduler = submit.scheduler_of(options)
     with suppress(SheepdogError):
-        scheduler = submit.scheduler_of(options)
-        found = job_directory.find(host, array, scheduler.job_id)
-        if found is not None:
-            scheduler.cancel(host, [found.job])
+        scheduler.cancel(host, [job_directory.find(host, array, scheduler.job_id) or array])
+    with suppress(SheepdogError):
         job_directory.remove(host, options.config.ssh_dir, [array.name])  # without its files, no worker starts

@@ -19,7 +19,7 @@ from ..config import Config
 from ..config.registry import BATCH_SYSTEMS, SCHEDULERS
 from ..deployment import Host
 from ..errors import ConfigError
-from ..values.model import JobStatus
+from ..values.model import ArrayJob, JobStatus
 from .job_file import Job
 from .site import Site
 
@@ -52,13 +52,16 @@ class Scheduler(Protocol):
         """Return the id in what submitting printed."""
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
-        """Return what the host knows of these jobs."""
+        """Return what the host says of these jobs. One of which it says nothing is left out: that is no end."""
 
     def explain(self, host: Host, job: str) -> str:
         """Return why a job waits, or an empty text."""
 
-    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
-        """Take jobs away, whatever they are doing."""
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
+        """Take jobs away, whatever they are doing; those that are not there any more, or never were, are no error.
+
+        Raises SchedulerBusy if it is not clear whether they are there. Nothing is taken away that is not theirs.
+        """
 
 
 def make_scheduler(name: str, interval: float = 30.0, directory: str = "") -> Scheduler:

@@ -8,8 +8,11 @@ A batch system is a class with these answers:
     notice       the seconds between a signal that warns a worker and the one that ends it
     directives   the options of a job
     commands     the shell commands that submit a job, and that find it by its name
-    job_id       the parser of what submitting prints
+    exact        what submitting prints if it prints an id and nothing else, for `grep -E`
+    job_id       the parser of that
     jobs         the jobs that are there, and how they are
+    gone         whether it says of one job that there is no such job, or that it has ended
+    named        the jobs of this name: names of ours are unique
     delete       the command that takes jobs away
 
 and with these, if it has more to say:
@@ -37,7 +40,7 @@ from ..config import Config
 from ..deployment import Host, LocalHost
 from ..deployment.upload import marks, upload_and_run
 from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, SchedulerNotFound, UnknownResource
-from ..values.model import JobStatus
+from ..values.model import ArrayJob, JobStatus
 from .job_file import Job, job_file, submit_script
 from .site import USUAL, Site
 
@@ -55,6 +58,7 @@ class BatchSystem(ABC):
     busy: tuple[str, ...]
     prefix: str
     element: str
+    exact: str
     notice: float
     programs: tuple[str, ...] = ()
 
@@ -77,11 +81,25 @@ class BatchSystem(ABC):
 
     @abstractmethod
     def job_id(self, text: str) -> str:
-        """Return the id in what submitting printed."""
+        """Return the id in what submitting printed: that is one, and nothing else."""
 
     @abstractmethod
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:
-        """Return the jobs that are there: those asked about, or all of the user's if that is as cheap."""
+        """Return the jobs that are there: those asked about, or all of the user's if that is as cheap.
+
+        One of which it is said that it has ended may be among them.
+        """
+
+    @abstractmethod
+    def gone(self, host: Host, job: str) -> bool:
+        """Return whether it is said, in as many words, that there is no such job, or that it has ended.
+
+        That a list does not have it is no word: under load, lists are empty.
+        """
+
+    @abstractmethod
+    def named(self, host: Host, name: str) -> list[str]:
+        """Return the ids of the user's jobs of this name that are there. Raises HostError if it is not said."""
 
     @abstractmethod
     def delete(self, jobs: Sequence[str]) -> list[str]:
@@ -128,7 +146,7 @@ class BatchSystem(ABC):
         """Return the job file and the script that submits it."""
         options = [*self.directives(job, config, site)]
         script = job_file(job, options, self.prefix, self.element, self.directory(config))
-        return {job.file: script.encode(), "submit.sh": submit_script(*self.commands(job, options))}
+        return {job.file: script.encode(), "submit.sh": submit_script(*self.commands(job, options), self.exact)}
 
     def submit(self, host: Host, job: Job, files: dict[str, bytes]) -> tuple[str, str]:
         """Submit the job in one round trip."""
@@ -149,9 +167,12 @@ class BatchSystem(ABC):
         return self.job_id(answer.get("job", "")), answer["directory"]
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
-        """Ask once for all jobs; then, once for each that is gone, how it ended."""
+        """Ask once for all jobs; then for each that is not listed, whether it is gone, and how it ended.
+
+        One that is neither listed nor said to be gone is left out.
+        """
         listed = self.jobs(host, jobs)
-        known = {job: listed.get(job, JobStatus()) for job in jobs}
+        known = {job: listed.get(job, JobStatus()) for job in jobs if job in listed or self._is_gone(host, job)}
         self._ended = {job: why for job, why in self._ended.items() if job in known and known[job].gone}
         return {
             job: replace(status, reason=self._why_gone(host, job)) if status.gone else status
@@ -165,19 +186,42 @@ class BatchSystem(ABC):
         except (HostError, SchedulerError):  # it only improves a message
             return ""
 
-    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
-        """Delete the jobs; one that has ended already is no error."""
-        command = self.delete(jobs)
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
+        """Delete the jobs that have these names: an id alone may be another job's. One that is gone is no error."""
+        found = [there for job in jobs for there in self._there(host, job)]
+        if not found:
+            return
+        command = self.delete(found)
         try:
             host.run(command)
         except CommandFailed as error:
             words = (error.output + error.errors).decode(errors="replace").strip()
             if error.status == NOT_FOUND or self.is_busy(words):
-                raise SchedulerBusy(f"{command[0]} on {host.name} did not delete {', '.join(jobs)}: {words}") from error
+                text = f"{command[0]} on {host.name} did not delete {', '.join(found)}: {words}"
+                raise SchedulerBusy(text) from error
 
     def is_busy(self, words: str) -> bool:
         """Tell whether it says that it is down, or that it has no room now."""
         return any(sign in words for sign in self.busy)
+
+    def _there(self, host: Host, job: ArrayJob) -> list[str]:
+        """Return the ids of the jobs that have a job's name. Raises SchedulerBusy if it is not clear."""
+        try:
+            found = self.named(host, job.name)
+        except (CommandFailed, SchedulerError) as error:
+            raise SchedulerBusy(
+                f"{host.name} does not say whether the array job {job.name} is there: {error}"
+            ) from error
+        if not found and job.job and not self._is_gone(host, job.job):
+            raise SchedulerBusy(f"{host.name} lists no array job {job.name}, and does not say that {job.job} is gone")
+        return found
+
+    def _is_gone(self, host: Host, job: str) -> bool:
+        """Return whether it is said that a job is gone; what cannot be asked is not said."""
+        try:
+            return self.gone(host, job)
+        except (CommandFailed, SchedulerError):
+            return False
 
     def _why_gone(self, host: Host, job: str) -> str:
         """Return how a job ended. Accounting only improves the message: it comes late, and sites hide it."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ..config import Config, qsub
 from ..deployment import Host
 from ..errors import CommandFailed, SchedulerBusy, SchedulerError, SchedulerNotFound
-from ..values.model import JobStatus
+from ..values.model import ArrayJob, JobStatus
 from .archives import drmaa_archive
 from .batch import NOT_FOUND, BatchSystem, typed
 from .gridengine import GridEngineScheduler, parse_qacct, requests
@@ -48,6 +48,7 @@ class DRMAAScheduler(BatchSystem):
     prefix = "#DRMAA"
     # DRMAA has no name for this; in the order of Grid Engine, Slurm, PBS and LSF.
     element = "{SGE_TASK_ID:-${SLURM_ARRAY_TASK_ID:-${PBS_ARRAY_INDEX:-$LSB_JOBINDEX}}}"
+    exact = "[^ ]+"
     notice = 10.0  # not known: batch systems differ
 
     def __init__(self, interval: float = 30.0) -> None:
@@ -93,6 +94,14 @@ class DRMAAScheduler(BatchSystem):
         self._system, found = parse_states(self._ask(host, "states", *asked))
         return found
 
+    def gone(self, host: Host, job: str) -> bool:  # noqa: ARG002
+        """Return that it has said all there is: each element was asked about by itself."""
+        return False
+
+    def named(self, host: Host, name: str) -> list[str]:  # noqa: ARG002
+        """Return none: DRMAA finds no job by its name. Its ids are its own words, and nobody else's."""
+        return []
+
     def ends(self, host: Host, job: str) -> list[str]:
         """Ask Grid Engine's accounting, if it is that: DRMAA knows how a job ended in the session of its submission."""
         number = re.match(r"(\d+)\.", job)
@@ -104,9 +113,10 @@ class DRMAAScheduler(BatchSystem):
         """Return what the program is told."""
         return ["cancel", *jobs]
 
-    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
         """Take each element away; one that has ended already is no error."""
-        self._ask(host, *self.delete(jobs))
+        if ids := [job.job for job in jobs if job.job]:
+            self._ask(host, *self.delete(ids))
 
     def _ask(self, host: Host, *words: str) -> bytes:
         """Run the program on the host."""
@@ -166,7 +176,7 @@ def is_grid_engine(system: str) -> bool:
 
 
 def parse_states(output: bytes) -> tuple[str, dict[str, JobStatus]]:
-    """Return the batch system, and the jobs of which elements are there, from what `states` printed."""
+    """Return the batch system, and the jobs, also those that have ended, from what `states` printed."""
     system, *lines = output.decode(errors="replace").split("\n")
     states: dict[str, dict[str, str]] = collections.defaultdict(dict)
     for line in lines:
@@ -178,6 +188,6 @@ def parse_states(output: bytes) -> tuple[str, dict[str, JobStatus]]:
         waiting = [state for state in elements.values() if state in PENDING | HELD]
         # What is suspended, or cannot be determined, has been started and not ended.
         running = frozenset(name for name, state in elements.items() if state not in PENDING | HELD | OVER)
-        if waiting or running:
-            found[job] = JobStatus(len(waiting), running, held=not PENDING.issuperset(waiting))
+        held = bool(waiting) and not PENDING.issuperset(waiting)
+        found[job] = JobStatus(len(waiting), running, held=held)
     return system, found

@@ -40,6 +40,7 @@ class GridEngineScheduler(BatchSystem):
     busy = ("unable to send message to qmaster", "got select error", "commlib error", "cannot connect")
     prefix = "#$"
     element = "SGE_TASK_ID"
+    exact = r"[0-9]+(\.[0-9]+-[0-9]+:[0-9]+)?"
     notice = 50.0  # a queue's `notify` is 60 s unless its administrators say otherwise
     programs = ("qsub", "qconf", "sbatch")
 
@@ -72,8 +73,9 @@ class GridEngineScheduler(BatchSystem):
             f"{{ qstat -j {name} >found 2>/dev/null && {own} found && "
             "sed -n 's/^job_number: *//p' found | head -n 1; rm -f found; }"
         )
-        # An sge_request, of the site or the user, may say -b y: then the job file would be no script.
-        return f"qsub -terse -b n {job.file}", find
+        # An sge_request, of the site or the user, may say -b y, and the job file would be no script; or -sync y, and
+        # qsub would end with the job; or -now y, and it would not wait.
+        return f"qsub -terse -b n -sync n -now n {job.file}", find
 
     def job_id(self, text: str) -> str:
         """Return the job's number."""
@@ -109,6 +111,16 @@ class GridEngineScheduler(BatchSystem):
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002
         """Return the user's jobs."""
         return parse_qstat(host.run(["sh", "-c", 'qstat -xml -u "$(id -un)"']))
+
+    def gone(self, host: Host, job: str) -> bool:
+        """Ask about the one job."""
+        return not parse_known(host.run(["qstat", "-xml", "-j", job]))
+
+    def named(self, host: Host, name: str) -> list[str]:
+        """Ask for the name: anybody's job may have it, but it cannot be a number."""
+        me, _, xml = host.run(["sh", "-c", 'id -un && qstat -xml -j "$1"', "sh", name]).partition(b"\n")
+        owner = me.decode().strip()
+        return [job for job, theirs in parse_known(xml).items() if theirs == owner]
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Ask for the reason, too, once for each job that is in error."""
@@ -183,7 +195,7 @@ def requests(config: Config, site: Site) -> Iterator[str]:
 
 def parse_qsub(text: str) -> str:
     """Return the job's number from what qsub -terse printed: 12, or 12.1-100:1 for an array."""
-    match = re.search(r"(?:^|\s)(\d+)(?:\.\S*)?\s*$", text)
+    match = re.fullmatch(r"(\d+)(?:\.\d+-\d+:\d+)?", text.strip())
     if match is None:
         raise SchedulerError(f"qsub printed {text!r}, not the number of a job")
     return match[1]
@@ -210,6 +222,19 @@ def parse_qstat(xml: bytes) -> dict[str, JobStatus]:
         job: JobStatus(pending[job], frozenset(running.get(job, ())), job in broken, job in held)
         for job in pending.keys() | broken | running.keys()
     }
+
+
+def parse_known(xml: bytes) -> dict[str, str]:
+    """Return the jobs, each with its owner, that `qstat -xml -j JOB` tells of; none if it says that it knows none.
+
+    Raises SchedulerError if it says neither.
+    """
+    # Not as XML: the job's environment is in it, with any characters.
+    text = xml.decode(errors="replace")
+    jobs = re.findall(r"<JB_job_number>(\d+)</JB_job_number>.*?<JB_owner>([^<]*)</JB_owner>", text, re.DOTALL)
+    if not jobs and not re.search(r"<unknown_jobs\b.*</unknown_jobs>", text, re.DOTALL):
+        raise SchedulerError(f"qstat -j tells neither of a job nor that there is none: {text[:200]!r}")
+    return dict(jobs)
 
 
 def parse_reasons(xml: bytes) -> dict[str, list[str]]:

@@ -21,6 +21,8 @@ from typing import Any
 from .archives import cloudpickle_archive, worker_archive
 
 CLOUDPICKLE = "cloudpickle.zip"
+FIND_TRIES = 10  # seconds until a job that was submitted can be found by its name
+NO_ID = 65  # the status of a submission that seems to have succeeded, and left no job
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,14 @@ def worker_files() -> dict[str, bytes]:
     return {"client.pyz": worker_archive(), CLOUDPICKLE: cloudpickle_archive()}
 
 
-def submit_script(submit: str, find: str) -> bytes:
+def submit_script(submit: str, find: str, exact: str = "[^ ]+") -> bytes:
     """Return a script that submits the job once, however often it is run.
 
     submit is a shell command that prints the job's id; find is one that prints the id of a job of this name, if there
-    is one. Run again, the script first looks for the answer of the run before, then for the job. If the scheduler
-    refuses, the directory is removed, and the script ends with the scheduler's words and status; but 255, which sbatch
-    says of a wrong option, would be taken for ssh's own. A scheduler that was too slow to answer may have taken the job
-    all the same: that is looked for, too.
+    is one; exact is the pattern of an id. If submit prints more or less than an id, as a site's wrapper may, the job
+    is looked for by its name. Run again, the script first looks for the answer of the run before, then for the job. If
+    the scheduler refuses, the directory is removed, and the script ends with the scheduler's words and status. A
+    scheduler that was too slow to answer may have taken the job all the same: that is looked for, too.
     """
     return f"""here=$(pwd)
 if ! mkdir attempted 2>/dev/null; then
@@ -115,7 +117,14 @@ if [ ! -s job_id ]; then
     echo "$id" >job_id.new
     status=0
   fi
-  [ $status -ne 255 ] || status=254
+  tries=0
+  while [ $status -eq 0 ] && {{ [ $(grep -c '' job_id.new) -ne 1 ] || ! grep -Eqx '{exact}' job_id.new; }}; do
+    id=$({find}) && [ -n "$id" ] && echo "$id" >job_id.new && continue
+    tries=$((tries + 1))
+    [ $tries -lt {FIND_TRIES} ] || status={NO_ID}
+    [ $status -ne 0 ] || sleep 1
+  done
+  [ $status -ne {NO_ID} ] || echo "it printed no id of a job, and there is no job of this name" >>job_id.new
   if [ $status -ne 0 ]; then
     cat errors job_id.new >&2
     echo "sheepdog:refused $status"

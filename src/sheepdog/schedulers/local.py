@@ -9,7 +9,7 @@ from ..config import Config
 from ..deployment import Host
 from ..deployment.upload import marks, upload_and_run
 from ..errors import CommandFailed, SchedulerError
-from ..values.model import JobStatus
+from ..values.model import ArrayJob, JobStatus
 from .job_file import Job, setup
 from .site import USUAL, Site
 
@@ -77,12 +77,15 @@ class LocalScheduler:
         return {job: self._status(job, alive) for job in jobs}
 
     @staticmethod
-    def _alive(host: Host, pids: list[str]) -> set[str]:
-        """Return those that are workers still: a number may belong to another process by now."""
+    def _alive(host: Host, pids: list[str], directories: Sequence[str] = ("",)) -> set[str]:
+        """Return those that are workers still, of these directories: a number may be another process's by now."""
+        if not pids:
+            return set()
         output = host.run(["sh", "-c", LOOK, "sh", *pids]).decode(errors="replace")
         if "looked" not in output.split():
             raise SchedulerError(f"cannot see which processes run on {host.name}: neither /proc nor ps is of use there")
-        return {line.split()[0] for line in output.splitlines() if "client.pyz" in line}
+        files = [f"{directory}/client.pyz" for directory in directories]
+        return {line.split()[0] for line in output.splitlines() if any(file in line for file in files)}
 
     @staticmethod
     def _status(job: str, alive: set[str]) -> JobStatus:
@@ -98,9 +101,9 @@ class LocalScheduler:
         pids = job.split()
         host.run(["sh", "-c", END_STOPPED, "sh", *(pids[int(element) - 1] for element in elements)])
 
-    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
         """End the workers; their children end with them."""
-        pids = self._alive(host, [pid for job in jobs for pid in job.split()])
+        pids = self._alive(host, [pid for job in jobs for pid in job.job.split()], [job.directory for job in jobs])
         if pids:
             host.run(["sh", "-c", f"kill -9 {' '.join(pids)} || true"])
 

@@ -55,6 +55,19 @@ CLEAN = (
 )
 
 
+UNKNOWN = "Invalid job id specified"  # squeue: it has forgotten the job, or never had it
+
+
+def listening(command: str) -> str:
+    """Return a shell command that fails if a command says that there was an error.
+
+    Under load squeue ends with 0, lists nothing or less than there is, and says on its standard error why.
+    """
+    words = f"{{ words=$({command} 2>&1 >&3 3>&-); status=$?; }} 3>&1"
+    check = "case $words in *[Ee]rror*) [ $status -ne 0 ] || status=1;; esac"
+    return f'{CLEAN}{words}; echo "$words" >&2; {check}; exit $status'
+
+
 class SlurmScheduler(BatchSystem):
     """A job's elements are those of the array, 1 to the number of workers."""
 
@@ -72,6 +85,7 @@ class SlurmScheduler(BatchSystem):
     )
     prefix = "#SBATCH"
     element = "SLURM_ARRAY_TASK_ID"
+    exact = "[0-9]+(;[^ ]+)?"
     notice = 25.0  # SIGTERM comes KillWait before the end, which is 30 s unless its administrators say otherwise
     programs = ("sbatch", "qsub")
 
@@ -91,7 +105,8 @@ class SlurmScheduler(BatchSystem):
         named = f'-u "$(id -un)" -n {shlex.quote(job.name)}'
         # Of an array that it refuses ("Requested node configuration is not available") Slurm keeps a record for
         # minutes: FAILED, and never on a node.
-        find = f"squeue -h -a -t all {named} -o '%F|%T|%N' 2>/dev/null | sed -n '/|FAILED|$/d; s/|.*//p' | head -n 1"
+        number = "sed -n '/|FAILED|$/d; s/^\\([0-9]*\\)|.*/\\1/p' | head -n 1"
+        find = f"squeue -h -a -t all {named} -o '%F|%T|%N' 2>/dev/null | {number}"
         # For sbatch, the environment goes before what the job file says, and the command line before both.
         words = shlex.join(word for option in options for word in shlex.split(option, comments=True))
         return f"{CLEAN}sbatch --parsable {words} {job.file}", f"{CLEAN}{find}"
@@ -138,8 +153,19 @@ class SlurmScheduler(BatchSystem):
     def jobs(self, host: Host, asked: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002
         """Return the user's jobs."""
         # Without the variable, squeue shortens long lists of elements.
-        command = CLEAN + 'SLURM_BITSTR_LEN=0 squeue -h -a -u "$(id -un)" -o "%F|%K|%T|%r"'
+        command = listening('SLURM_BITSTR_LEN=0 squeue -h -a -u "$(id -un)" -o "%F|%K|%T|%r"')
         return parse_squeue(host.run(["sh", "-c", command]))
+
+    def gone(self, host: Host, job: str) -> bool:
+        """Ask about the one job. Of one that it has forgotten, squeue says so, and fails."""
+        command = f'{CLEAN}squeue -h -a -t all -j "$1" -o "%F|%T" 2>&1; true'
+        return parse_gone(host.run(["sh", "-c", command, "sh", job]), job)
+
+    def named(self, host: Host, name: str) -> list[str]:
+        """Ask for the name."""
+        command = listening('squeue -h -a -u "$(id -un)" -n "$1" -o "%F|%T"')
+        said = host.run(["sh", "-c", command, "sh", name]).decode(errors="replace")
+        return list(dict.fromkeys(re.findall(r"^(\d+)\|", said, re.MULTILINE)))
 
     def waits(self, host: Host, job: str) -> str:
         """Return the reason that squeue says, and what it means."""
@@ -186,7 +212,7 @@ def confs(program: str, environ: Mapping[str, str]) -> list[str]:
 
 def parse_sbatch(text: str) -> str:
     """Return the job's number from what sbatch --parsable printed: 12, or 12;CLUSTER."""
-    match = re.search(r"(?:^|\s)(\d+)(?:;\S+)?\s*$", text)
+    match = re.fullmatch(r"(\d+)(?:;\S+)?", text.strip())
     if match is None:
         raise SchedulerError(f"sbatch printed {text!r}, not the number of a job")
     return match[1]
@@ -220,6 +246,13 @@ def parse_squeue(output: bytes) -> dict[str, JobStatus]:
         job: JobStatus(pending[job], frozenset(running.get(job, ())), job in broken, job in held, reasons.get(job, ""))
         for job in pending.keys() | broken | running.keys()
     }
+
+
+def parse_gone(output: bytes, job: str) -> bool:
+    """Tell whether `squeue -t all -j JOB -o %F|%T` says that there is no such job, or that all of it has ended."""
+    said = output.decode(errors="replace")
+    states = re.findall(rf"^{job}\|(\w+)\s*$", said, re.MULTILINE)
+    return UNKNOWN in said or (bool(states) and ENDED.issuperset(states))
 
 
 def parse_reason(output: bytes) -> str:

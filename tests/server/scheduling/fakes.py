@@ -58,6 +58,7 @@ class FakeScheduler:
         self.asked: list[list[str]] = []
         self.cancelled: list[str] = []
         self.answers: dict[str, JobStatus] = {}
+        self.silent: set[str] = set()  # the jobs of which it says nothing
         self.why = ""
         self.explained: list[str] = []
         self.error: Exception | None = None
@@ -85,16 +86,16 @@ class FakeScheduler:
         self.asked.append(list(jobs))
         if self.error:
             raise self.error
-        return {job: self.answers.get(job, RUNNING) for job in self.asked[-1]}
+        return {job: self.answers.get(job, RUNNING) for job in self.asked[-1] if job not in self.silent}
 
     def explain(self, host: Host, job: str) -> str:
         self.explained.append(job)
         return self.why
 
-    def cancel(self, host: Host, jobs: Sequence[str]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
         if self.error:
             raise self.error
-        self.cancelled += jobs
+        self.cancelled += [job.job for job in jobs]
 
 
 class Farm:

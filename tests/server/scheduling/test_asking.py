@@ -191,6 +191,30 @@ def test_what_the_scheduler_says_is_heeded(farm: Farm) -> None:
     assert farm.errors(other) == []
 
 
+@fault(
+    "silence", "the scheduler says nothing of a job that waits", promise="it goes on; who waits for results reads so"
+)
+def test_a_job_of_which_nothing_is_said_has_not_ended(farm: Farm) -> None:
+    request, other = farm.request("1"), farm.request("2")
+    fake = farm.put(request, FakeScheduler())
+    fake.answers = dict.fromkeys("12", JobStatus(pending=2))
+    farm.look()
+    fake.silent = {"1"}
+    for _ in range(5):
+        farm.look(INTERVAL)
+    assert len(fake.asked) == 6  # as often as before
+    farm.later(minutes=2)
+    farm.look(INTERVAL)
+    assert farm.note(request).endswith("it neither lists the array job 1 nor says that there is none")
+    assert farm.note(other) == "2 workers wait in the queue of head (array job 2)"
+    fake.silent = set()
+    fake.answers["1"] = JobStatus(reason="it was deleted")
+    for _ in range(2):
+        assert farm.errors(request) == []
+        farm.look(INTERVAL)
+    assert "it was deleted" in farm.errors(request)[0]
+
+
 @fault((38, "Eqw"), "the array job is in error", promise="the request ends with the scheduler's reason")
 def test_a_job_in_error_ends_its_request(farm: Farm) -> None:
     request = farm.request("1")

@@ -7,7 +7,7 @@ from sheepdog.errors import HostError
 from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
 from tests.faults import fault
-from tests.server.scheduling.fakes import FakeScheduler, Farm
+from tests.server.scheduling.fakes import INTERVAL, FakeScheduler, Farm
 
 # What it clears up
 
@@ -21,6 +21,23 @@ def test_elements_that_never_started_are_taken_away(farm: Farm, elements: str, c
     for _ in range(2):
         farm.look()
     assert fake.cancelled == cancelled
+    assert farm.state(request) == RequestState.CLOSED
+
+
+@fault(
+    "silence",
+    "a job that the scheduler said was gone, and that was not",
+    promise="it is deleted with its request: it is looked for by its name",
+)
+def test_a_job_that_is_thought_to_have_ended_is_taken_away_too(farm: Farm) -> None:
+    request = farm.request("7")
+    fake = farm.put(request, FakeScheduler())
+    fake.answers = {"7": JobStatus(reason="it says")}
+    for _ in range(3):
+        farm.look(INTERVAL)
+    assert farm.errors(request)
+    farm.look()
+    assert fake.cancelled == ["7"]
     assert farm.state(request) == RequestState.CLOSED
 
 

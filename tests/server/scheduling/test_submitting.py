@@ -95,14 +95,27 @@ def test_the_array_jobs_of_an_earlier_attempt_are_not_taken_for_the_one_that_was
 
 
 class GridEngine:
-    """Programs on the PATH: a qsub that counts, and a qstat that lists what is said to run."""
+    """Programs on the PATH: a qsub that counts, and a qstat that lists what is said to run.
+
+    By its name, qstat finds whatever was submitted; by its number, what is said to run.
+    """
 
     def __init__(self, head: Head) -> None:
         self.head = head
         last = head.bin / "last"
         count = f"n=$(($(cat '{last}' 2>/dev/null || echo 100) + 1)); echo $n >'{last}'"
-        self.program("qsub", f'{count}\necho "$n.1-2:1"')
-        self.program("qstat", f"cat '{head.bin}/listed.xml'")
+        name = r"sed -n 's/^#\$ -N \(.*\)/<\1>/p' sheepdog_*.sh"
+        self.program("qsub", f'{count}\necho "$n.1-2:1"\necho "$({name})$n" >>"{head.bin}/submitted"')
+        one = 'echo "<JB_job_number>$n</JB_job_number><JB_owner>$(id -un)</JB_owner>"'
+        self.program(
+            "qstat",
+            f"""case "$*" in *-j*) ;; *) exec cat '{head.bin}/listed.xml';; esac
+n=$(sed -n "s/^<$3>//p" '{head.bin}/submitted' 2>/dev/null)
+if [ -n "$n" ]; then {one}
+elif n=$3 && grep -q "number>$n<" '{head.bin}/listed.xml'; then {one}
+else echo "<unknown_jobs><ST_name>$3</ST_name></unknown_jobs>"
+fi""",
+        )
         self.program("qacct", "exit 1")
         self.program("qdel", "true")
         self.list()

@@ -72,8 +72,9 @@ def ask(context: Context, key: tuple[Any, ...], node: HeadNode, watched: list[Wa
     node.failures = 0
     node.asked = time.monotonic()
     for each in watched:
-        statuses = {array.number: answer[array.job] for array in each.arrays}
-        for array in each.arrays:
+        told = [array for array in each.arrays if array.job in answer]
+        statuses = {array.number: answer[array.job] for array in told}
+        for array in told:
             if statuses[array.number].gone:
                 statuses[array.number] = look_back(context, node, each.request, array, statuses[array.number])
         wonder(context, node, each, statuses)
@@ -82,6 +83,10 @@ def ask(context: Context, key: tuple[Any, ...], node: HeadNode, watched: list[Wa
             for array in each.arrays:
                 if array.number in lost:
                     node.scheduler.end_stopped(node.host, array.job, lost[array.number])
+        if untold := [array.job for array in each.arrays if array not in told]:
+            text = f"it neither lists the array job {', '.join(untold)} nor says that there is none"
+            log.warning("request %d: %s", each.request.id, text)
+            context.decide(clock.unanswered, each.request.id, text)
 
 
 def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:
@@ -119,9 +124,8 @@ def collect(context: Context, request: Request, stream: BinaryIO) -> None:
 def wonder(context: Context, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
     """Ask why a request's workers wait, if they have for long and nothing of it runs."""
     patience = PUZZLING * watched.options.config.poll_interval
-    waiting = [
-        array for array in watched.arrays if statuses[array.number].pending and not statuses[array.number].reason
-    ]
+    told = [array for array in watched.arrays if array.number in statuses]
+    waiting = [array for array in told if statuses[array.number].pending and not statuses[array.number].reason]
     now = time.monotonic()
     if not waiting or any(status.running for status in statuses.values()):
         node.explained.pop(watched.request.id, None)

@@ -35,7 +35,7 @@ class Clearing:
             try:
                 remove(self.context, request, left, waiting)
             except SheepdogError as error:
-                jobs = any(array.job and array.ended is None for array in left)
+                jobs = any(array.job for array in left)
                 if tries + 1 < (CLEAR_JOBS_TRIES if jobs else CLEAR_TRIES):
                     self.tries[request.id] = tries + 1, now + min(LONGEST, 10.0 * 2 ** min(tries, 10))
                     if tries + 1 == CLEAR_TRIES:
@@ -55,17 +55,19 @@ class Clearing:
 
 
 def remove(context: Context, request: Request, left: tuple[ArrayJob, ...], waiting: bool) -> None:
-    """Take away elements that never started, and the secrets; of local workers, the processes and the files."""
+    """Take away elements that never started, and the secrets; of local workers, the processes and the files.
+
+    Also of an array job that is thought to have ended: whether it has, its scheduler is asked by its name.
+    """
     if not left:
         return
     options = Options.read(request.options)
     node = context.node(options, time.monotonic())
     local = node.scheduler.name == "local"
-    unended = [array for array in left if array.ended is None]
     parse = node.scheduler.job_id
-    seen = (array if array.job else job_directory.find(node.host, array, parse) for array in unended)
-    jobs = [array.job for array in seen if array]
-    if jobs and (waiting or local):
+    ending = [array for array in left if waiting or local or array.ended is not None]
+    jobs = [array if array.job else job_directory.find(node.host, array, parse) or array for array in ending]
+    if jobs:
         node.scheduler.cancel(node.host, jobs)
     take_away = job_directory.remove if local and not request.gave_up else job_directory.close
     take_away(node.host, options.config.ssh_dir, [array.name for array in left])

@@ -40,7 +40,7 @@ def submit(context: Context, wanted: Wanted) -> None:
         context.decide(arrays.not_submitted, request.id, number, str(error), refused)
         return
     if not context.decide(arrays.submitted, request.id, submitted):
-        submission.scheduler_of(options).cancel(host, [submitted.job])  # it has ended meanwhile
+        submission.scheduler_of(options).cancel(host, [submitted])  # it has ended meanwhile
 
 
 def tell_port(context: Context, watched: Watched, now: float) -> None:
