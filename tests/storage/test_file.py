@@ -247,3 +247,21 @@ with storage.transaction():
     with Storage(tmp_path / "db") as storage:
         assert storage.get_tasks_with_results(1) == [(b"1", b"r"), (b"2", None)]
         assert storage.count_results(1) == 1
+
+
+def test_a_database_that_grows_can_be_opened_at_any_moment(tmp_path: Path) -> None:
+    """Pages move from the log into the file one by one; who looks without locks sees some of them."""
+    script = """
+import sys
+from sheepdog.storage import Storage
+for _ in range(150):
+    with Storage(sys.argv[1]) as storage:
+        assert storage.get_setting("port") is None
+"""
+    with Storage(tmp_path / "db") as storage:
+        storage.initdb()
+        opener = subprocess.Popen([sys.executable, "-c", script, storage.dbfile], stderr=subprocess.PIPE, text=True)
+        while opener.poll() is None:
+            storage.new_request(b"f" * 100_000, b"", [b"x" * 5000] * 50)
+            storage.checkpoint()
+        assert opener.communicate()[1] == ""

@@ -99,8 +99,13 @@ class File:
         if self._require_own().st_size and not self._half_made():
             # SQLite must open it: to close a descriptor of our own would end the locks of this process's connections.
             uri = f"{Path(self.dbfile).as_uri()}?mode=ro&immutable=1"  # neither locks it nor plays back another's log
-            with contextlib.closing(sqlite3.connect(uri, uri=True)) as look:
-                recognise(look, self.dbfile)
+            try:
+                with contextlib.closing(sqlite3.connect(uri, uri=True)) as look:
+                    recognise(look, self.dbfile)
+            except sqlite3.DatabaseError as error:
+                # Without locks, one that is being written may look damaged: whether it is will be seen with them.
+                if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT:
+                    raise
 
     def _require_own(self) -> os.stat_result:
         """Raise NotOwnFile unless the file is the user's own, and so is what SQLite would take for a part of it."""
