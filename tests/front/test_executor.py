@@ -233,18 +233,15 @@ def test_calls_that_are_too_large(executor: Executor, monkeypatch: pytest.Monkey
 
 @fault(
     "too large",
-    "the database cannot be written any more: it is read-only, or what is in it is not what was",
+    "the database cannot be written any more",
     promise="calls end with the reason; a full disk or a lock is waited out",
 )
-@pytest.mark.parametrize(
-    ("change", "words"), [("PRAGMA query_only = 1", "readonly"), ("DROP TABLE task", "no such table: task")]
-)
-def test_a_store_that_will_never_work_again_ends_calls(executor: Executor, change: str, words: str) -> None:
+def test_a_store_that_will_never_work_again_ends_calls(executor: Executor) -> None:
     assert executor.submit(len, b"").result() == 0
-    executor._feeder.stream.storage.db.execute(change)  # type: ignore[union-attr]
-    with pytest.raises(BrokenExecutor, match=words):
+    executor._feeder.stream.storage.db.execute("PRAGMA query_only = 1")  # type: ignore[union-attr]
+    with pytest.raises(BrokenExecutor, match="readonly"):
         executor.submit(len, b"").result(60)
-    with pytest.raises(BrokenExecutor, match=words):
+    with pytest.raises(BrokenExecutor, match="readonly"):
         executor.submit(len, b"")
 
 
