@@ -99,6 +99,15 @@ def test_arguments_are_drawn_one_by_one() -> None:
 class Local:
     """Of this module, which no worker can import."""
 
+    limit = 1
+    made = 0
+
+    def __init_subclass__(cls) -> None:
+        Local.made += 1
+
+    class Inner:
+        limit = 1
+
 
 def by_value(data: bytes) -> bool:
     return b"_make_skeleton_class" in data
@@ -121,6 +130,40 @@ def test_nothing_stays_registered() -> None:
     with pytest.raises(ArgumentsError):
         list(serialise_arguments([7]))
     assert set(list_registry_pickle_by_value()) == before
+
+
+# Loading
+
+
+@fault(
+    "second call",
+    "a value is loaded whose class and function are here",
+    promise="they are taken as they are; nothing of them changes, and no subclass is made",
+)
+def test_loading_takes_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cloudpickle
+
+    [data] = serialise_arguments([(Local(), Local.Inner(), by_value)])
+    monkeypatch.setattr(Local, "limit", 2)
+    for _ in ("by its number", "by its name"):
+        value, inner, function = deserialise_arguments(data)
+        assert (type(value), type(inner), function) == (Local, Local.Inner, by_value)
+        assert (Local.limit, Local.made) == (2, 0)
+        monkeypatch.setattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+
+
+def test_what_is_not_here_comes_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cloudpickle
+
+    [data] = serialise_arguments([(Local.Inner(), by_value)])
+    monkeypatch.setattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+    monkeypatch.delattr(Local, "Inner")
+    monkeypatch.setitem(globals(), "by_value", lambda data: data)
+    inner, function = deserialise_arguments(data)
+    assert type(inner).__qualname__ == "Local.Inner"
+    assert inner.limit == 1
+    assert function(b"_make_skeleton_class")
+    assert function is not by_value
 
 
 # Values

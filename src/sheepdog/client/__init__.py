@@ -33,7 +33,7 @@ from .wire.frames import chunks_of, pack, read_blob, size_of, unpack
 from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, MAX_VALUE, PROTOCOL
 from .wire.messages import CHECKPOINT, REPORT, Message
 from .wire.outcomes import DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
-from .wire.values import describe_python, dump, make_pickler
+from .wire.values import describe_python, dump, load, make_pickler
 
 __all__ = [
     "CHECKPOINT",
@@ -62,6 +62,7 @@ __all__ = [
     "chunks_of",
     "describe_python",
     "dump",
+    "load",
     "make_pickler",
     "pack",
     "read_blob",

@@ -3,11 +3,10 @@
 import _signal  # type: ignore[import-not-found]  # signal makes enumerations, which takes longer than the message
 import _thread
 import os
-import pickle
 import time
 
 from ..wire.messages import CHECKPOINT, REPORT
-from ..wire.values import dump
+from ..wire.values import dump, load
 from .pipe import NO_STATUS, OUTCOME, Pipe
 
 TYPE_CHECKING = False
@@ -66,7 +65,7 @@ class Controller(object):
 
         Each call returns a new copy.
         """
-        return default if self._saved is None else pickle.loads(self._saved)
+        return default if self._saved is None else load(self._saved)
 
     def close(self) -> None:
         """Say nothing any more: the function has returned."""

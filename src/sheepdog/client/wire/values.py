@@ -1,4 +1,4 @@
-"""Values, and the Python that they are fit for: how they are made bytes at both ends."""
+"""Values, and the Python that they are fit for: how they are made bytes at both ends, and loaded."""
 
 import functools
 import importlib.util
@@ -57,7 +57,10 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
             ours = other_end(value)
             if ours is not None:
                 return ours
-            return super().reducer_override(value)
+            reduced = super().reducer_override(value)
+            if isinstance(value, type) and isinstance(reduced, tuple) and reduced[0].__name__ == MAKE_CLASS:
+                return with_qualified_name(reduced, value.__qualname__)
+            return reduced
 
     def travels(function: "Any") -> bool:
         module = sys.modules.get(function.__module__)
@@ -65,6 +68,99 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
         return module is None or function.__module__ == "__main__" or function.__module__ in own
 
     return Pickler(buffer, PICKLE_PROTOCOL)
+
+
+def load(data: bytes) -> "Any":
+    """Return a value. What is here already stays as it is: classes, and functions of modules, are taken, not made."""
+    if MODULE.encode() not in data:
+        return pickle.loads(data)
+    return Loader(io.BytesIO(data)).load()
+
+
+class Loader(pickle.Unpickler):
+    """Loads what cloudpickle made; but of a class or a function that is here, it makes no copy, and sets nothing.
+
+    cloudpickle itself takes a class that it knows, and then puts the class's attributes and methods back to what they
+    were where the value comes from; the methods see a copy of the globals there.
+    """
+
+    def __init__(self, file: "BinaryIO") -> None:
+        super(Loader, self).__init__(file)
+        self.here = {}  # type: dict[int, object]  # by their id()
+
+    def find_class(self, module: str, name: str) -> "Any":
+        """Return what a pickle names; of cloudpickle's makers, ours in their place."""
+        found = super(Loader, self).find_class(module, name)
+        if module != MODULE or name not in MAKERS:
+            return found
+        return functools.partial(getattr(self, MAKERS[name]), found)
+
+    def make_class(self, make: "Any", *args: "Any") -> "Any":
+        """Return the class that is here: known by its number, or of its module's name; else a new one."""
+        _, _, _, attributes, number, name = args
+        known = by_number(number)
+        if known is None and name is not None:
+            named = named_here(attributes.get("__module__"), name)
+            known = named if isinstance(named, type) else None
+        return self.take(known) if known is not None else make(*args[:-1], None)
+
+    def make_enum(self, make: "Any", *args: "Any") -> "Any":
+        """Return the enumeration that is here, if it has all of these members; else a new one."""
+        _, _, name, members, module, number, _ = args
+        known = by_number(number)
+        if known is None:
+            named = named_here(module, name)
+            known = named if set(members) <= set(getattr(named, "__members__", ())) else None
+        return self.take(known) if known is not None else make(*args)
+
+    def make_function(self, make: "Any", code: types.CodeType, names: "dict[str, Any]", *args: "Any") -> "Any":
+        """Return the function that is here, if it is of this very code; else a new one."""
+        known = named_here(names.get("__name__"), getattr(code, "co_qualname", ""))  # 3.11
+        if type(known) is types.FunctionType and known.__code__ == code and known.__closure__ is None:
+            return self.take(known)
+        return make(code, names, *args)
+
+    def take(self, known: "Any") -> "Any":
+        """Return what is here, which is not to be changed."""
+        self.here[id(known)] = known
+        return known
+
+    def set_state(self, set_state: "Any", value: "Any", state: "Any") -> "Any":
+        """Give what has been made here its attributes."""
+        return value if id(value) in self.here else set_state(value, state)
+
+
+MODULE = "cloudpickle.cloudpickle"
+MAKE_CLASS = "_make_skeleton_class"
+MAKERS = {
+    MAKE_CLASS: "make_class",
+    "_make_skeleton_enum": "make_enum",
+    "_make_function": "make_function",
+    "_class_setstate": "set_state",
+    "_function_setstate": "set_state",
+}
+
+
+def by_number(number: "str | None") -> "Any":
+    """Return the class that cloudpickle has given this number, or got with it; None if there is none."""
+    return sys.modules[MODULE]._DYNAMIC_CLASS_TRACKER_BY_ID.get(number)
+
+
+def named_here(module: "str | None", name: str) -> "Any":
+    """Return what a module that has been imported calls so; None if there is nothing."""
+    found = sys.modules.get(module or "")  # type: Any
+    for part in name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found
+
+
+def with_qualified_name(reduced: "tuple[Any, ...]", name: str) -> "tuple[Any, ...]":
+    """Return how a class is made with its qualified name, which cloudpickle 3.1.3 leaves out.
+
+    To find it by, among the arguments in a place that cloudpickle does not use; and to keep it, in the attributes.
+    """
+    make, args, (attributes, slots) = reduced[:3]
+    return (make, args[:-1] + (name,), (dict(attributes, __qualname__=name), slots)) + reduced[3:]
 
 
 def with_file(parts: "tuple[Any, ...]", file: str) -> "tuple[Any, ...]":
