@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import client, config, deployment, errors, job_file, serialisation, server, storage
     from .config import Config
-    from .errors import SheepdogError, TaskFailed
+    from .errors import NotRun, SheepdogError, TaskFailed
     from .front.executor import Executor
     from .front.functional import (
         cancel,
@@ -36,6 +36,7 @@ _HOMES = {
     "Config": "config",
     "Executor": "front.executor",
     "Job": "front.job",
+    "NotRun": "errors",
     "Server": "server",
     "SheepdogError": "errors",
     "Storage": "storage",
@@ -60,6 +61,7 @@ __all__ = [
     "Config",
     "Executor",
     "Job",
+    "NotRun",
     "Server",
     "SheepdogError",
     "Storage",

@@ -15,6 +15,7 @@ SheepdogError
 ├── ServerError (RuntimeError)        the server cannot run
 │   └── PortInUse                     ... because its port is taken
 ├── TaskFailed                        a task ended without a result
+│   └── NotRun                        ... because it could not be run; or no task of a request could
 ├── HostError                         a machine cannot be reached
 │   ├── CommandFailed                 it was reached, and the command failed there
 │   └── ConnectionLost                the connection broke; the command may have run
@@ -88,17 +89,35 @@ class PortInUse(ServerError):
 class TaskFailed(SheepdogError):
     """A task ended without a result. The message is its error as text, as get_errors tells it.
 
-    request and task are its numbers; kind is how it ended, a model.Kind.
+    request and task are its numbers; kind is how it ended, a model.Kind. signal is what its process died of, 0 if of
+    none; status what it exited with, None if it did not, or that is not known; peak the bytes of memory that its
+    process had at most, 0 if they are not known, or if an earlier task of the process had more.
     """
 
-    def __init__(self, message: str, request: int = 0, task: int = 0, kind: int = 0) -> None:
-        super().__init__(message, request, task, kind)
+    def __init__(
+        self,
+        message: str,
+        request: int = 0,
+        task: int = 0,
+        kind: int = 0,
+        signal: int = 0,
+        status: int | None = None,
+        peak: int = 0,
+    ) -> None:
+        super().__init__(message, request, task, kind, signal, status, peak)
         self.request = request
         self.task = task
         self.kind = kind
+        self.signal = signal
+        self.status = status
+        self.peak = peak
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class NotRun(TaskFailed):
+    """A task could not be run, for a reason that is not its own. task is 0 if no task of the request could be run."""
 
 
 class HostError(SheepdogError):

@@ -1,6 +1,8 @@
 """The main road on this machine: the public functions, with real worker processes, server and store."""
 
+import importlib
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -9,27 +11,36 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import gridengine
 import sheepdog
+from gridengine.schedulers import ProcessScheduler
 from sheepdog.errors import (
     ArgumentsError,
     ConfigError,
     HostError,
+    NotRun,
     PortInUse,
     RequestNotFound,
     SchedulerError,
     SerialisationError,
     StorageError,
+    TaskFailed,
 )
+from sheepdog.front.results import conclude, summary
 from sheepdog.schedulers.archives import WORKER, worker_archive
 from sheepdog.storage import Storage
+from sheepdog.values.model import Kind
 from tests.faults import fault
 from tests.local import DB, errors
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("place")
+
+NEVER = {"shell": "/bin/false", "poll_interval": 1}
 
 
 # --- what is promised of map
@@ -38,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("place")
 def test_the_readme_s_first_line() -> None:
     code = "import sheepdog; print(sheepdog.map(lambda a, b: a + b, [(1, 1), (1, 2), (2, 2)]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("[2, 3, 4]\n", "")
+    assert (done.stdout, done.stderr) == ("[2, 3, 4]\n", f"sheepdog: request 1, in {os.path.abspath(DB)}\n")
 
 
 def test_each_form_of_arguments() -> None:
@@ -68,10 +79,70 @@ def test_no_arguments_at_all() -> None:
 
 def test_order_and_none_for_failures(capfd: pytest.CaptureFixture[str]) -> None:
     assert sheepdog.map(lambda x: 1 / x, [(1,), (0,), (2,), (0,)]) == [1.0, None, 0.5, None]
-    said = capfd.readouterr().err
+    _, said = capfd.readouterr().err.splitlines()
     call = f"sheepdog.get_errors(1, {os.path.abspath(DB)!r})"
-    assert said == f"sheepdog: 2 of 4 tasks failed; their errors are in {call}\n"
+    what = "2 of 4 tasks failed, 2 alike: ZeroDivisionError: division by zero"
+    assert said == f"sheepdog: {what}; their errors are in {call}"
     assert eval(said.partition("are in ")[2], {"sheepdog": sheepdog}) == sheepdog.get_errors(1, DB)
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_each_task_fails_in_its_own_way(verbose: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    def f(x: int) -> None:
+        raise ValueError(x)
+
+    assert sheepdog.map(f, [(1,), (2,)], verbose=verbose) == [None, None]
+    said = [line.partition(";")[0] for line in capfd.readouterr().err.splitlines()]
+    assert said[1:] == ["sheepdog: 2 of 2 tasks failed, the first: ValueError: 1"] * verbose
+
+
+def test_a_task_that_is_cancelled_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    request_id = sheepdog.map_async(time.sleep, [(300,)])
+    assert sheepdog.cancel(request_id, DB) == 1
+    with Storage(DB) as storage:
+        causes = conclude(request_id, storage)
+    call = f"sheepdog.get_errors({request_id}, {DB!r})"
+    assert summary(1, causes, call) == f"1 of 1 task was cancelled: cancelled by its user; its error is in {call}"
+    assert sheepdog.get_results(request_id, DB) == [((300,), None)]
+
+
+DOORS: dict[str, Callable[[], object]] = {
+    "map": lambda: sheepdog.map(abs, [(1,), (2,)], NEVER),
+    "map_async, get_results": lambda: sheepdog.get_results(sheepdog.map_async(abs, [(1,)], NEVER), DB),
+    "imap": lambda: next(sheepdog.imap(abs, [(1,)], NEVER)),
+    "imap, return_exceptions": lambda: next(sheepdog.imap(abs, [(1,)], NEVER, return_exceptions=True)),
+    "Executor": lambda: sheepdog.Executor(NEVER).submit(abs, 1).result(),
+    "Job": lambda: job_result(sheepdog.Job(target=abs, args=(1,), config=NEVER)),
+    "gridengine": lambda: gridengine.map(abs, [1], ProcessScheduler(config=NEVER)),
+    "joblib": lambda: joblib_result(NEVER),
+}
+
+
+def job_result(job: sheepdog.Job) -> object:
+    job.start()
+    return job.result()
+
+
+def joblib_result(config: dict[str, Any]) -> object:
+    import joblib
+
+    importlib.import_module("sheepdog.joblib")
+    with joblib.parallel_config("sheepdog", config=config, workers=2):
+        return joblib.Parallel()(joblib.delayed(abs)(x) for x in range(4))
+
+
+@fault("no workers", "no task could be run", promise="every door raises NotRun, with the reason and what to do")
+@pytest.mark.parametrize("door", DOORS)
+def test_no_task_could_be_run(door: str) -> None:
+    with pytest.raises(NotRun, match=r"the array job .* has ended") as caught:
+        DOORS[door]()
+    assert (caught.value.request, caught.value.kind) == (1, Kind.NOT_RUN)
+    assert sheepdog.get_results(1, DB, block=False)[0][1] is None
+    assert errors(1)[0].startswith("not run: ")
+    if caught.value.task == 0:
+        assert f"sheepdog.retry(1, {os.path.abspath(DB)!r})" in str(caught.value)
+        assert sheepdog.retry(1, DB, config={"shell": sys.executable}) > 0
+        assert sheepdog.get_results(1, DB)[0][1] == 1
 
 
 def test_quiet_when_not_verbose(capfd: pytest.CaptureFixture[str]) -> None:
@@ -101,6 +172,33 @@ def test_an_error_tells_the_whole_story() -> None:
         "and to the descriptor",
     ]
     assert WORKER not in error  # our own frames are of no interest
+
+
+@fault(
+    "abort", "a task dies, exits or needs much memory", promise="its signal, status and peak are numbers of its error"
+)
+def test_the_numbers_of_an_error() -> None:
+    def f(how: str) -> None:
+        held = bytearray(64 << 20)
+        if how == "exit":
+            os._exit(3)
+        if how == "sys.exit":
+            sys.exit(4)
+        if how == "kill":
+            os.kill(os.getpid(), 11)
+        raise ValueError(len(held))
+
+    ways = ["exit", "sys.exit", "kill", "raise"]
+    found = list(sheepdog.imap(f, [(how,) for how in ways], {"workers": 1}, return_exceptions=True))
+    failed = [each if isinstance(each, TaskFailed) else each.__cause__ for each in found]
+    texts = [error for _, error in sheepdog.get_errors(1, DB)]
+    for each in (failed, texts):
+        assert [(error.signal, error.status) for error in each] == [(0, 3), (0, 4), (11, None), (0, None)]
+        assert all(error.peak > 64 << 20 for error in each)
+        assert [error.kind for error in each] == [Kind.DIED, Kind.RAISED, Kind.DIED, Kind.RAISED]
+        assert [(error.request, error.task) for error in each] == [(1, task) for task in (1, 2, 3, 4)]
+    for error in pickle.loads(pickle.dumps([failed[0], texts[0]])):
+        assert (error.status, str(error)) == (3, str(texts[0]))
 
 
 def test_results_while_it_runs(place: Path) -> None:
@@ -257,8 +355,10 @@ def test_another_python() -> None:
     other = next((prefix / "bin/python" for prefix in prefixes if not prefix.name.startswith(f"{mine}.")), None)
     if other is None:
         pytest.skip("there is no Python of another version on this machine")
-    assert sheepdog.map(abs, [(1,)], {"shell": str(other)}, verbose=False) == [None]
+    with pytest.raises(NotRun) as caught:
+        sheepdog.map(abs, [(1,)], {"shell": str(other)})
     [error] = errors(1)
+    assert error.splitlines()[0] in str(caught.value)
     for word in (other.parts[-3], mine, "`shell`", str(other)):
         assert word in error
 
@@ -277,7 +377,8 @@ def oldest_python() -> str:
 )
 def test_the_worker_on_the_oldest_python(oldest_python: str) -> None:
     """It connects, says what it is, and is told why it cannot have the function; with a bare standard library."""
-    assert sheepdog.map(abs, [(1,)], {"shell": f"{oldest_python} -I -S"}, verbose=False) == [None]
+    with pytest.raises(NotRun):
+        sheepdog.map(abs, [(1,)], {"shell": f"{oldest_python} -I -S"})
     [error] = errors(1)
     assert "runs cpython 3.6." in error
 
@@ -310,7 +411,8 @@ print(how, outcome.task, [task[0] for task in left])
 
 @fault(49, "a worker's Python that is not there", promise="the tasks' error says so, and where the worker's words are")
 def test_worker_program_that_fails() -> None:
-    assert sheepdog.map(abs, [(1,)], {"shell": "/usr/bin/env no-such-python"}, verbose=False) == [None]
+    with pytest.raises(NotRun, match="no-such-python"):
+        sheepdog.map(abs, [(1,)], {"shell": "/usr/bin/env no-such-python"})
     [error] = errors(1)
     assert "has ended before its tasks" in error.splitlines()[0]
     assert "no-such-python" in error

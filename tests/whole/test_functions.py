@@ -91,9 +91,9 @@ def test_functions_of_a_script() -> None:
         "    def __init__(self, x): self.x = x\n"
         "def f(p, n=3): return Point(local_module.double(p.x) + g(n))\n"
         "def g(n): return 1 if n == 0 else n * g(n - 1)\n"
-        "points = sheepdog.map(f, [(Point(1),), (Point(2),)])\n"
+        "points = sheepdog.map(f, [(Point(1),), (Point(2),)], verbose=False)\n"
         "print([type(p) is Point and p.x for p in points])\n"
-        "print(sheepdog.map(local_module.double, [(21,)]))\n"
+        "print(sheepdog.map(local_module.double, [(21,)], verbose=False))\n"
     )
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[8, 10]\n[42]\n", "")
@@ -119,7 +119,7 @@ def test_import_made_global_inside_the_function() -> None:
         "    return g(a, b)\n"
         "def g(a, b):\n"
         "    return np.array((a, b)) ** 2\n"
-        "print([list(map(int, r)) for r in sheepdog.map(f, [(1, 2), (3, 4)], None, {'g': g})])\n"
+        "print([list(map(int, r)) for r in sheepdog.map(f, [(1, 2), (3, 4)], None, {'g': g}, verbose=False)])\n"
     )
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[[1, 4], [9, 16]]\n", "")

@@ -12,12 +12,12 @@ from ..config import Config, make_config
 from ..config.options import Options
 from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
 from ..storage import Storage
-from ..values.model import Kind, Outcome, Progress, Report
+from ..values.model import Cause, Kind, Outcome, Progress, Report
 from . import dispatch as road
 from . import requests, waiting
 from .dispatch import dispatch
 from .imap import Results
-from .results import describe, load, load_arguments, unreadable
+from .results import ErrorText, conclude, describe, load, load_arguments, summary, unreadable
 from .stream import Stream
 from .terminal import notes, say_aloud, say_once, ticker
 from .waiting import wait
@@ -35,19 +35,22 @@ def map(
     Each item of args is a tuple or a list of positional arguments, or a dict of keyword arguments. config is a dict
     of options, the name of a profile, or None for the defaults: without a host, the Grid Engine or Slurm of this
     machine if it has one, else its own processes. ns holds names that f needs beside its own globals; they win over
-    those. Where a task failed its result is None, and if verbose a line on standard error says so. Interrupted, the
-    request goes on.
+    those. Where a task failed its result is None, and if verbose a line on standard error says what most of them say.
+    If verbose, the number of the request is said, too. Interrupted, the request goes on.
 
     Raises TypeError for what cannot be serialised, ValueError for a wrong configuration, and other SheepdogErrors
-    for a host, a scheduler or a database file that cannot be used; then nothing is left behind.
+    for a host, a scheduler or a database file that cannot be used; then nothing is left behind. Raises NotRun, with the
+    reason, if no task could be run.
     """
     settings = make_config(config)
     request_id = dispatch(f, args, settings, ns)
     dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
+    if verbose:
+        say_aloud(f"request {request_id}, in {dbfile}")
     progress = wait_aloud(request_id, dbfile, verbose)
     results: list[Any] = [None] * progress.tasks
     with Storage(dbfile) as storage:
-        unreadable = 0
+        causes = conclude(request_id, storage)
         for index, data in storage.results(request_id):
             try:
                 results[index - 1], problem = load(data, settings.trusted)
@@ -57,13 +60,10 @@ def map(
                     f"sheepdog.get_errors({request_id}, {dbfile!r}))"
                 )
                 raise
-            unreadable += problem is not None
-    if verbose and progress.failed + unreadable:
-        tasks = "task" if progress.tasks == 1 else "tasks"
-        say_aloud(
-            f"{progress.failed + unreadable} of {progress.tasks} {tasks} failed; their errors are in "
-            f"sheepdog.get_errors({request_id}, {dbfile!r})"
-        )
+            if problem is not None:
+                causes.append(Cause(Kind.RESULT, problem.partition("\n")[0], 1))
+    if verbose and causes:
+        say_aloud(summary(progress.tasks, causes, f"sheepdog.get_errors({request_id}, {dbfile!r})"))
     return results
 
 
@@ -124,15 +124,18 @@ def get_results(
 ) -> list[tuple[Any, Any]]:
     """Return [(args, result)] of a request, in order; result is None where a task failed or has not ended.
 
-    If block, wait until every task has ended; if verbose too, say each second on standard error how many have. To load
-    a result is to run what it says: unless trusted, one that is not plain data (numbers, texts, bytes, and lists,
-    tuples, dicts and sets of these) raises UntrustedResult; None is as the request's option says. Raises ValueError if
-    there is no such request.
+    If block, wait until every task has ended, and raise NotRun, with the reason, if none of them could be run; if
+    verbose too, say each second on standard error how many have. Otherwise return what is there. To load a result is
+    to run what it says: unless trusted, one that is not plain data (numbers, texts, bytes, and lists, tuples, dicts and
+    sets of these) raises UntrustedResult; None is as the request's option says. Raises ValueError if there is no such
+    request.
     """
     _require(dbfile)
     if block:
         wait(request_id, dbfile, ticker(1.0) if verbose else notes(False), start=trusted is not False)
     with Storage(dbfile) as storage:
+        if block:
+            conclude(request_id, storage)
         trusted = _trusts(storage, request_id, trusted)
         return [
             (load_arguments(args, trusted), load(value, trusted)[0] if kind == Kind.RESULT else None)
@@ -140,11 +143,14 @@ def get_results(
         ]
 
 
-def get_errors(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None) -> list[tuple[Any, str]]:
+def get_errors(
+    request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None
+) -> list[tuple[Any, ErrorText]]:
     """Return [(args, error)] of the tasks that failed or were cancelled so far, in order.
 
     An error is text. Its first line says what happened; then come the task, the attempt, the host, the remote
-    traceback, the end of the task's own output, and what earlier attempts ended with. A result that cannot be loaded
+    traceback, the end of the task's own output, and what earlier attempts ended with. It has the attributes request,
+    task, kind, signal, status and peak of a TaskFailed. A result that cannot be loaded
     here counts as an error, too; unless trusted, so does one that is not plain data, and it is not loaded; None is as
     the request's option says. Raises ValueError if there is no such request.
     """
@@ -155,14 +161,16 @@ def get_errors(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | 
         for attempt, _ in storage.attempts(request_id):
             before.setdefault(attempt.task, []).append(attempt)
         failed = {
-            outcome.task: describe(request_id, outcome, before.get(outcome.task, []))
+            outcome.task: ErrorText.of(request_id, outcome, describe(request_id, outcome, before.get(outcome.task, [])))
             for _, outcome in storage.errors(request_id)
         }
         errors = []
         for index, (args, kind, value) in enumerate(storage.tasks(request_id), 1):
             error = failed.get(index)
             if kind == Kind.RESULT and b"\x93" in value:  # it names a class or a function
-                error = unreadable(value, trusted)
+                problem = unreadable(value, trusted)
+                if problem is not None:
+                    error = ErrorText.of(request_id, Outcome(index, kind=kind), problem)
             if error is not None:
                 errors.append((load_arguments(args, trusted), error))
         return errors

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from ..client import IN_MEMORY
-from ..errors import RequestNotFound, StorageBusy, TaskFailed
+from ..errors import NotRun, RequestNotFound, StorageBusy
 from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import serialise_arguments
@@ -183,7 +183,7 @@ class MapFeeder(Feeder):
             try:
                 self.stored(lambda: self.add(items))
             except RequestNotFound as error:  # somebody has ended it: these are not run, whatever came of the others
-                self.problem = TaskFailed(str(error), stream.request, kind=Kind.NOT_RUN)
+                self.problem = NotRun(str(error), stream.request, kind=Kind.NOT_RUN)
                 self.finished = True
         if exhausted and not self.finished:
             self.stored(stream.finish)

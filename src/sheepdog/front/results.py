@@ -1,16 +1,17 @@
-"""What came of a task, for its user: a result loaded, or an error as text or as an exception."""
+"""What came of a task or a request, for its user: a result loaded, or an error as text or as an exception."""
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..config.options import Options
-from ..errors import JobError, TaskFailed, UntrustedResult
+from ..errors import JobError, NotRun, TaskFailed, UntrustedResult
 from ..storage import Storage
-from ..values.model import Kind, Outcome
+from ..values.model import ALIKE, Cause, Kind, Outcome
 from ..values.serialisation import deserialise, deserialise_arguments
 
 ENDED_BY = {Kind.TIMEOUT: signal.SIGTERM, Kind.INTERRUPTED: signal.SIGTERM, Kind.LOST: signal.SIGKILL}
@@ -32,6 +33,64 @@ def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) 
         which = f"Attempt {earlier.attempt}" if earlier.attempt else "Before"
         lines.append(f"{which}{where}: {earlier.text.splitlines()[0]}")
     return "\n".join(lines)
+
+
+class ErrorText(str):
+    """An error as get_errors tells it: text; and in numbers what a TaskFailed has."""
+
+    request: int
+    task: int
+    kind: Kind
+    signal: int
+    status: int | None
+    peak: int
+
+    @classmethod
+    def of(cls, request_id: int, outcome: Outcome, text: str) -> ErrorText:
+        """Return the text with the numbers of an outcome."""
+        made = cls(text)
+        made.request, made.task, made.kind = request_id, outcome.task, outcome.kind
+        made.signal, made.status, made.peak = outcome.signal, outcome.status, outcome.peak
+        return made
+
+
+def conclude(request_id: int, storage: Storage) -> list[Cause]:
+    """Return why tasks of a request that has ended have no result, the most frequent cause first.
+
+    Raises NotRun if none of them was ever begun, and that is not what their user wanted.
+    """
+    progress = storage.progress(request_id)
+    causes = storage.causes(request_id) if progress.failed + progress.cancelled else []
+    reason = next((cause.line for cause in causes if cause.kind == Kind.NOT_RUN), None)
+    never = sum(cause.tasks - cause.begun for cause in causes if cause.kind in (Kind.NOT_RUN, Kind.CANCELLED))
+    if reason is not None and never == progress.tasks:
+        raise NotRun(
+            f"no task of request {request_id} could be run: {reason.removeprefix('not run: ')}\n"
+            f"(when that is mended, sheepdog.retry({request_id}, {storage.dbfile!r}) runs them)",
+            request_id,
+            kind=Kind.NOT_RUN,
+        )
+    return causes
+
+
+def summary(tasks: int, causes: Sequence[Cause], errors: str) -> str:
+    """Return in a line how many of so many tasks have no result, and what most of them say.
+
+    errors is the call that returns the errors.
+    """
+    without = sum(cause.tasks for cause in causes)
+    said: Counter[str] = Counter()
+    for cause in causes:
+        said[cause.line] += cause.tasks
+    for line in [line for line in said if ALIKE in line and len(said) > 1]:  # they were not run because of the others
+        count = said.pop(line)
+        said[said.most_common(1)[0][0]] += count
+    [(line, alike)] = said.most_common(1)
+    cancelled = all(cause.kind == Kind.CANCELLED for cause in causes)
+    how = ("was cancelled" if without == 1 else "were cancelled") if cancelled else "failed"
+    among = f", {alike} alike" if alike > 1 else ", the first" if without > 1 else ""
+    whose = "its error is" if without == 1 else "their errors are"
+    return f"{without} of {tasks} task{'s' * (tasks != 1)} {how}{among}: {line}; {whose} in {errors}"
 
 
 def load(data: bytes, trusted: bool = True, what: str = "result") -> tuple[Any, str | None]:
@@ -69,7 +128,8 @@ def error_of(request_id: int, outcome: Outcome, trusted: bool = True) -> BaseExc
     It is the one that the function raised, with a TaskFailed that says where as its cause, if there is one that can be
     rebuilt here; to rebuild it is to run what it says, so unless trusted it is not. Otherwise it is the TaskFailed.
     """
-    failed = TaskFailed(describe(request_id, outcome), request_id, outcome.task, outcome.kind)
+    numbers = (outcome.task, outcome.kind, outcome.signal, outcome.status, outcome.peak)
+    failed = failure(outcome.kind)(describe(request_id, outcome), request_id, *numbers)
     if not trusted or not outcome.exception:
         return failed
     try:
@@ -82,6 +142,11 @@ def error_of(request_id: int, outcome: Outcome, trusted: bool = True) -> BaseExc
         return failed
     error.__cause__ = failed
     return error
+
+
+def failure(kind: Kind) -> type[TaskFailed]:
+    """Return the class of the error of a task that ended like this."""
+    return NotRun if kind == Kind.NOT_RUN else TaskFailed
 
 
 def opened(request_id: int, outcome: Outcome, trusted: bool = True) -> tuple[Any, BaseException | None]:

@@ -9,12 +9,14 @@ from typing import Any
 
 from ..client import size_of
 from ..errors import RequestNotFound
-from ..values.model import ENDS, Kind, Outcome, State
+from ..values.model import ENDS, Cause, Kind, Outcome, State
 from ..values.ranges import runs_of
 from .messages import Messages
 from .requests import Requests
 from .schema import SPAN
 from .tasks import Tasks
+
+CAUSE = 10_000  # bytes of an error in which its first line should end
 
 INSERT_OUTCOME = (
     "INSERT INTO outcome (id, kind, attempt, attempts, host, seconds, output, stored, value)"
@@ -140,6 +142,18 @@ class Outcomes(Requests, Tasks, Messages):
             *self._rows(request_id),
         )
         return ((args, None if kind is None else Kind(kind), value) for args, kind, value in rows)
+
+    def causes(self, request_id: int) -> list[Cause]:
+        """Return why tasks have no result, each cause once, the most frequent first."""
+        self.count_tasks(request_id)
+        line = "CAST(substr(value, 1, ?) AS TEXT)"
+        rows = self._query(
+            f"SELECT kind, substr({line}, 1, instr({line} || char(10), char(10)) - 1) AS line, count(*) AS tasks,"  # noqa: S608
+            " sum(attempts > 0) FROM outcome WHERE id BETWEEN ? AND ? AND kind != 0 GROUP BY kind, line"
+            " ORDER BY tasks DESC, min(id)",
+            *(CAUSE, CAUSE, *self._rows(request_id)),
+        )
+        return [Cause(Kind(kind), *rest) for kind, *rest in rows]
 
     def errors(self, request_id: int) -> Iterator[tuple[bytes, Outcome]]:
         """Yield (serialised arguments, outcome) of the tasks that ended without a result, in order."""

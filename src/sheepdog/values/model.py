@@ -161,6 +161,21 @@ class Outcome(NamedTuple):
         return self.value.partition(b"\0")[2] if raised else b""
 
 
+class Cause(NamedTuple):
+    """Why tasks have no result: how they ended, and the first line of their errors."""
+
+    kind: Kind
+    line: str
+    tasks: int
+    """How many there are."""
+    begun: int = 0
+    """How many of these may have been begun."""
+
+
+ALIKE = "tasks failed alike: "
+"""What the error of a task says that was not run because the first ones of its request failed for one cause."""
+
+
 class Report(NamedTuple):
     """What a task said while it ran.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ...config import Config
 from ...config.values import parse_factor
-from ...values.model import Kind, Outcome
+from ...values.model import ALIKE, Kind, Outcome
 
 LONGEST_DELAY = 300.0  # seconds
 MAX_INTERRUPTIONS = 10  # attempts that the scheduler may end
@@ -116,7 +116,7 @@ class Breaker:
         self.count += 1
         if self.count < self.limit:
             return ""
-        return f"the first {self.count} tasks failed alike: {like}"
+        return f"the first {self.count} {ALIKE}{like}"
 
 
 def likeness(outcome: Outcome) -> str:
