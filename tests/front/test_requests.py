@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,15 @@ from pathlib import Path
 import pytest
 
 import sheepdog
-from sheepdog.errors import ConfigError, RequestNotFound, SchedulerError, StorageError, UntrustedResult
+from sheepdog.errors import (
+    ConfigError,
+    HostError,
+    RequestNotFound,
+    SchedulerError,
+    SerialisationError,
+    StorageError,
+    UntrustedResult,
+)
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
 from tests.faults import fault
@@ -145,6 +154,66 @@ def test_retry(place: Path) -> None:
     assert sheepdog.retry(1, DB) == 1
     assert (results(1), errors(1)) == ([0, 1, 2, 3], [])
     assert sheepdog.retry(1, DB) == 0
+
+
+@fault(
+    "retry", "the function is mended, and its failed tasks run again", promise="with f, they run the function as it is"
+)
+def test_retry_with_the_function_as_it_is_now() -> None:
+    def fit(x: int) -> float:
+        return factor / x  # type: ignore[name-defined, no-any-return] # noqa: F821
+
+    def mended(x: int) -> float:
+        return factor / x if x else shift  # type: ignore[name-defined, no-any-return] # noqa: F821
+
+    assert sheepdog.map(fit, [(1,), (0,)], None, {"factor": 2.0}, verbose=False) == [2.0, None]
+    assert sheepdog.retry(1, DB) == 1
+    assert results(1) == [2.0, None]
+    with pytest.raises(ConfigError, match="request 1 was made with ns"):
+        sheepdog.retry(1, DB, f=mended)
+    with pytest.raises(ConfigError, match="ns comes with f"):
+        sheepdog.retry(1, DB, ns={"factor": 3.0})
+    with pytest.raises(SerialisationError, match="f is 3"):
+        sheepdog.retry(1, DB, f=3, ns={})  # type: ignore[arg-type]
+    assert sheepdog.retry(1, DB, f=mended, ns={"factor": 3.0, "shift": 7}) == 1
+    assert results(1) == [2.0, 7]
+
+
+def test_a_retry_with_a_function_that_cannot_be_submitted_changes_nothing() -> None:
+    assert sheepdog.map(lambda x: 1 / x, [(0,)], verbose=False) == [None]
+    with Storage(DB) as storage:
+        before = storage.function(1)
+    with pytest.raises(HostError):
+        sheepdog.retry(1, DB, config={"host": "nobody.invalid", "scheduler": "gridengine"}, f=abs)
+    with Storage(DB) as storage:
+        assert storage.function(1) == before
+    assert errors(1)[0].startswith("ZeroDivisionError")
+    assert sheepdog.retry(1, DB, f=abs) == 1
+    assert results(1) == [0]
+
+
+def test_retry_of_jobs_with_another_target() -> None:
+    """One that all have is replaced; what each brings along cannot be."""
+
+    def inverse(x: int) -> float:
+        return 1 / x
+
+    jobs = [sheepdog.Job(target=inverse, args=(x,)) for x in (0, 1)]
+    request_id, _ = sheepdog.dispatch_jobs(jobs)
+    assert results(request_id) == [None, 1.0]
+    assert sheepdog.retry(request_id, DB, f=lambda x: sys.exit(0) if x == 0 else x) == 1
+    assert results(request_id) == [None, 1.0]
+    mixed = [sheepdog.Job(target=lambda: 1 / 0), sheepdog.Job(target=len, args=(3,))]
+    request_id, _ = sheepdog.dispatch_jobs(mixed)
+    with sheepdog.Executor() as executor:
+        assert executor.submit(lambda: 1 / 0).exception()
+    for job in mixed:
+        job.join()
+    for each in (request_id, executor.request_id):
+        assert each
+        with pytest.raises(ConfigError, match="brings what it calls along"):
+            sheepdog.retry(each, DB, f=abs)
+    assert sheepdog.retry(request_id, DB) == 2
 
 
 def test_retry_of_what_was_cancelled_alone(place: Path) -> None:

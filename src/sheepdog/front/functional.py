@@ -238,15 +238,19 @@ def retry(
     dbfile: str | os.PathLike[str],
     failed: bool = True,
     config: Mapping[str, Any] | None = None,
+    f: Callable[..., Any] | None = None,
+    ns: Mapping[str, Any] | None = None,
 ) -> int:
     """Run tasks of an ended request again; return how many. Then get_results waits for them as ever.
 
     Those are the tasks that were cancelled or never run and, if failed, those that failed. config holds options in
-    which this time differs from the last. What the tasks ended with stays in their history, see get_errors. Raises
-    ValueError if there is no such request or if it has not ended, and what map raises.
+    which this time differs from the last. What runs is the function as it was when the request was made. After a
+    change, give f, the function as it is now, and ns as for map; results that are there stay. What the tasks ended with
+    stays in their history, see get_errors. Raises ValueError if there is no such request or if it has not ended, and
+    what map raises.
     """
     _require(dbfile)
-    return requests.retry(request_id, dbfile, failed, config or {})
+    return requests.retry(request_id, dbfile, failed, config or {}, f, ns)
 
 
 def take_over(dbfile: str | os.PathLike[str]) -> int:

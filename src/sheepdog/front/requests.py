@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from ..client import Run, run_any
 from ..config import make_config
 from ..config.options import Options
 from ..errors import ConfigError, NotOwnRequest, ServerError
 from ..server.life import log_file
 from ..storage import Storage
-from ..values.model import Kind, Request, RequestState
+from ..values.model import Function, Kind, Request, RequestState
+from ..values.serialisation import MAKERS, form, name_of, serialise_function
 from .dispatch import launch, options_of
 from .waiting import wait_for_clearing
 
@@ -57,7 +60,14 @@ def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
         storage.remove_request(request_id)
 
 
-def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config: Mapping[str, Any]) -> int:
+def retry(
+    request_id: int,
+    dbfile: str | os.PathLike[str],
+    failed: bool,
+    config: Mapping[str, Any],
+    f: Callable[..., Any] | None = None,
+    ns: Mapping[str, Any] | None = None,
+) -> int:
     """Run tasks of an ended request again; return how many. If they cannot be submitted, all is as it was."""
     with Storage(dbfile) as storage:
         storage.require_own(request_id)
@@ -68,15 +78,17 @@ def retry(request_id: int, dbfile: str | os.PathLike[str], failed: bool, config:
                 "sheepdog.get_results, or stop it with sheepdog.cancel"
             )
         options = options_again(request, config)
+        before = storage.function(request_id) if f is not None else None
+        now = function_again(request_id, before, f, ns)
         if not storage.count_retried(request_id, failed):
             return 0
         wait_for_clearing(storage, request_id)
-        count = storage.retry(request_id, options.stored(), failed)
+        count = storage.retry(request_id, options.stored(), failed, now)
         if count:
             try:
                 launch(storage, request_id)
             except BaseException:
-                storage.undo_retry(request_id, request.options)
+                storage.undo_retry(request_id, request.options, before)
                 raise
         return count
 
@@ -85,6 +97,43 @@ def take_over(dbfile: str | os.PathLike[str]) -> int:
     """Make a database this account's own on this machine; return how many requests have not ended."""
     with Storage(dbfile) as storage:
         return storage.take_over()
+
+
+def function_again(
+    request_id: int, before: Function | None, f: Callable[..., Any] | None, ns: Mapping[str, Any] | None
+) -> Function | None:
+    """Return what a request calls from now on; None if that stays as it was."""
+    if f is None or before is None:
+        if ns is not None:
+            raise ConfigError("ns comes with f: give the function, too")
+        return None
+    if before.namespace and ns is None:
+        raise ConfigError(
+            f"request {request_id} was made with ns, and f is to be given one, too: the old names are those of the old "
+            "function. Give ns={} if f needs none"
+        )
+    name = name_of(f)
+    made = form()
+    maker = MAKERS[made["form"]]
+    if before.function == maker(operator.call)[0] or (is_run(before.function) and RUN_ANY in before.function):
+        raise ConfigError(
+            f"each task of request {request_id} brings what it calls along, as the calls of an executor do, and jobs: "
+            "leave f out, or make the calls anew"
+        )
+    return Function(*maker(Run(f, name) if is_run(before.function) else f, ns), made)
+
+
+RUN_ANY = run_any.__name__.encode()
+
+
+def is_run(function: bytes) -> bool:
+    """Tell whether a serialised function is that of a job, without loading it: a Run of the job's target."""
+    sample = serialise_function(Run(abs, ""))[0]
+    start = sample[HEAD : sample.index(b"__wrapped__")]
+    return function[HEAD:].startswith(start)
+
+
+HEAD = 11  # bytes of a pickle before its first instruction: the protocol, and the length
 
 
 def options_again(request: Request, config: Mapping[str, Any]) -> Options:

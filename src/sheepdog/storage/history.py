@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..values.model import TASK_STATES, Kind, Outcome, RequestState, State, before
+from ..values.model import TASK_STATES, Function, Kind, Outcome, RequestState, State, before
 from .outcomes import MEASURED, OUTCOME, outcome_of
 from .requests import Requests, new_token
 from .schema import SPAN
@@ -62,11 +62,12 @@ class History(Requests):
         """Return how many tasks a retry would make pending."""
         return sum(self._retried(request_id, failed).values())
 
-    def retry(self, request_id: int, options: dict[str, Any], failed: bool) -> int:
+    def retry(self, request_id: int, options: dict[str, Any], failed: bool, function: Function | None = None) -> int:
         """Make tasks of an ended request pending again: those that were never run, and if so asked those that failed.
 
-        Their errors go into the history. The request gets these options and a new token. Return how many tasks there
-        are; 0, and nothing is changed, if there are none or the request has not ended.
+        Their errors go into the history. The request gets these options and a new token, and the function if one is
+        given. Return how many tasks there are; 0, and nothing is changed, if there are none or the request has not
+        ended.
         """
         where = f"id BETWEEN ? AND ? AND kind IN ({_kinds_to_retry(failed)})"
         with self.transaction():
@@ -90,10 +91,12 @@ class History(Requests):
                 " submitted = NULL, ended = NULL, gave_up = 0, fruitless = 0, leased = 0, note = '' WHERE id = ?",
                 (counts[State.FAILED], counts[State.CANCELLED], new_token(), json.dumps(options), request_id),
             )
+            if function is not None:
+                self._set_function(request_id, function)
         return sum(counts.values())
 
-    def undo_retry(self, request_id: int, options: dict[str, Any]) -> None:
-        """Give the tasks of a request that could not be submitted again the errors back that they had, and options."""
+    def undo_retry(self, request_id: int, options: dict[str, Any], function: Function | None = None) -> None:
+        """Give a request that could not be submitted again its tasks' errors back, its options and its function."""
         with self.transaction():
             if self.get_request(request_id).state != RequestState.NEW:
                 return
@@ -119,6 +122,8 @@ class History(Requests):
                 " WHERE id = ?",
                 (counts[State.FAILED], counts[State.CANCELLED], json.dumps(options), time.time(), request_id),
             )
+            if function is not None:
+                self._set_function(request_id, function)
             self.step(request_id, "end")
 
     def _retried(self, request_id: int, failed: bool) -> dict[State, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..client import IN_MEMORY
 from ..errors import NotOwnRequest, RequestNotFound
-from ..values.model import REQUEST_STATES, Progress, Request, RequestState, StoredBlob, after, before
+from ..values.model import REQUEST_STATES, Function, Progress, Request, RequestState, StoredBlob, after, before
 from .files import Files
 from .own import Own
 from .schema import SPAN
@@ -163,6 +163,17 @@ class Requests(Workers, Files, Own):
         lengths = self._one(request_id, "length(function), length(namespace)")
         columns = zip(("function", "namespace"), lengths, strict=True)
         return [self._blob("request", column, request_id, length) for column, length in columns]
+
+    def function(self, request_id: int) -> Function:
+        """Return the serialised function and namespace, and their form."""
+        function, namespace, form = self._one(request_id, "function, namespace, form")
+        return Function(function, namespace, json.loads(form))
+
+    def _set_function(self, request_id: int, function: Function) -> None:
+        self.db.execute(
+            "UPDATE request SET function = ?, namespace = ?, form = ? WHERE id = ?",
+            (function.function, function.namespace, json.dumps(function.form), request_id),
+        )
 
     def progress(self, request_id: int) -> Progress:
         """Return how far a request is."""

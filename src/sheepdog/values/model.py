@@ -161,6 +161,14 @@ class Outcome(NamedTuple):
         return self.value.partition(b"\0")[2] if raised else b""
 
 
+class Function(NamedTuple):
+    """What a request calls: the function and its namespace, serialised, and the form that they have."""
+
+    function: bytes
+    namespace: bytes
+    form: dict[str, Any]
+
+
 class Cause(NamedTuple):
     """Why tasks have no result: how they ended, and the first line of their errors."""
 
