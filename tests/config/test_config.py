@@ -55,6 +55,7 @@ def test_defaults(place: Place) -> None:
         "fail_fast": 20,
         "idle_time": 600.0,
         "tasks_per_child": None,
+        "max_output": 16384,
         "trusted": True,
     }
 
@@ -142,6 +143,7 @@ ACCEPTED = [
     ("resubmissions", 0, 0),
     ("fail_fast", 0, 0),
     ("tasks_per_child", 1, 1),
+    ("max_output", 0, 0),
     ("trusted", False, False),
 ]
 
@@ -236,6 +238,7 @@ REFUSED = [
     ],
     *[(key, value, "a whole number from 1") for key in ("max_losses", "tasks_per_child") for value in (0, True, 1.5)],
     *[(key, value, FACTOR) for key in ("on_oom", "on_walltime") for value in ("2", "1x", "11x", "x", 2, "2 x", "-2x")],
+    *[("max_output", value, "a whole number from 0 to 524288") for value in (-1, "1", 1 << 20, True)],
     *[("trusted", value, "True or False") for value in (1, 0, "yes", None)],
     *[(key, value, "at least 1") for key in ("lease", "poll_interval") for value in (0.9, True, None, "60")],
 ]

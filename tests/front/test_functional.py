@@ -201,6 +201,29 @@ def test_the_numbers_of_an_error() -> None:
         assert (error.status, str(error)) == (3, str(texts[0]))
 
 
+@fault("stdout flooded", "a task prints, and succeeds", promise="the end of what it printed is kept, and can be read")
+def test_what_tasks_print_is_kept() -> None:
+    def f(x: int) -> int:
+        print("line\n" * 10_000 * x, end=f"end {x}")
+        os.write(2, b"")
+        return 6 // x
+
+    assert sheepdog.map(f, [(1,), (0,), (2,)], {"max_output": 40}, verbose=False) == [6, None, 3]
+    assert sheepdog.map(lambda x: x, [(1,)], verbose=False) == [1]
+    outputs = sheepdog.get_output(1, DB)
+    assert [args for args, _ in outputs] == [(1,), (0,), (2,)]
+    assert outputs[1][1] == "end 0"
+    assert re.fullmatch(r"\.\.\. 49965 bytes left out \.\.\.\n(line|ine|ne|e)?\n(line\n)+end 1", outputs[0][1])
+    assert [sheepdog.get_output(1, DB, task) for task in (1, 2, 3)] == [output for _, output in outputs]
+    assert (sheepdog.get_output(2, DB, 1), sheepdog.get_output(2, DB)) == ("", [((1,), "")])
+    with Storage(DB) as storage:
+        [outcome] = storage.outcomes(2, [(1, 1)])
+        assert outcome.output == b""
+    for wrong in (0, 4):
+        with pytest.raises(RequestNotFound):
+            sheepdog.get_output(1, DB, wrong)
+
+
 def test_results_while_it_runs(place: Path) -> None:
     def f(name: str) -> str:
         import pathlib

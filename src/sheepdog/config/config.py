@@ -109,6 +109,8 @@ class Config:
     """Seconds without a call after which an executor's workers end."""
     tasks_per_child: int | None = key(None, optional(whole(1, 1_000_000_000), "no limit"), read_whole)
     """Tasks after which the worker's child is made anew."""
+    max_output: int = key(16384, whole(0, 1 << 19), read_whole)
+    """Bytes that are kept of what a task prints: its end."""
     trusted: bool = key(True, checks.flag, read_flag)
     """May results be objects of any kind, whose loading runs code."""
 

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, overload
 
 from ..config import Config, make_config
 from ..config.options import Options
@@ -174,6 +174,37 @@ def get_errors(
             if error is not None:
                 errors.append((load_arguments(args, trusted), error))
         return errors
+
+
+@overload
+def get_output(
+    request_id: int, dbfile: str | os.PathLike[str], index: None = None, trusted: bool | None = None
+) -> list[tuple[Any, str]]: ...
+
+
+@overload
+def get_output(request_id: int, dbfile: str | os.PathLike[str], index: int, trusted: bool | None = None) -> str: ...
+
+
+def get_output(
+    request_id: int, dbfile: str | os.PathLike[str], index: int | None = None, trusted: bool | None = None
+) -> list[tuple[Any, str]] | str:
+    """Return [(args, output)] of a request, in order: the end of what each task printed, on both of its streams.
+
+    index is the number of a task, from 1, as its errors and SHEEPDOG_TASK_INDEX tell it: then return the output of that
+    task alone. The output is text, as the task wrote it; so many bytes of it are kept as the option max_output says. It
+    is empty for a task that has not ended, or printed nothing. trusted is as for get_results. Raises ValueError if
+    there is no such request or no such task.
+    """
+    _require(dbfile)
+    with Storage(dbfile) as storage:
+        if index is not None:
+            return storage.output(request_id, index).decode("utf-8", "replace")
+        trusted = _trusts(storage, request_id, trusted)
+        return [
+            (load_arguments(args, trusted), output.decode("utf-8", "replace"))
+            for args, output in storage.outputs(request_id)
+        ]
 
 
 def get_reports(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None) -> list[tuple[Any, Any]]:

@@ -143,6 +143,22 @@ class Outcomes(Requests, Tasks, Messages):
         )
         return ((args, None if kind is None else Kind(kind), value) for args, kind, value in rows)
 
+    def outputs(self, request_id: int) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (serialised arguments, end of what it printed) of every task, in order; empty if it has not ended."""
+        self.count_tasks(request_id)
+        rows = self._query(
+            "SELECT args, ifnull(output, x'') FROM task LEFT JOIN outcome USING (id) WHERE id BETWEEN ? AND ?"
+            " ORDER BY id",
+            *self._rows(request_id),
+        )
+        return ((args, bytes(output)) for args, output in rows)
+
+    def output(self, request_id: int, task: int) -> bytes:
+        """Return the end of what a task printed; empty if it has not ended."""
+        for (output,) in self._query("SELECT output FROM outcome WHERE id = ?", self._row_id(request_id, task)):
+            return output or b""
+        return b""
+
     def causes(self, request_id: int) -> list[Cause]:
         """Return why tasks have no result, each cause once, the most frequent first."""
         self.count_tasks(request_id)

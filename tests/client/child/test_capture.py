@@ -11,6 +11,7 @@ import pytest
 from sheepdog.client.child import capture as capture_module
 from sheepdog.client.child.capture import Capture
 from sheepdog.client.wire.limits import CHUNK, MAX_OUTPUT
+from sheepdog.config import Config
 from tests.client.children import Start, death, give, printed
 from tests.client.shepherd import Shepherd
 from tests.faults import fault
@@ -29,6 +30,16 @@ def test_of_a_long_output_the_end_is_kept(start: Start) -> None:
     assert output.startswith(b"... 983621 bytes left out ...\nxxx")
     assert output.endswith(b"x\ny\nz\n")
     assert len(output) < MAX_OUTPUT + 100
+
+
+def test_as_much_is_kept_as_is_wanted() -> None:
+    assert Config().max_output == MAX_OUTPUT
+    for most, kept in ((4, b"... 6 bytes left out ...\n6789"), (10, b"0123456789"), (0, b"")):
+        capture = Capture(most)
+        os.write(capture.fd, b"0123456789")
+        assert capture.end() == kept
+        assert capture.end() == b""
+        capture.file.close()
 
 
 @fault("stdout closed", "a task that closes or replaces stdout and stderr", promise="the next task has its own again")

@@ -23,7 +23,8 @@ KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate(2)
 class Capture(object):
     """What the task prints: both of its streams, into one file that the parent can read when the child is dead."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_OUTPUT) -> None:
+        self.most = most  # bytes of a task's output that are kept: its end
         try:
             self.file = tempfile.TemporaryFile(buffering=0)
         except OSError:  # a full or missing temporary directory is no reason not to compute
@@ -68,12 +69,12 @@ class Capture(object):
             state = os.fstat(self.fd)
             grown = state.st_size - self.size
             self.size = state.st_size
-            if state.st_blocks * 512 > CHUNK and not punch(self.fd, self.size - MAX_OUTPUT):
-                tail = os.pread(self.fd, MAX_OUTPUT, self.size - MAX_OUTPUT)
+            if state.st_blocks * 512 > CHUNK and not punch(self.fd, self.size - self.most):
+                tail = os.pread(self.fd, self.most, self.size - self.most)
                 os.ftruncate(self.fd, 0)  # what was printed since the line before is lost
                 os.write(self.fd, b"... left out ...\n" + tail)
                 self.size = 0
-            return grown > MAX_OUTPUT
+            return grown > max(self.most, MAX_OUTPUT)
 
     def end(self) -> bytes:
         """Return the end of the file, and empty it."""
@@ -81,9 +82,11 @@ class Capture(object):
             return b""
         with locked(self.fd):
             size = os.fstat(self.fd).st_size
-            output = os.pread(self.fd, MAX_OUTPUT, max(0, size - MAX_OUTPUT))
+            output = os.pread(self.fd, self.most, max(0, size - self.most))
             os.ftruncate(self.fd, 0)
-        return output if size <= MAX_OUTPUT else b"... %d bytes left out ...\n" % (size - MAX_OUTPUT) + output
+        if size <= self.most or not self.most:
+            return output
+        return b"... %d bytes left out ...\n" % (size - self.most) + output
 
 
 @contextlib.contextmanager

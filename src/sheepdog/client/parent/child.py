@@ -12,7 +12,7 @@ from ..child.pipe import LOADED, Pipe
 from ..child.runner import run_child, settle_in
 from ..memory import memory_kills, resident
 from ..wire.frames import chunks_of
-from ..wire.limits import CHUNK, IN_MEMORY, KILL_GRACE, LOADING
+from ..wire.limits import CHUNK, IN_MEMORY, KILL_GRACE, LOADING, MAX_OUTPUT
 from ..wire.outcomes import Outcome
 from .incoming import Incoming
 from .pipes import Pipes
@@ -36,7 +36,8 @@ class Child(object):
         self.running = collections.OrderedDict()  # type: collections.OrderedDict[int, tuple[int, Blob]]
         self.secret = secret
         self.signals = signals
-        self.capture = Capture()
+        most = secret.get("max_output")
+        self.capture = Capture(MAX_OUTPUT if most is None else most)
         self.pipes = Pipes()
         self.incoming = Incoming()
         self.started = time.monotonic()  # of the batch

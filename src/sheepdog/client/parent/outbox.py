@@ -87,7 +87,7 @@ class Outbox(object):
         taken = []  # type: list[Any]
         size = 0
         for item in self.items:
-            size += size_of(item.value)
+            size += size_of(item.value) + (len(item.output) if isinstance(item, Outcome) else 0)
             if taken and (size > MAX_CALL or len(taken) >= 2 * MAX_BATCH):
                 break
             taken.append(item)

@@ -32,7 +32,8 @@ class Worker(object):
         self.rhythm = server.rhythm
         self.signals = signals
         self.walltime = Walltime(start, secret)
-        known = {key: settings.get(key) for key in ("max_value", "timeout", "tasks_per_child", "form", "stuck")}
+        said = ("max_value", "max_output", "timeout", "tasks_per_child", "form", "stuck")
+        known = {key: settings.get(key) for key in said}
         secret = dict(secret, end=self.walltime.tasks_end, **known)
         self.work = Work(server, secret, function, signals, self.walltime.last)
         self.leaving = None  # type: Leaving | None

@@ -84,7 +84,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     seen.python = clean(call.header["python"].get("version"))
     config = live.options.config
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
-    settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child)
+    settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child, max_output=config.max_output)
     settings["form"] = form.name
     if live.request.open:
         settings["stuck"] = LONG
