@@ -8,5 +8,18 @@ from . import dispatch, functional, job, schedulers
 from .dispatch import JobDispatcher
 from .functional import map
 from .job import Job
+from .schedulers import GridEngineScheduler, ProcessScheduler, SlurmScheduler, TimeoutError
 
-__all__ = ["Job", "JobDispatcher", "dispatch", "functional", "job", "map", "schedulers"]
+__all__ = [
+    "GridEngineScheduler",
+    "Job",
+    "JobDispatcher",
+    "ProcessScheduler",
+    "SlurmScheduler",
+    "TimeoutError",
+    "dispatch",
+    "functional",
+    "job",
+    "map",
+    "schedulers",
+]

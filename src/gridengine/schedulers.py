@@ -14,6 +14,7 @@ from sheepdog.errors import ConfigError, JobError
 from sheepdog.front.dispatch import choose
 from sheepdog.front.functional import wait_aloud
 from sheepdog.front.results import results
+from sheepdog.front.terminal import say_aloud
 from sheepdog.schedulers.submit import host_of
 from sheepdog.storage import Storage
 
@@ -26,6 +27,7 @@ class Scheduler:
     def __init__(self, config: Mapping[str, Any] | str | Config | None = None) -> None:
         self.config = make_config(config)
         self.requests: list[tuple[int, str]] = []
+        self.resources: dict[str, object] = {}
 
     def schedule(self, jobs: Iterable[Job]) -> tuple[int, str]:
         """Start jobs, all as one request; return its id and its database."""
@@ -48,10 +50,11 @@ class Scheduler:
         """Return the results of the last jobs in order; if reraise, raise the first error, else it is in the list."""
         return results(*self.scheduled, reraise)
 
-    def killall(self) -> None:
-        """End all jobs that this scheduler has started and that have not ended."""
-        for request in self.requests:
-            cancel(*request)
+    def killall(self, verbose: bool = False) -> None:
+        """End all jobs that this scheduler has started and that have not ended; if verbose, say how many there were."""
+        ended = sum(cancel(*request) for request in self.requests)
+        if verbose:
+            say_aloud(f"{ended} job{'s' * (ended != 1)} ended by killall")
 
     @property
     def scheduled(self) -> tuple[int, str]:
@@ -81,6 +84,7 @@ class GridEngineScheduler(Scheduler):
 
     def __init__(self, *, config: Mapping[str, Any] | str | Config | None = None, **resources: object) -> None:
         super().__init__(config)
+        self.resources = dict(resources)
         wanted = tuple(f"-l {name}={as_option(name, value)}" for name, value in resources.items())
         self.config = replace(self.config, scheduler="gridengine", ge_opts=(*self.config.ge_opts, *wanted))
 
@@ -90,6 +94,7 @@ class SlurmScheduler(Scheduler):
 
     def __init__(self, *, config: Mapping[str, Any] | str | Config | None = None, **options: object) -> None:
         super().__init__(config)
+        self.resources = dict(options)
         wanted = tuple(as_flag(name, value) for name, value in options.items())
         self.config = replace(self.config, scheduler="slurm", slurm_opts=(*self.config.slurm_opts, *wanted))
 

@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from . import client, config, deployment, errors, job_file, serialisation, server, storage
     from .config import Config
     from .errors import NotRun, SheepdogError, TaskFailed
@@ -59,6 +61,13 @@ _HOMES = {
 }
 _MODULES = ("client", "config", "deployment", "errors", "job_file", "serialisation", "server", "storage")
 
+_DISTRIBUTION: Mapping[str, Callable[[Any], Any]] = {
+    "__author__": lambda about: about["Author"],
+    "__license__": lambda about: about["License-Expression"],
+    "__version__": lambda about: about["Version"],
+    "__version_info__": lambda about: tuple(int(part) for part in about["Version"].split(".") if part.isdigit()),
+}
+
 __all__ = [
     "Config",
     "Executor",
@@ -97,6 +106,11 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for, so that `import sheepdog` is quick."""
     if name in _HOMES:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _DISTRIBUTION:
+        try:
+            return _DISTRIBUTION[name](importlib.import_module("importlib.metadata").metadata("sheepdog"))
+        except ImportError as error:  # it lies somewhere, and has not been installed
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}: it is not installed") from error
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """Jobs: what they have beyond multiprocessing.Process, whose API test_process_api.py looks at."""
 
+import gc
 import os
 import pickle
 import signal
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,26 @@ if __name__ == "__main__":
         result = job.result()
         print(f"{result.x}, {type(result) is Cube}" if isinstance(job, Cube) else result)
 """
+
+
+class Large:
+    """An argument whose end can be seen."""
+
+
+def test_a_job_lets_its_target_and_arguments_go_once_it_has_been_started() -> None:
+    large = Large()
+    seen = weakref.ref(large)
+    job = Job(target=lambda each: type(each).__name__, args=(large,), kwargs={})
+    del large
+    said = str(job)
+    job.start()
+    gc.collect()
+    assert seen() is None
+    assert str(job) == said
+    assert "Large" in said
+    assert (job.result(), job.exitcode) == ("Large", 0)
+    again = pickle.loads(pickle.dumps(job))
+    assert (str(again), again.result()) == (said, "Large")
 
 
 def test_subclasses_of_main(place: Path) -> None:

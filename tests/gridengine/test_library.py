@@ -473,6 +473,49 @@ def test_timeout_error_is_the_built_in_one() -> None:
     assert gridengine.schedulers.TimeoutError is TimeoutError
 
 
+def test_what_lies_at_the_top() -> None:
+    for name in ("ProcessScheduler", "GridEngineScheduler", "SlurmScheduler", "TimeoutError"):
+        assert getattr(gridengine, name) is getattr(gridengine.schedulers, name)
+
+
+class Fit(Job):
+    """As gridengine's readme says: it calls no super().__init__()."""
+
+    def __init__(self, data: list[int]) -> None:
+        self.data = data
+
+    def run(self) -> int:
+        return sum(self.data)
+
+
+class Numbered(Job):
+    def __init__(self) -> None:
+        super().__init__()
+        self.id = 77
+
+
+def test_a_job_as_it_was() -> None:
+    jobs = [Fit([1, 2]), Fit([3, 4])]
+    assert [job.id for job in jobs] == [None, None]
+    assert (jobs[0].name, jobs[0].mutable, str(jobs[0])) == ("Fit", False, "Fit()")
+    dispatcher = gridengine.JobDispatcher(gridengine.ProcessScheduler)
+    dispatcher.dispatch(jobs)
+    assert dispatcher.join() == [3, 7]
+    assert [job.id for job in jobs] == [1, 2]
+    assert Job(mutable=True, target=abs).mutable
+    assert Numbered().id == 77
+    assert not Job(abs).mutable
+
+
+def test_a_scheduler_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gridengine.GridEngineScheduler(h_vmem="2G").resources == {"h_vmem": "2G"}
+    scheduler = gridengine.ProcessScheduler(max_threads=1)
+    assert scheduler.resources == {}
+    scheduler.schedule([Job(target=time.sleep, args=(300,))])
+    scheduler.killall(verbose=True)
+    assert capsys.readouterr().err == "sheepdog: 1 job ended by killall\n"
+
+
 def test_partial() -> None:
     def power(base: int, *, exponent: int) -> int:
         """Return a power."""
@@ -480,8 +523,10 @@ def test_partial() -> None:
 
     made = gridengine.functional.partial(power, exponent=3)
     assert isinstance(made, functools.partial)
-    assert (made.__name__, made.__doc__) == ("power", "Return a power.")  # type: ignore[attr-defined]
+    assert (made.__name__, made.__doc__) == ("power_3", "Return a power.")  # type: ignore[attr-defined]
     assert gridengine.map(made, [1, 2, 3]) == [1, 8, 27]
-    assert str(Job(target=made, args=(2,))) == "test_partial.<locals>.power(2)"
+    assert str(Job(target=made, args=(2,))) == "power_3(2)"
+    many = gridengine.functional.partial(power, 3.14159, "2.5", len, exponent=[1])
+    assert many.__name__ == "power_3.141_2.5_len_list"  # type: ignore[attr-defined]
     assert gridengine.functional.partial(int, "11", base=2)() == 3
     assert gridengine.functional.map is gridengine.map

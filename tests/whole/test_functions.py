@@ -110,12 +110,12 @@ def test_the_namespace_wins_and_is_shared() -> None:
     assert sheepdog.map(f, [(1, 2), (2, 3)], None, namespace) == [1 + 6 + 1, 2 + 8 + 1]
 
 
-def test_import_made_global_inside_the_function() -> None:
+@pytest.mark.parametrize("lines", ["import numpy as np; global np", "global np; import numpy as np"])
+def test_import_made_global_inside_the_function(lines: str) -> None:
     Path("script.py").write_text(
         "import sheepdog\n"
         "def f(a, b):\n"
-        "    global np\n"
-        "    import numpy as np\n"
+        f"    {lines}\n"
         "    return g(a, b)\n"
         "def g(a, b):\n"
         "    return np.array((a, b)) ** 2\n"

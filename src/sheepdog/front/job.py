@@ -50,6 +50,7 @@ class Job(Call):
 
     _config: Mapping[str, Any] | str | None = None
     _place: tuple[str, int, int] | None = None  # database, request and task, once it has been started
+    _call = ""  # in short, once it has been started
     _begun = False  # somebody starts it, or has started it
     _signal = 0  # which ended it, if its user wanted it to
     _closed = False
@@ -79,6 +80,8 @@ class Job(Call):
 
     def __str__(self) -> str:
         """The call in short."""
+        if self._call:
+            return self._call
         name = type(self).__name__ if self._target is None else name_of(self._target)
         return str(Arguments(self._args, self._kwargs, name))
 
@@ -214,6 +217,11 @@ class Job(Call):
         if "_target" not in vars(self):
             raise JobError(f"{type(self).__name__}.__init__() must call super().__init__() before anything else")
 
+    def _let_go(self) -> None:
+        """Forget the target and the arguments, as a process does: they may be large, and are stored."""
+        self._call = str(self)
+        self._target, self._args, self._kwargs = None, (), {}
+
     def _started(self, what: str) -> tuple[str, int, int]:
         self._require_open()
         if self._place is None:
@@ -285,6 +293,7 @@ def start_jobs(jobs: Sequence[Job], config: Mapping[str, Any] | str | Config | N
     database = Storage(settings.dbfile).dbfile
     for task, job in enumerate(jobs, 1):
         job._place = (database, request_id, task)
+        job._let_go()
     return request_id, database
 
 

@@ -92,6 +92,8 @@ def _blame_namespace(ns: Mapping[str, Any], error: Exception) -> str:
 
 def name_of(f: Callable[..., Any]) -> str:
     """Return a telling name of a callable."""
+    if isinstance(f, functools.partial) and "__name__" in vars(f):
+        return str(vars(f)["__name__"])
     inner = getattr(f, "func", f)
     return str(getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or type(f).__name__)
 
