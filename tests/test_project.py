@@ -42,6 +42,19 @@ def lint_imports(source: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=source, env=environment)
 
 
+def test_nothing_says_to_install_what_the_index_has_under_this_name() -> None:
+    """That is the old library, 0.2.3."""
+    texts = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.rst"),
+        *(ROOT / "examples").glob("*.py"),
+        *SOURCE.rglob("*.py"),
+    ]
+    said = [line for text in texts for line in text.read_text().splitlines() if "pip install" in line]
+    assert said
+    assert not [line for line in said if re.search("pip install [^`&]*sheepdog", line)]
+
+
 def test_imports_go_down() -> None:
     done = lint_imports(NAMES.parent)
     assert done.returncode == 0, done.stdout

@@ -139,7 +139,7 @@ def program() -> bytes:
     found = drmaa_archive()
     if found is None:
         raise SchedulerNotFound(
-            'scheduler is "drmaa", and there is no package drmaa here: pip install "sheepdog[drmaa]". '
+            'scheduler is "drmaa", and there is no package drmaa here: pip install drmaa. '
             "It is needed on this machine only"
         )
     return found
