@@ -26,9 +26,14 @@ SheepdogError
     └── TooManyWorkers                ... but would take a smaller one
 """
 
+from .printable import printable
+
 
 class SheepdogError(Exception):
     """Any error of Sheepdog's own."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(SheepdogError, ValueError):
@@ -113,7 +118,7 @@ class TaskFailed(SheepdogError):
         self.peak = peak
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return printable(str(self.args[0]))
 
 
 class NotRun(TaskFailed):

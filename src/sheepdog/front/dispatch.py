@@ -17,6 +17,7 @@ from ..config import Config, make_config
 from ..config.options import Options
 from ..deployment import Host, job_directory
 from ..errors import SheepdogError
+from ..printable import make_printable
 from ..schedulers import submit
 from ..schedulers.detect import choose_scheduler, programs_on
 from ..schedulers.job_file import Job
@@ -29,6 +30,7 @@ from ..values.serialisation import MAKERS, form, name_of, serialise_arguments
 
 log = logging.getLogger("sheepdog")
 log.addHandler(logging.NullHandler())  # who wants to read it says so
+log.addFilter(make_printable)
 
 
 def dispatch(

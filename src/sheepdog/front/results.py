@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config.options import Options
 from ..errors import JobError, NotRun, TaskFailed, UntrustedResult
+from ..printable import printable
 from ..storage import Storage
 from ..values.model import ALIKE, Cause, Kind, Outcome
 from ..values.serialisation import deserialise, deserialise_arguments
@@ -32,7 +33,7 @@ def describe(request_id: int, outcome: Outcome, before: Iterable[Outcome] = ()) 
         where = f", on {earlier.host}" if earlier.host else ""
         which = f"Attempt {earlier.attempt}" if earlier.attempt else "Before"
         lines.append(f"{which}{where}: {earlier.text.splitlines()[0]}")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 class ErrorText(str):

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from ..printable import printable
 from ..values.model import Progress
 
 
@@ -45,4 +46,4 @@ def ticker(interval: float) -> Callable[[Progress], None]:
 
 def say_aloud(text: str) -> None:
     """Tell the user something on standard error."""
-    print(f"sheepdog: {text}", file=sys.stderr, flush=True)
+    print(f"sheepdog: {printable(text)}", file=sys.stderr, flush=True)

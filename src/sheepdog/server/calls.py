@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..client import CHECKPOINT, REPORT, Message
+from ..printable import printable
 from ..values.forms import Form, choose
 from ..values.model import Kind, Outcome, StoredBlob
 
@@ -152,7 +153,7 @@ def read_running(said: Any, held: dict[int, int]) -> tuple[int, int, float]:
 
 def clean(text: Any) -> str:
     """Return what a worker says of itself as a short text that can be stored and shown."""
-    return str("" if text is None else text)[:255].encode("utf-8", "replace").decode()
+    return printable(str("" if text is None else text)[:255].encode("utf-8", "replace").decode())
 
 
 def fitting(form: dict[str, Any], python: Any, host: str) -> Form | str:

@@ -21,6 +21,7 @@ import sys
 import time
 
 from ..errors import ServerError
+from ..printable import Printable
 from ..storage import Storage
 from ..storage.file import located
 from ..values import wakeup
@@ -63,9 +64,9 @@ class Seldom(logging.Filter):
 
 def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) -> None:
     """Serve until there is nothing left to do, or until SIGTERM."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.raiseExceptions = False  # a log on a full disk is no reason to write more
     dbfile = located(dbfile)
     if lock is None or inherited is None:

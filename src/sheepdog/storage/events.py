@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..printable import printable
 from ..values.facts import Event
 from .rows import Rows
 
@@ -17,7 +18,7 @@ class Events(Rows):
             self.count_tasks(request_id)
             self.db.executemany(
                 "INSERT INTO event (request, at, what, task, worker, text) VALUES (?, ?, ?, ?, ?, ?)",
-                ((request_id, event.at, event.what, event.task, event.worker, event.text) for event in events),
+                ((request_id, e.at, e.what, e.task, e.worker, printable(e.text)) for e in events),
             )
 
     def events(self, request_id: int, task: int | None = None, after: int = 0) -> Iterator[Event]:

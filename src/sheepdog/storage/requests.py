@@ -13,6 +13,7 @@ from typing import Any
 
 from ..client import IN_MEMORY
 from ..errors import NotOwnRequest, RequestNotFound
+from ..printable import printable
 from ..values.model import REQUEST_STATES, Function, Progress, Request, RequestState, StoredBlob, after, before
 from .files import Files
 from .own import Own
@@ -216,6 +217,7 @@ class Requests(Workers, Files, Own):
 
     def set_note(self, request_id: int, note: str) -> None:
         """Note what the user of a request should know while it runs."""
+        note = printable(note)
         with self.transaction():
             self.db.execute("UPDATE request SET note = ? WHERE id = ? AND note != ?", (note, request_id, note))
 

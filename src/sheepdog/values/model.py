@@ -6,7 +6,7 @@ No I/O. The store guards its statements by the tables, the docs draw them, and a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -250,7 +250,7 @@ class Request:
     id: int
     name: str
     state: RequestState
-    token: str
+    token: str = field(repr=False)
     form: dict[str, Any]
     options: dict[str, Any]
     tasks: int
