@@ -1,7 +1,10 @@
 """The sources of a configuration: the call, the environment, the files and their profiles."""
 
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,8 @@ from sheepdog.config.config import KEYS
 from sheepdog.config.sources import TASK_VARIABLES
 from sheepdog.errors import ConfigError
 from tests.config.conftest import Place
+from tests.faults import fault
+from tests.people import AS_ROOT
 
 # The call
 
@@ -230,7 +235,70 @@ def test_a_file_that_is_not_utf8(place: Place) -> None:
 
 def test_a_file_that_cannot_be_read(place: Place) -> None:
     place.project.mkdir()  # root may read whatever chmod forbids; but no one a directory
-    assert place.refuse() == f"cannot read {place.project}: Is a directory"
+    assert place.refuse().startswith(f"the configuration is not read: {place.project} is not a file")
+
+
+@fault(51, "a configuration file of another user's, or that others can write", promise="it is refused with a sentence")
+@pytest.mark.parametrize("file", ["project", "user"])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda path: os.chown(path, 54321, 54321), "belongs to another user (54321)", marks=AS_ROOT),
+        (lambda path: path.chmod(0o666), "can be changed by others (-rw-rw-rw-)"),
+    ],
+)
+def test_a_file_of_others(place: Place, file: str, make: Callable[[Path], None], words: str) -> None:
+    path: Path = getattr(place, file)
+    path.write_text('shell = "/tmp/evil"\n')
+    make(path)
+    assert place.refuse().startswith(f"the configuration is not read: {path} {words}")
+    assert "shell" not in place.refuse({"host": "fear"})
+
+
+def test_a_link(place: Place) -> None:
+    """In the project it may be anybody's. In one's home, what it leads to counts."""
+    kept = place.user.with_name("kept.toml")
+    kept.write_text('host = "fear"\n')
+    place.user.symlink_to(kept)
+    assert place.make().host == "fear"
+    kept.chmod(0o622)
+    assert "can be changed by others" in place.refuse()
+    place.user.unlink()
+    place.project.symlink_to(kept)
+    assert "is a link" in place.refuse()
+
+
+def test_what_has_set_the_weighty_keys_is_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.project.write_text('shell = "/opt/python"\nworkers = 2\n[profiles.fear]\nhost = "fear"\n')
+    place.user.write_text('dbfile = "x.sqlite"\nshell = "/other"\n')
+    with caplog.at_level(logging.INFO, "sheepdog"):
+        place.make("fear")
+        place.make({"host": "near", "shell": "/mine", "dbfile": "y.sqlite"})
+        place.make({"scheduler": "local"}, SHEEPDOG_SHELL="/env")
+    assert caplog.messages == [
+        f"host is 'fear', in [profiles.fear] of {place.project}",
+        f"shell is '/opt/python', in {place.project}",
+        f"dbfile is 'x.sqlite', in {place.user}",
+        "shell is '/env', in the variable SHEEPDOG_SHELL",
+        f"dbfile is 'x.sqlite', in {place.user}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "host"),
+    [
+        ({"scheduler": "local"}, None),
+        ({"scheduler": "local", "host": "near"}, "near"),
+        ({"scheduler": "local", "profile": "fear"}, None),
+        ({"scheduler": "gridengine"}, "everywhere"),
+        ({}, "everywhere"),
+        ("fear", "fear"),
+    ],
+)
+def test_the_local_scheduler_of_a_call_is_this_machine(place: Place, call: Any, host: str | None) -> None:
+    place.project.write_text('host = "project"\n[profiles.fear]\nhost = "fear"\n')
+    environ = {} if call == "fear" else {"SHEEPDOG_HOST": "everywhere"}
+    assert place.make(call, **environ).host == host
 
 
 def test_a_parent_that_is_no_directory_holds_no_file(place: Place) -> None:

@@ -3,17 +3,20 @@
     a call's dict  >  SHEEPDOG_<KEY>  >  the profile  >  ./sheepdog.toml  >  ~/.config/sheepdog/config.toml  >  defaults
 
 A file holds keys at its top level and profiles in tables: [profiles.NAME]. When both files have a profile of
-that name, the project's wins key by key. A list such as ge_opts is replaced, never joined.
+that name, the project's wins key by key. A list such as ge_opts is replaced, never joined. A file of others is refused:
+what it says may run programs.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NotOwnFile
+from ..values.ownership import read_own
 from .checks import short
 from .config import KEYS, Config, checked
 
@@ -21,6 +24,11 @@ TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMP
 """Set inside a task, for the user's function to read; they configure nothing."""
 
 _PREFIX = "SHEEPDOG_"
+
+WEIGHTY = ("host", "shell", "dbfile")
+"""Keys that say where programs run, which, and what is stored: the log tells which file has set them."""
+
+log = logging.getLogger("sheepdog")
 
 Said = dict[str, tuple[object, str]]
 """What one source says: for each key its value, and where it stands, in words for an error."""
@@ -37,12 +45,13 @@ def make_config(
 
     config is a dict of keys, perhaps with "profile" among them; or a profile's name; or a Config, which
     comes back as it is. The keyword arguments stand for this process's environment, current directory and
-    home directory. Only the value that wins is checked.
+    home directory. Only the value that wins is checked. A call for the local scheduler that names no host means this
+    machine, whatever the other sources say.
     """
     if isinstance(config, Config):
         return config
     environ = os.environ if environ is None else environ
-    said = {**_variables(environ), **_call(config)}
+    said = {**_variables(environ), **_here(_call(config))}
     profile, named_in = said.pop("profile", (None, ""))
     # The user's file first: later ones win.
     files = [_read_file(path) for path in (_user_path(environ, home), _project_path(directory)) if path]
@@ -50,6 +59,10 @@ def make_config(
         said = {**_profile(profile, named_in, files), **said}
     for file in reversed(files):
         said = {**file.top, **said}
+    for key in WEIGHTY:
+        value, where = said.get(key, (None, ""))
+        if where:
+            log.info("%s is %s,%s", key, short(value), where)
     values: dict[str, Any] = {key: checked(KEYS[key], value, where) for key, (value, where) in said.items()}
     return Config(**values)
 
@@ -77,6 +90,12 @@ def _call(config: object) -> Said:
     return {key: (value, "") for key, value in config.items()}
 
 
+def _here(call: Said) -> Said:
+    """Return what a call says; of the local scheduler, that no host is meant unless it names one."""
+    scheduler, _ = call.get("scheduler", (None, ""))
+    return {"host": (None, ""), **call} if scheduler == "local" else call
+
+
 def _variables(environ: Mapping[str, str]) -> Said:
     known = {_PREFIX + key.upper(): key for key in [*KEYS, "profile"]}
     said: Said = {}
@@ -100,14 +119,17 @@ def _user_path(environ: Mapping[str, str], home: str | os.PathLike[str] | None) 
             base = Path(home or Path.home()) / ".config"
         except RuntimeError:  # a container may run under a user id that has no home
             return None
-    return base / "sheepdog" / "config.toml"
+    # In one's own home a link is one's own, too; what it leads to must be.
+    return Path(os.path.realpath(base / "sheepdog" / "config.toml"))
 
 
 def _read_file(path: Path) -> _File:
     try:
-        content = path.read_bytes()
+        content = read_own(path)
     except (FileNotFoundError, NotADirectoryError):
         return _File(path, {}, {})
+    except NotOwnFile as error:
+        raise ConfigError(f"the configuration is not read: {error}") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
 

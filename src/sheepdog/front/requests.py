@@ -145,7 +145,9 @@ def options_again(request: Request, config: Mapping[str, Any]) -> Options:
     if "profile" in config:
         raise ConfigError("retry takes no profile: give the options in which this time differs from the last")
     before = Options.read(request.options)
-    anew = {"scheduler": None} if "host" in config else {}
+    anew: dict[str, Any] = {"scheduler": None} if "host" in config else {}
+    if config.get("scheduler") == "local":
+        anew = {"host": None}
     options = options_of(make_config({**asdict(before.config), **anew, **config}, environ={}))
     if options.directory and before.directory:
         return replace(options, directory=before.directory)  # where it ran before
