@@ -59,7 +59,7 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
                 return ours
             reduced = super().reducer_override(value)
             if isinstance(value, type) and isinstance(reduced, tuple) and reduced[0].__name__ == MAKE_CLASS:
-                return with_qualified_name(reduced, value.__qualname__)
+                return completed(reduced, value)
             return reduced
 
     def travels(function: "Any") -> bool:
@@ -110,7 +110,8 @@ class Loader(pickle.Unpickler):
         known = by_number(number)
         if known is None:
             named = named_here(module, name)
-            known = named if set(members) <= set(getattr(named, "__members__", ())) else None
+            there = isinstance(named, type) and set(members) <= set(getattr(named, "__members__", ()))
+            known = named if there else None
         return self.take(known) if known is not None else make(*args)
 
     def make_function(self, make: "Any", code: types.CodeType, names: "dict[str, Any]", *args: "Any") -> "Any":
@@ -154,13 +155,18 @@ def named_here(module: "str | None", name: str) -> "Any":
     return found
 
 
-def with_qualified_name(reduced: "tuple[Any, ...]", name: str) -> "tuple[Any, ...]":
-    """Return how a class is made with its qualified name, which cloudpickle 3.1.3 leaves out.
+def completed(reduced: "tuple[Any, ...]", cls: type) -> "tuple[Any, ...]":
+    """Return how a class is made, with what cloudpickle 3.1.3 leaves out: its qualified name, and its slots.
 
-    To find it by, among the arguments in a place that cloudpickle does not use; and to keep it, in the attributes.
+    The name to find it by is among the arguments, in a place that cloudpickle does not use; the one to keep is among
+    the attributes. A class that is made without its slots has objects whose state fits no other.
     """
     make, args, (attributes, slots) = reduced[:3]
-    return (make, args[:-1] + (name,), (dict(attributes, __qualname__=name), slots)) + reduced[3:]
+    attributes = {name: each for name, each in attributes.items() if type(each) is not types.MemberDescriptorType}
+    attributes["__qualname__"] = cls.__qualname__
+    if attributes.get("__slots__"):
+        args = args[:3] + (dict(args[3], __slots__=attributes.pop("__slots__")),) + args[4:]
+    return (make, args[:-1] + (cls.__qualname__,), (attributes, slots)) + reduced[3:]
 
 
 def with_file(parts: "tuple[Any, ...]", file: str) -> "tuple[Any, ...]":
