@@ -69,7 +69,7 @@ class Capture(object):
             state = os.fstat(self.fd)
             grown = state.st_size - self.size
             self.size = state.st_size
-            if state.st_blocks * 512 > CHUNK and not punch(self.fd, self.size - self.most):
+            if state.st_blocks * 512 > CHUNK + self.most and not punch(self.fd, self.size - self.most):
                 tail = os.pread(self.fd, self.most, self.size - self.most)
                 os.ftruncate(self.fd, 0)  # what was printed since the line before is lost
                 os.write(self.fd, b"... left out ...\n" + tail)
