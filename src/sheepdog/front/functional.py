@@ -6,11 +6,13 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, overload
 
 from ..config import Config, make_config
 from ..config.options import Options
 from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
+from ..server.life import Server
 from ..storage import Storage
 from ..values.model import Cause, Kind, Outcome, Progress, Report
 from . import dispatch as road
@@ -322,3 +324,7 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
         )
     if os.path.isfile(os.path.expanduser(dbfile)) and not os.path.getsize(os.path.expanduser(dbfile)):
         raise StorageError(f"{os.fspath(dbfile)!r} is empty: give the dbfile that the request was made with")
+    with suppress(StorageError):  # of a database that is not one's own nothing is started
+        server = Server(dbfile=dbfile)
+        if server.outdated:  # to look into the database brings it up to date, and that server cannot go on
+            server.start()

@@ -179,7 +179,7 @@ def migrate(connection: sqlite3.Connection, dbfile: str, begin: Callable[[sqlite
         if version > len(MIGRATIONS):
             raise StorageError(
                 f"{dbfile} was made by a newer Sheepdog (schema {version}; this one knows up to "
-                f"{len(MIGRATIONS)}): upgrade to that one, or choose another dbfile"
+                f"{len(MIGRATIONS)}): upgrade to that one to read it, for all in it is safe, or choose another dbfile"
             )
         require_known(connection, dbfile, version)
         for script in MIGRATIONS[version:]:
