@@ -53,7 +53,7 @@ def connect_otherwise(synchronous, busy):
     connect = sqlite3.connect
 
     @functools.wraps(connect)
-    def connect_so(*arguments, timeout, **options):
+    def connect_so(*arguments, timeout=5.0, **options):
         return connect(*arguments, timeout=busy or timeout, factory=Connection, **options)
 
     sqlite3.connect = connect_so

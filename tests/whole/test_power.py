@@ -48,7 +48,7 @@ def lose_power(place: Path, request_id: int, talker: Talker, rounds: int, **more
         files = disk.lose_power(chance)
         copy.mkdir()
         for folder in (place, copy):
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in ("-wal", "-shm"):  # the database itself stays the same file
                 (folder / f"{DB}{suffix}").unlink(missing_ok=True)
             for name, data in files.items():
                 (folder / name).write_bytes(data)

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from ..client import MAX_VALUE
 from ..errors import DamagedError, StorageBusy, StorageError
-from ..values.ownership import belongs, read_own, require_own
+from ..values.ownership import belongs, open_own, read_own, require_own
 from .identity import Identity, was_served
 from .mounts import network_file_system
 from .schema import migrate, recognise
@@ -106,6 +106,7 @@ class File:
                 # Without locks, one that is being written may look damaged: whether it is will be seen with them.
                 if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT:
                     raise
+            os.close(open_own(f"{self.dbfile}-wal", os.O_RDONLY | os.O_CREAT))  # before somebody else makes one
 
     def _require_own(self) -> os.stat_result:
         """Raise NotOwnFile unless the file is the user's own, and so is what SQLite would take for a part of it."""
@@ -186,13 +187,14 @@ class File:
         """Move all of the log into the database, unless somebody is reading. The server's business alone."""
         if self.log_is_empty():
             return
+        [patience] = self.db.execute("PRAGMA busy_timeout").fetchone()
         self.db.execute("PRAGMA busy_timeout = 0")  # who reads is not waited for
         try:
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             raise self._told(error) from error
         finally:
-            self.db.execute("PRAGMA busy_timeout = 60000")
+            self.db.execute(f"PRAGMA busy_timeout = {patience}")
 
     def checkpoint_by_itself(self) -> None:
         """From now on, move the log into the database as it grows. The server's business alone."""

@@ -65,7 +65,7 @@ def fault(found: os.stat_result, path: str | os.PathLike[str]) -> str:
         return f"{path} is not a file: choose another"
     if not belongs(found, path):
         owner = user_name(found.st_uid)
-        return f"{path} belongs to another user ({owner}): choose another place; or copy it, if you trust what it says"
+        return f"{path} belongs to another user ({owner}): choose another place, or copy it to a directory of your own"
     if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not is_own_group(found)):
         mode = stat.filemode(found.st_mode)
         return f"{path} can be changed by others ({mode}): see that it is as you left it, then `chmod go-w` it"
