@@ -164,6 +164,15 @@ def test_a_generator_that_is_dropped(place: Path) -> None:
     until(lambda: not workers_of(place), "what runs is stopped")
 
 
+def test_a_function_travels_once(place: Path) -> None:
+    large = os.urandom(5_000_000)
+    with cluster():
+        assert calls(lambda i: len(large) + i, range(20), batch_size=2) == [5_000_000 + i for i in range(20)]
+        mixed = [joblib.delayed(abs)(-1), joblib.delayed(len)(b"ab")]
+        assert joblib.Parallel(batch_size=2)(mixed) == [1, 2]
+    assert sum(Path(DB + end).stat().st_size for end in ("", "-wal")) < 20_000_000
+
+
 def test_a_call_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serialisation, "MAX_VALUE", 100_000)
     with cluster():

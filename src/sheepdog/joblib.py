@@ -7,6 +7,7 @@ with joblib.parallel_config("sheepdog", config={"host": "fear"}, workers=50):
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import weakref
@@ -116,7 +117,7 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """Run a batch of calls on a worker; call back with the future. What cannot be sent is its exception."""
         assert self.executor is not None
         try:
-            future = self.executor.submit(limited(self.settings.cpus or 1), func)
+            future = self.executor.submit(*parted(func, self.settings.cpus or 1))
         except Exception as error:  # joblib calls this in callbacks, too, where nobody would hear of it
             future = Future()
             future.set_exception(error)
@@ -150,10 +151,20 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
 
 
-def limited(cpus: int) -> Callable[[Callable[[], Any]], Any]:
+def parted(batch: Any, cpus: int) -> tuple[Callable[[Any], Any], Any]:
+    """Return what runs a batch on a worker, and the batch: without its function, if that is one, which travels once."""
+    functions = [function for function, _, _ in batch.items]
+    if any(function is not functions[0] for function in functions):
+        return limited(cpus), batch
+    bare = copy.copy(batch)
+    bare.items = [(None, args, kwargs) for _, args, kwargs in batch.items]
+    return limited(cpus, functions[0]), bare
+
+
+def limited(cpus: int, function: Any = None) -> Callable[[Any], Any]:
     """Return what runs a batch on a worker: to n_jobs=-1 there, the node has as many cores as are the worker's own."""
 
-    def run(batch: Callable[[], Any]) -> Any:  # a function in a function travels by value: Sheepdog is not over there
+    def run(batch: Any) -> Any:  # a function in a function travels by value: Sheepdog is not over there
         import os
 
         from joblib.parallel import BACKENDS, ThreadingBackend
@@ -166,6 +177,8 @@ def limited(cpus: int) -> Callable[[Callable[[], Any]], Any]:
 
         os.environ["LOKY_MAX_CPU_COUNT"] = str(cpus)
         BACKENDS.setdefault("sheepdog", Here)  # for calls within calls: Sheepdog's own is not over there
+        if function is not None:
+            batch.items = [(function, args, kwargs) for _, args, kwargs in batch.items]
         return batch()
 
     return run

@@ -311,6 +311,95 @@ def test_mixtures_of_short_calls_and_calls_that_wait_for_all_of_them(tmp_path: P
                 (tmp_path / str(number)).touch()
 
 
+# --- their functions
+
+
+class Counted:
+    """Tells how often it has been loaded in this process."""
+
+    def __reduce__(self) -> Any:
+        return eval, (
+            "(lambda: globals().__setitem__('loads', globals().get('loads', 0) + 1) or globals()['loads'])()",
+        )
+
+
+def size_of_database() -> int:
+    return sum(Path(DB + end).stat().st_size for end in ("", "-wal"))
+
+
+@pytest.mark.parametrize("size", [0, 3000, 10_000_000])
+def test_a_function_travels_and_is_loaded_once(executor: Executor, size: int) -> None:
+    """Small ones go along with each call, large ones are in the database once; neither is loaded again."""
+    large, loads = os.urandom(size), Counted()
+
+    def f(i: int) -> tuple[int, int, Any]:
+        return i, len(large), loads
+
+    assert [future.result(60) for future in [executor.submit(f, i) for i in range(12)]] == [
+        (i, size, 1) for i in range(12)
+    ]
+    assert size_of_database() < 3 * size + 2_000_000
+    assert [args[1:] for args, _ in sheepdog.get_results(1, DB, block=False)] == [(i,) for i in range(12)]
+    assert sheepdog.get_results(1, DB, block=False)[3][0][0](5)[:2] == (5, size)
+
+
+def test_a_function_whose_globals_have_changed_is_another(executor: Executor) -> None:
+    names: dict[str, Any] = {"__name__": "__main__", "step": bytes(5000)}
+    f = eval("lambda: len(step)", names)
+    before = executor.submit(f)
+    names["step"] = bytes(6000)
+    assert (before.result(60), executor.submit(f).result(60)) == (5000, 6000)
+
+
+def test_more_functions_than_a_worker_keeps(executor: Executor) -> None:
+    makers = [eval(f"lambda large={bytes(3000)!r}: ({i}, len(large))") for i in range(130)]
+    for _ in range(2):
+        futures = [executor.submit(f) for f in makers]
+        assert [future.result(60) for future in futures] == [(i, 3000) for i in range(130)]
+
+
+def test_functions_of_calls_that_are_cancelled(executor: Executor, place: Path) -> None:
+    """A later call has the function all the same."""
+    large = bytes(5000)
+
+    def f() -> int:
+        return len(large)
+
+    first = executor.submit(wait_for, place / "go")
+    until(first.running, "the call runs")
+    executor.submit(f).cancel()
+    again = executor.submit(f)
+    (place / "go").touch()
+    assert again.result(60) == 5000
+
+
+def test_functions_after_the_end_of_a_process_and_of_the_server(executor: Executor) -> None:
+    large = bytes(100_000)
+
+    def f(dies: bool) -> int:
+        return os._exit(3) if dies else len(large)
+
+    assert executor.submit(f, False).result(60) == 100_000
+    with pytest.raises(TaskFailed, match="exited with status 3"):
+        executor.submit(f, True).result(60)
+    assert executor.submit(f, False).result(60) == 100_000
+    os.kill(sheepdog.Server(dbfile=DB).pid or 0, signal.SIGKILL)
+    assert executor.submit(f, False).result(60) == 100_000
+
+
+def test_calls_are_run_again_with_their_functions(executor: Executor, place: Path) -> None:
+    large = bytes(5000)
+
+    def f(path: Path) -> int:
+        return len(large) // path.exists()
+
+    assert isinstance(executor.submit(f, place / "there").exception(60), ZeroDivisionError)
+    executor.shutdown()
+    (place / "there").touch()
+    assert sheepdog.retry(1, DB) == 1
+    assert [result for _, result in sheepdog.get_results(1, DB)] == [5000]
+
+
 # --- futures
 
 

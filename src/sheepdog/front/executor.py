@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
+from ..client.wire.calls import name_in
 from ..config import Config, make_config
 from ..errors import StorageBusy
 from ..values.model import Kind, Outcome
@@ -103,7 +104,8 @@ class CallFeeder(Feeder):
         super().__init__("sheepdog-executor", Stream(operator.call, settings), say_once(True))
         self.settings = settings
         self.lock = threading.Lock()
-        self.backlog: deque[tuple[bytes, Future[Any]]] = deque()
+        self.backlog: deque[tuple[bytes, bytes, Future[Any]]] = deque()  # calls, and functions that are new with them
+        self.functions: set[bytes] = set()  # the names of those that have been there
         self.taken_back: deque[Future[Any]] = deque()
         self.over = False
         self.broken: BaseException | None = None
@@ -118,14 +120,19 @@ class CallFeeder(Feeder):
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
         """Take a call."""
         self.refresh()
-        data = serialise_call((fn, *args), kwargs)
+        data, function = serialise_call(fn, args, kwargs)
         future: Future[Any] = Future(self)
         with self.lock:
             if self.over:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self.broken is not None:
                 raise BrokenExecutor(*self.broken.args) from self.broken
-            self.backlog.append((data, future))
+            if function:
+                known, name = len(self.functions), name_in(data)
+                assert name is not None
+                self.functions.add(name)
+                function = function if len(self.functions) > known else b""
+            self.backlog.append((data, function, future))
         self.stream.wake()
         return future
 
@@ -138,7 +145,7 @@ class CallFeeder(Feeder):
         """Take no more calls."""
         if cancel_futures:  # else without the lock: a collection of garbage may come here in a thread that holds it
             with self.lock:
-                waiting = [future for _, future in self.backlog] + list(self.futures.values())
+                waiting = [future for _, _, future in self.backlog] + list(self.futures.values())
             for future in waiting:
                 if not future.running():
                     future.cancel()
@@ -176,14 +183,15 @@ class CallFeeder(Feeder):
         """Make tasks of the calls that have come."""
         with self.lock:
             calls = [*islice(self.backlog, AT_ONCE)]
-        wanted = [call for call in calls if not call[1].cancelled()]
-        first = self.add([data for data, _ in wanted]) if wanted else 0
+        wanted = [call for call in calls if not call[2].cancelled()]
+        functions = [function for _, function, _ in calls if function]  # a later call may name one of a cancelled one
+        first = self.add([data for data, _, _ in wanted], functions) if wanted or functions else 0
         with self.lock:  # at each moment a call is in one of the two places
-            for index, (_, future) in enumerate(wanted, first):
+            for index, (_, _, future) in enumerate(wanted, first):
                 self.futures[index], self.tasks[future] = future, index
             for _ in calls:
                 self.backlog.popleft()
-        for _, future in calls:
+        for _, _, future in calls:
             if future not in self.tasks:
                 future.set_running_or_notify_cancel()
 
@@ -244,7 +252,7 @@ class CallFeeder(Feeder):
         broken.__cause__ = problem
         with self.lock:
             self.broken = broken
-            left = [future for _, future in self.backlog] + list(self.futures.values())
+            left = [future for _, _, future in self.backlog] + list(self.futures.values())
             self.backlog.clear()
         for future in left:
             if future.running() or future.set_running_or_notify_cancel():

@@ -66,10 +66,11 @@ class Feeder(threading.Thread):
         """Tell the user that this was all, or what the problem is."""
         raise NotImplementedError
 
-    def add(self, items: Sequence[bytes]) -> int:
-        """Add tasks, each as serialised arguments. Return the index of the first."""
-        first = self.stream.add(items)
-        self.out.add(first, first + len(items) - 1)
+    def add(self, items: Sequence[bytes], functions: Sequence[bytes] = ()) -> int:
+        """Add tasks, each as serialised arguments, and functions that they name. Return the index of the first."""
+        first = self.stream.add(items, functions)
+        if items:
+            self.out.add(first, first + len(items) - 1)
         return first
 
     def pause(self) -> None:

@@ -140,7 +140,7 @@ def get_results(
             conclude(request_id, storage)
         trusted = _trusts(storage, request_id, trusted)
         return [
-            (load_arguments(args, trusted), load(value, trusted)[0] if kind == Kind.RESULT else None)
+            (load_arguments(args, storage, trusted), load(value, trusted)[0] if kind == Kind.RESULT else None)
             for args, kind, value in storage.tasks(request_id)
         ]
 
@@ -174,7 +174,7 @@ def get_errors(
                 if problem is not None:
                     error = ErrorText.of(request_id, Outcome(index, kind=kind), problem)
             if error is not None:
-                errors.append((load_arguments(args, trusted), error))
+                errors.append((load_arguments(args, storage, trusted), error))
         return errors
 
 
@@ -240,7 +240,7 @@ def _loaded(
 
     @functools.lru_cache(maxsize=100)
     def args_of(task: int) -> Any:
-        return load_arguments(storage.arguments(request_id, task), trusted)
+        return load_arguments(storage.arguments(request_id, task), storage, trusted)
 
     for report in reports:
         value, problem = load(report.value, trusted, "report")

@@ -115,10 +115,10 @@ def unreadable(data: bytes, trusted: bool) -> str | None:
         return str(error)
 
 
-def load_arguments(data: bytes, trusted: bool = True) -> Any:
+def load_arguments(data: bytes, storage: Storage, trusted: bool = True) -> Any:
     """Return an item of args, or a text that says why it cannot be loaded here."""
     try:
-        return deserialise_arguments(data, trusted)
+        return deserialise_arguments(data, trusted, storage.file)
     except Exception as error:
         return f"<arguments that cannot be loaded: {type(error).__name__}: {error}>"
 

@@ -58,9 +58,13 @@ class Stream:
             self.storage.close()
             self.wakeup.close()
 
-    def add(self, items: Sequence[bytes]) -> int:
-        """Add tasks, each as serialised arguments. Return the index of the first."""
-        first = self.storage.add_tasks(self.request, items)
+    def add(self, items: Sequence[bytes], functions: Iterable[bytes] = ()) -> int:
+        """Add tasks, each as serialised arguments, and functions that they name. Return the index of the first."""
+        with self.storage.transaction():
+            for function in functions:
+                name = self.storage.add_file(function)
+                self.storage.name_files(self.request, {name: name})
+            first = self.storage.add_tasks(self.request, items)
         self.wakeup.look(self.port)
         return first
 

@@ -6,10 +6,11 @@ How it travels is in client/wire/frames.py and server/http.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..client import CHECKPOINT, REPORT, Message
+from ..client import CHECKPOINT, MAX_BATCH, REPORT, Message
 from ..printable import printable
 from ..values.forms import Form, choose
 from ..values.model import Kind, Outcome, StoredBlob
@@ -61,6 +62,8 @@ class Said(NamedTuple):
     """Why it does."""
     running: tuple[int, int, float]
     """The task that it runs, the attempt, and for how many seconds it has; index 0 is none."""
+    functions: list[str]
+    """That it asks for, by their hashes."""
 
     @property
     def tasks(self) -> set[int]:
@@ -82,7 +85,17 @@ def read_exchange(call: Call) -> Said:
     held = read_held(header["holding"])
     leaving, reason = read_leaving(header.get("leaving"))
     running = read_running(header.get("running"), held)
-    return Said(read_messages(said, values), outcomes, held, want, number, leaving, reason, running)
+    functions = read_names(header.get("functions", []))
+    return Said(read_messages(said, values), outcomes, held, want, number, leaving, reason, running, functions)
+
+
+def read_names(said: Any) -> list[str]:
+    """Check which functions a worker asks for, and return their hashes."""
+    if not isinstance(said, list) or len(said) > MAX_BATCH:
+        raise ValueError("functions must be a list of hashes")
+    if not all(isinstance(name, str) and re.fullmatch("[0-9a-f]{64}", name) for name in said):
+        raise ValueError("a function is named by its hash")
+    return said
 
 
 def read_outcomes(entries: list[Any], blobs: list[Any], host: str) -> list[Outcome]:

@@ -1,11 +1,13 @@
-"""Files: a request names them by what is in them. Nothing fills them yet: own code is to travel so."""
+"""Files: a request names them by what is in them. They are the functions of an executor's calls."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from ..client import IN_MEMORY
 from ..errors import StorageError
+from ..values.model import StoredBlob
 from .file import File
 
 
@@ -24,6 +26,19 @@ class Files(File):
         for (content,) in self._query("SELECT content FROM file WHERE hash = ?", hash):
             return bytes(content)
         raise StorageError(f"there is no file {hash!r} in {self.dbfile}")
+
+    def read_files(self, request_id: int, hashes: Iterable[str], limit: int) -> list[tuple[str, bytes | StoredBlob]]:
+        """Return the files of these hashes that the request names, until there are more bytes than the limit."""
+        found: list[tuple[str, bytes | StoredBlob]] = []
+        size = 0
+        named = {*self.files_of(request_id).values()}
+        for name in hashes:
+            if name in named and size <= limit:
+                [(row, length)] = self._query("SELECT rowid, size FROM file WHERE hash = ?", name)
+                size += length
+                large = length > IN_MEMORY
+                found.append((name, StoredBlob("file", "content", row, length) if large else self.file(name)))
+        return found
 
     def name_files(self, request_id: int, files: Mapping[str, str]) -> None:
         """Note the files of a request: the hash of each, by the path that it is to have."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import hashlib
 import io
 import site
 import sys
@@ -21,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from ..client import MAX_VALUE, OURS, PICKLE, describe_python, dump, load, make_pickler
+from ..client.wire.calls import SMALL, call_by_name, call_with, split
 from ..errors import ArgumentsError, SerialisationError
 from .forms import Form
 from .plain import read_plain
@@ -140,21 +142,36 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
             yield data
 
 
-def serialise_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    """Return one call as bytes: the function is the first of args; they are as serialise_arguments makes them."""
+def serialise_call(f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return one call as bytes, and the function if the call only names it, by its hash; else nothing.
+
+    It is serialised anew with each call: what it uses may have changed.
+    """
     try:
-        data = dump((args, dict(kwargs)))
+        function, arguments = dump(f), dump((args, dict(kwargs)))
     except Exception as error:
-        call = Arguments(args[1:], dict(kwargs), name_of(args[0]))
+        call = Arguments(args, dict(kwargs), name_of(f))
         raise SerialisationError(f"the call {call} cannot be serialised: {error}") from error
-    if len(data) > MAX_VALUE:
-        require_fits(f"the call of {name_of(args[0])}", len(data))
-    return data
+    if len(function) + len(arguments) > MAX_VALUE:
+        require_fits(f"the call of {name_of(f)}", len(function) + len(arguments))
+    if len(function) <= SMALL:
+        return call_with(function, arguments), b""
+    return call_by_name(hashlib.sha256(function).digest(), arguments), function
 
 
-def deserialise_arguments(data: bytes, trusted: bool = True) -> Any:
-    """Return an item of args: a tuple, or a dict if it was one; Arguments if there are both."""
-    args, kwargs = deserialise(data, trusted)
+def deserialise_arguments(data: bytes, trusted: bool = True, file: Callable[[str], bytes] | None = None) -> Any:
+    """Return an item of args: a tuple, or a dict if it was one; Arguments if there are both.
+
+    Of an executor's call, the function is the first. file returns one that the call only names.
+    """
+    name, function, rest = split(data)
+    args, kwargs = deserialise(rest, trusted)
+    if name:
+        if file is None:
+            raise LookupError(f"the function of this call is in the file {name.hex()} of its database")
+        function = file(name.hex())
+    if function:
+        args = (deserialise(function, trusted), *args)
     if args and kwargs:
         return Arguments(args, kwargs)
     return kwargs if args is None else args

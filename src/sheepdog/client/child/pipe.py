@@ -12,7 +12,9 @@ from .descriptors import F_GETSIG, MARK, identity, mark, move_up, write_all
 OUTCOME = struct.Struct("!QIBdhQQI")
 NO_STATUS = -1  # the task has not exited
 LOADED, PARTING = range(2)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
-TASK = struct.Struct("!QIQQ")  # index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none
+# index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none. With index 0 it is a function that
+# calls name, which is to be forgotten if it has no bytes, and its hash.
+TASK = struct.Struct("!QIQQ")
 NO_PIPE = 77  # the exit status of a child that cannot report any more
 
 

@@ -101,7 +101,12 @@ class Runner(object):
         self.peak = 0  # memory of this process when it was last asked for
 
     def run_batch(self, batch: "list[Given]") -> None:
-        """Run the tasks that are not recalled meanwhile."""
+        """Run the tasks that are not recalled meanwhile; before them come the functions that some of them call."""
+        while batch and not batch[0][0]:
+            _, _, function, name = batch.pop(0)
+            self.target.named.pop(name, None)
+            if function:
+                self.target.named[name] = function
         batch.reverse()
         self.number = (self.number + 1) % 256
         while batch and self._may_begin():

@@ -7,7 +7,8 @@ import traceback
 from ..function import CONTROLLER, PICKLE, asks_for_controller, load_function
 from ..job import exit_status
 from ..memory import address_limit, peak_memory
-from ..wire.limits import MAX_EXCEPTION
+from ..wire.calls import split
+from ..wire.limits import KEPT_FUNCTIONS, MAX_EXCEPTION
 from ..wire.outcomes import MEMORY, RAISED, RESULT
 from ..wire.values import dump
 from ..words import explain, out_of_memory
@@ -17,7 +18,7 @@ from .pipe import NO_STATUS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any  # noqa: F401 (named in a comment)
+    from typing import Any
 
 
 class Target(object):
@@ -37,6 +38,8 @@ class Target(object):
         self.asks = None  # type: Callable[..., bool] | None
         self.loaded = loaded
         self.make_controller = make_controller
+        self.named = {}  # type: dict[bytes, Any]  # by hash: the functions of calls, as pickles until they are needed
+        self.loaded_within = {}  # type: dict[bytes, Any]  # by their pickles: those that came along
         self.clock = 0.0  # when the task began, the loading of the function left out
 
     def __call__(self, arguments: bytes) -> "tuple[int, bytes, int]":
@@ -53,7 +56,7 @@ class Target(object):
                 self.loaded()
                 self.clock = time.perf_counter()
             try:
-                args, kwargs = pickle.loads(arguments)
+                args, kwargs = self.load(arguments) if arguments[:1] == b"\0" else pickle.loads(arguments)
             except BaseException as error:
                 return blame(error, 1, "the arguments cannot be loaded here: ") + (NO_STATUS,)
             if self.asks is None or not self.asks(args or (), kwargs):
@@ -72,6 +75,32 @@ class Target(object):
             return RESULT, dump(result), NO_STATUS
         except BaseException as error:
             return blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__) + (NO_STATUS,)
+
+    def load(self, call: bytes) -> "tuple[tuple[Any, ...] | None, dict[str, Any]]":
+        """Return the arguments of a call of another function, which is the first of them. It is loaded once."""
+        name, pickled, rest = split(call)
+        if name:
+            function = self.named.get(name)
+            if function is None:
+                raise LookupError("the function of this call is not in the database")
+            if isinstance(function, bytes):
+                function = self.named[name] = Loaded(pickle.loads(function))
+            function = function.value
+        else:
+            if pickled not in self.loaded_within:
+                if len(self.loaded_within) >= KEPT_FUNCTIONS:
+                    self.loaded_within.clear()
+                self.loaded_within[pickled] = pickle.loads(pickled)
+            function = self.loaded_within[pickled]
+        args, kwargs = pickle.loads(rest)
+        return (function,) + args, kwargs
+
+
+class Loaded(object):
+    """A function of which there is no pickle any more."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
 
 
 def blame(error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes]":

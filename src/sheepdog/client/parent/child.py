@@ -12,7 +12,7 @@ from ..child.pipe import LOADED, Pipe
 from ..child.runner import run_child, settle_in
 from ..memory import memory_kills, resident
 from ..wire.frames import chunks_of
-from ..wire.limits import CHUNK, IN_MEMORY, KILL_GRACE, LOADING, MAX_OUTPUT
+from ..wire.limits import CHUNK, IN_MEMORY, KEPT_FUNCTIONS, KILL_GRACE, LOADING, MAX_OUTPUT
 from ..wire.outcomes import Outcome
 from .incoming import Incoming
 from .pipes import Pipes
@@ -34,6 +34,7 @@ class Child(object):
     ) -> None:
         # index -> attempt, arguments; in the order of running
         self.running = collections.OrderedDict()  # type: collections.OrderedDict[int, tuple[int, Blob]]
+        self.functions = set()  # type: set[bytes]  # the hashes of those that it has, beside its request's
         self.secret = secret
         self.signals = signals
         most = secret.get("max_output")
@@ -82,14 +83,26 @@ class Child(object):
         pipe = Pipe(outcomes, self.capture, parent, (pipes.spare_outcomes, self.capture.fd))
         run_child(pipe, (pipes.child_tasks, pipes.child_tokens), self.secret, blobs)
 
-    def give(self, tasks: "list[Task]", checkpoints: "dict[int, Blob] | None" = None) -> None:
-        """Hand tasks, (index, attempt, blob), to a child that has none; and checkpoints of some, by index."""
+    def give(
+        self,
+        tasks: "list[Task]",
+        checkpoints: "dict[int, Blob] | None" = None,
+        functions: "dict[bytes, Blob] | None" = None,
+    ) -> None:
+        """Hand tasks, (index, attempt, blob), to a child that has none; and checkpoints of some, by index.
+
+        functions are those that calls name, by their hashes: what the child has already need not be among them.
+        """
+        new = {name: function for name, function in (functions or {}).items() if name not in self.functions}
+        gone = self.functions - set(functions or {}) if len(self.functions) > KEPT_FUNCTIONS else set()
+        self.functions = (self.functions | set(new)) - gone
+        new.update(dict.fromkeys(gone, b""))
         for index, attempt, blob in tasks:
             self.running[index] = (attempt, blob)
         self.pipes.give_tokens(len(tasks))
         self.started = self.since = time.monotonic()
         try:
-            self.pipes.send(tasks, checkpoints or {}, self.has_ended)
+            self.pipes.send(tasks, checkpoints or {}, new, self.has_ended)
         except BrokenPipeError:
             pass  # it is dead: collect() says so
 

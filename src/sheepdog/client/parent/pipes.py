@@ -11,6 +11,7 @@ from ..wire.limits import CHUNK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any  # noqa: F401 (named in a comment)
 
     from ..wire.frames import Blob, Task
 
@@ -46,13 +47,20 @@ class Pipes(object):
         except BlockingIOError:
             return 0
 
-    def send(self, tasks: "list[Task]", checkpoints: "dict[int, Blob]", has_ended: "Callable[[], bool]") -> None:
-        """Write a batch; BrokenPipeError if the child has ended."""
-        out = bytearray(struct.pack("!I", len(tasks)))
-        for index, attempt, blob in tasks:
-            blobs = [blob, checkpoints[index]] if index in checkpoints else [blob]
-            out += TASK.pack(index, attempt, size_of(blob), size_of(blobs[1]) if len(blobs) > 1 else 0)
-            for each in blobs:
+    def send(
+        self,
+        tasks: "list[Task]",
+        checkpoints: "dict[int, Blob]",
+        functions: "dict[bytes, Blob]",
+        has_ended: "Callable[[], bool]",
+    ) -> None:
+        """Write a batch, and before it the functions that it needs; BrokenPipeError if the child has ended."""
+        out = bytearray(struct.pack("!I", len(functions) + len(tasks)))
+        parts = [(0, 0, function, name) for name, function in functions.items()]  # type: list[tuple[Any, ...]]
+        parts += [(index, attempt, blob, checkpoints.get(index, b"")) for index, attempt, blob in tasks]
+        for index, attempt, blob, more in parts:
+            out += TASK.pack(index, attempt, size_of(blob), size_of(more))
+            for each in (blob, more):
                 for chunk in chunks_of(each):
                     out += chunk
                     if len(out) >= CHUNK:

@@ -14,7 +14,7 @@ from .signals import WARNINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ..link import Answer, Link
@@ -27,11 +27,12 @@ Holding = collections.namedtuple("Holding", "tasks running")
 # tasks      (index, attempt) of those that the worker has
 # running    the one that runs: index, attempt, for how many seconds; None if none does
 
-Reply = collections.namedtuple("Reply", "stop drop tasks checkpoints wait")
+Reply = collections.namedtuple("Reply", "stop drop tasks checkpoints functions wait")
 # stop         whether there is nothing left to do
 # drop         indices of tasks that have ended elsewhere
 # tasks        to run now
 # checkpoints  of some of these, by their indices
+# functions    that were asked for, by their hashes
 # wait         in how many seconds there may be tasks, if there are none now
 
 
@@ -70,12 +71,16 @@ class Server(object):
         self.outbox.add_messages(messages)
         self.rhythm.call_within(self.told + MESSAGE_PAUSE - time.monotonic())
 
-    def exchange(self, want: int, holding: Holding, leaving: "Leaving | None") -> "Reply | None":
-        """Report outcomes and ask for tasks, in one round trip. Return None if that failed."""
+    def exchange(
+        self, want: int, holding: Holding, leaving: "Leaving | None", lacking: "Sequence[bytes]" = ()
+    ) -> "Reply | None":
+        """Report outcomes and ask for tasks, in one round trip, or for functions. Return None if that failed."""
         sent = self.outbox.first()
         if not sent.last:
             want = 0  # first the rest of them
         header = self._header(sent, want, holding.tasks + self.outbox.behind(sent), leaving)
+        if lacking:
+            header["functions"] = [name.hex() for name in lacking]
         if holding.running is not None:
             header["running"] = holding.running
         answer = self.rhythm.attempt(
@@ -91,7 +96,9 @@ class Server(object):
         self._note_late(len(reply.get("late", ())))
         tasks = [(index, attempt, blob) for (index, attempt), blob in zip(reply.get("tasks", ()), blobs)]
         checkpoints = dict(zip(reply.get("checkpoints", ()), blobs[len(tasks) :]))
-        return Reply(bool(reply.get("stop")), set(reply.get("drop", ())), tasks, checkpoints, reply.get("wait", 1.0))
+        functions = dict(zip(map(bytes.fromhex, reply.get("functions", ())), blobs[len(tasks) + len(checkpoints) :]))
+        drop, wait = set(reply.get("drop", ())), reply.get("wait", 1.0)
+        return Reply(bool(reply.get("stop")), drop, tasks, checkpoints, functions, wait)
 
     def spool(self, leaving: "Leaving | None") -> None:
         """Leave the outcomes that it does not have in files. It collects them."""

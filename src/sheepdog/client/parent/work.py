@@ -4,7 +4,17 @@ import signal
 import time
 
 from ..processes import end_orphans
-from ..wire.limits import BATCH_STUCK, FETCH_AHEAD, LISTEN_PAUSE, LOADING, SUSPENDED, TRIM_PAUSE, TRIM_PAUSE_BUSY
+from ..wire.calls import name_in
+from ..wire.limits import (
+    BATCH_STUCK,
+    FETCH_AHEAD,
+    KEPT_FUNCTIONS,
+    LISTEN_PAUSE,
+    LOADING,
+    SUSPENDED,
+    TRIM_PAUSE,
+    TRIM_PAUSE_BUSY,
+)
 from ..wire.outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT
 from .autopsy import autopsy, death
 from .child import Child
@@ -23,6 +33,11 @@ if TYPE_CHECKING:
     from .signals import Signals
 
 
+def names_in(tasks: "list[Task]") -> "set[bytes]":
+    """Return the hashes of the functions that calls name."""
+    return {name for name in (name_in(blob) for _, _, blob in tasks) if name is not None}
+
+
 class Work(object):
     """A child, which is replaced when it ends, and its tasks. Making one starts the child."""
 
@@ -38,6 +53,8 @@ class Work(object):
         self.pace = Pace(last)
         self.fetched = []  # type: list[Task]  # for when the child has ended its present batch
         self.checkpoints = {}  # type: dict[int, Blob]  # of tasks that another worker had, by their indices
+        self.functions = {}  # type: dict[bytes, Blob]  # that calls name, by their hashes
+        self.naming = False  # have there been tasks that may name functions?
         self.fetch_ahead = False  # the next batch while the present one runs
         self.ends = False  # are no more tasks to begin?
         self.early_deaths = 0  # of children that had not started a task
@@ -71,17 +88,23 @@ class Work(object):
         held = [index for index, _ in self.holding.tasks] if self.checkpoints else []
         self.checkpoints = {index: self.checkpoints[index] for index in held if index in self.checkpoints}
         self.checkpoints.update(reply.checkpoints)
-        if self.child.running or self.fetched:
-            self.fetched += reply.tasks
-        elif reply.tasks:
-            self.give(reply.tasks)
+        self.functions.update(reply.functions)
+        self.naming = self.naming or any(type(blob) is not bytes or blob[:1] == b"\0" for _, _, blob in reply.tasks)
+        self.fetched += reply.tasks
+        if not self.child.running:
+            self.give_fetched()
+
+    def lacking(self) -> "list[bytes]":
+        """Return the hashes of the functions that the fetched tasks name and that are not here."""
+        return sorted(names_in(self.fetched) - set(self.functions)) if self.naming else []
 
     def give_fetched(self) -> bool:
-        """Hand the child what was fetched while it was busy; tell whether there was any."""
+        """Hand the child what was fetched while it was busy, if all is here; tell whether there was any."""
+        if not self.fetched or self.lacking():
+            return False
         fetched, self.fetched = self.fetched, []
-        if fetched:
-            self.give(fetched)
-        return bool(fetched)
+        self.give(fetched)
+        return True
 
     def give(self, tasks: "list[Task]") -> None:
         """Hand the child a batch."""
@@ -89,7 +112,16 @@ class Work(object):
             self.replace_child()
         self.pace.begin()
         self.fetch_ahead = len(tasks) >= FETCH_AHEAD
-        self.child.give(tasks, self.checkpoints)
+        self._hand(tasks)
+
+    def _hand(self, tasks: "list[Task]") -> None:
+        """Hand the child tasks with what they need. Of the functions, those stay that were needed last."""
+        needed = names_in(tasks) if self.naming else set()
+        for name in [name for name in self.functions if name in needed]:
+            self.functions[name] = self.functions.pop(name)
+        for name in list(self.functions)[: max(0, len(self.functions) - max(KEPT_FUNCTIONS, len(needed)))]:
+            del self.functions[name]
+        self.child.give(tasks, self.checkpoints, {name: self.functions[name] for name in needed})
 
     def hand_back(self) -> int:
         """Part with the tasks that have not begun: the next call does not name them. Return how many."""
@@ -214,7 +246,7 @@ class Work(object):
         self.pace.replace()
         self.child = self._new_child()
         if found.left and not self.ends:
-            self.child.give(found.left, self.checkpoints)
+            self._hand(found.left)
 
     def _interrupted(self, outcome: "Outcome") -> "Outcome":
         """Return the outcome of a task; it counts as interrupted if it died of the scheduler's own signal."""

@@ -65,6 +65,8 @@ class Worker(object):
             work.listen()
             if work.child.running:
                 return self.exchange(0) if rhythm.pause <= 0 else True
+        if work.fetched and work.lacking():
+            return self.fetch_functions()
         work.pace.adapt()
         return True if work.give_fetched() else self.fetch()
 
@@ -82,16 +84,26 @@ class Worker(object):
             return True
         return self.exchange(want)
 
+    def fetch_functions(self) -> bool:
+        """Ask for the functions that calls name, as soon as that may be. Return False when told to stop."""
+        if self.rhythm.failures and self.rhythm.pause > 0:
+            self.signals.sleep(min(self.rhythm.pause, self.walltime.last - time.monotonic()))
+            return True
+        return self.exchange(0)
+
     def exchange(self, want: int) -> bool:
         """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
         work = self.work
-        reply = self.server.exchange(want, work.holding, self.leaving)
+        lacking = [] if want else work.lacking()
+        reply = self.server.exchange(want, work.holding, self.leaving, lacking)
         if reply is None:
             return True
         if reply.stop:
             return False
         if reply.drop:
             work.drop(reply.drop)
+        if lacking and not reply.functions:  # they are nowhere: the child will say so
+            reply.functions.update(dict.fromkeys(lacking, b""))
         work.accept(reply)
         if not reply.tasks:
             if self.server.outbox:

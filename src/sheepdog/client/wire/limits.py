@@ -16,6 +16,7 @@ MAX_MESSAGES = 64 << 20  # messages that wait for the server; a task that says m
 # Numbers of tasks.
 MAX_BATCH = 1000
 FETCH_AHEAD = 50  # in a batch from which on the next is fetched while it runs
+KEPT_FUNCTIONS = 50  # of calls, that a worker keeps
 RECENT_TASKS = 50  # from whose times the next ones are judged
 
 # Times, in seconds.

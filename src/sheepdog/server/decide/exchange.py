@@ -127,6 +127,9 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
 
 def answer(service: Service, live: LiveRequest, worker: str, said: Said, header: dict[str, Any], now: float) -> Reply:
     """Answer an exchange of which all has been stored: tasks, if there are any, or what else to do."""
+    if said.functions:
+        found = service.storage.read_files(live.request.id, said.functions, IN_MEMORY)
+        return Reply(dict(header, functions=[name for name, _ in found]), [blob for _, blob in found])
     if said.leaving is not None:
         see_off(live, worker, said.leaving, said.reason, now)
         return Reply(header)
