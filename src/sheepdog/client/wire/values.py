@@ -72,7 +72,7 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
 
 def load(data: bytes) -> "Any":
     """Return a value. What is here already stays as it is: classes, and functions of modules, are taken, not made."""
-    if MODULE.encode() not in data:
+    if b"\x93" not in data:  # it names no class or function, see dump
         return pickle.loads(data)
     return Loader(io.BytesIO(data)).load()
 
