@@ -204,7 +204,7 @@ def get_output(
             return storage.output(request_id, index).decode("utf-8", "replace")
         trusted = _trusts(storage, request_id, trusted)
         return [
-            (load_arguments(args, trusted), output.decode("utf-8", "replace"))
+            (load_arguments(args, storage, trusted), output.decode("utf-8", "replace"))
             for args, output in storage.outputs(request_id)
         ]
 
