@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sheepdog.schedulers import job_file
 from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
-from sheepdog.schedulers.job_file import Job, job_file, secret, submit_script, worker_files
+from sheepdog.schedulers.job_file import Job, secret, submit_script, worker_files
 from sheepdog.schedulers.local import local_script
 from tests.faults import fault
 from tests.schedulers.scripts import PROGRAM, job, run
@@ -21,7 +22,7 @@ from tests.waiting import until
 
 
 def test_the_options_come_first_one_a_line() -> None:
-    lines = job_file(job(), ["-q all.q", "-t 1-3"], "#$", "SGE_TASK_ID").splitlines()
+    lines = job_file.job_file(job(), ["-q all.q", "-t 1-3"], "#$", "SGE_TASK_ID").splitlines()
     assert lines[0].startswith("#!")
     assert lines[1:3] == ["#$ -q all.q", "#$ -t 1-3"]
     assert not any(line.startswith("#$") for line in lines[3:])
@@ -35,7 +36,7 @@ def test_the_job_file_starts_the_worker(tmp_path: Path, directory: str, python: 
     there.mkdir(parents=True)
     (there / "client.pyz").write_text(PROGRAM)
     made = job(python.format(python=sys.executable), str(there) if directory == "absolute" else directory)
-    done = run(job_file(made, [], "#$", "ELEMENT"), tmp_path, HOME=str(home), ELEMENT="7")
+    done = run(job_file.job_file(made, [], "#$", "ELEMENT"), tmp_path, HOME=str(home), ELEMENT="7")
     assert (done.stdout, done.stderr, done.returncode) == ("said\n", "", 0)
     ran = json.loads((there / "ran.7").read_text())
     assert ran["directory"] == str(there)
@@ -72,7 +73,7 @@ def test_a_job_file_is_named_after_its_request(request_id: int, file: str) -> No
 def test_no_secret_is_in_the_job_file_or_a_script() -> None:
     token = "0123456789abcdef"
     files = {**worker_files(), "secret.json": secret(12, token, ["https://here:1"], "CERTIFICATE", patience=5.0)}
-    texts = [job_file(job(), [], "#$", "X").encode(), local_script(job(), "/"), submit_script("qsub", "qstat")]
+    texts = [job_file.job_file(job(), [], "#$", "X").encode(), local_script(job(), "/"), submit_script("qsub", "qstat")]
     assert not any(token.encode() in text for text in [*texts, files["client.pyz"], files["cloudpickle.zip"]])
     assert json.loads(files["secret.json"]) == {
         "request": 12,
@@ -142,6 +143,17 @@ def test_a_second_run_waits_for_the_answer_of_the_first(there: Path) -> None:
         for process in runs:
             process.wait()
     assert submissions(there) == 1
+
+
+@fault(
+    "wrappers", "a qsub that ends with its job, as an sge_request with -sync y has it", promise="nobody waits for it"
+)
+def test_a_submission_that_does_not_end(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_file, "LOOK", 0.1)
+    submit = "exec sh -c 'echo $$ >../pid; echo \"12.1-3:1\"; until [ -e go ]; do sleep 0.02; done'"
+    done = run(submit_script(submit, "sleep 0.2; echo 12"), there)
+    assert done.stdout.startswith("sheepdog:job 12\n")
+    assert not Path(f"/proc/{(there.parent / 'pid').read_text().strip()}").exists()
 
 
 @fault(41, "a submission that the scheduler refuses", promise="an error with its words; nothing is left")

@@ -189,7 +189,7 @@ print(upload_and_run(LocalHost(), ".sheepdog/job", {"run": b"echo now", "big": b
     assert "No space left on device" in done.stdout
     assert "./.sheepdog/job cannot hold the files: make room, or set ssh_dir" in done.stdout
     assert "never" not in done.stdout
-    assert done.stdout.splitlines()[-1] == r"b'\nnow\n'"
+    assert done.stdout.splitlines()[-1] == r"b'now\n'"
 
 
 # --- modes, whatever the umask

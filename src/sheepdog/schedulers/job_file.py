@@ -21,6 +21,7 @@ from typing import Any
 from .archives import cloudpickle_archive, worker_archive
 
 CLOUDPICKLE = "cloudpickle.zip"
+LOOK = 3  # seconds after which, and between which, the job of a submission that does not end is looked for
 FIND_TRIES = 10  # seconds until a job that was submitted can be found by its name
 NO_ID = 65  # the status of a submission that seems to have succeeded, and left no job
 
@@ -96,10 +97,11 @@ def submit_script(submit: str, find: str, exact: str = "[^ ]+") -> bytes:
     """Return a script that submits the job once, however often it is run.
 
     submit is a shell command that prints the job's id; find is one that prints the id of a job of this name, if there
-    is one; exact is the pattern of an id. If submit prints more or less than an id, as a site's wrapper may, the job
-    is looked for by its name. Run again, the script first looks for the answer of the run before, then for the job. If
-    the scheduler refuses, the directory is removed, and the script ends with the scheduler's words and status. A
-    scheduler that was too slow to answer may have taken the job all the same: that is looked for, too.
+    is one; exact is the pattern of an id. If submit prints more or less than an id, as a site's wrapper may, or does
+    not end, as qsub with -sync y, the job is looked for by its name. Run again, the script first looks for the answer
+    of the run before, then for the job. If the scheduler refuses, the directory is removed, and the script ends with
+    the scheduler's words and status. A scheduler that was too slow to answer may have taken the job all the same: that
+    is looked for, too.
     """
     return f"""here=$(pwd)
 if ! mkdir attempted 2>/dev/null; then
@@ -111,8 +113,16 @@ if ! mkdir attempted 2>/dev/null; then
   done
 fi
 if [ ! -s job_id ]; then
-  {submit} >job_id.new 2>errors
+  {submit} >job_id.new 2>errors &
+  submitting=$!
+  while sleep {LOOK}; do
+    id=$({find}) && [ -n "$id" ] && echo "$id" >job_id.found && kill -9 $submitting && break
+  done >/dev/null 2>&1 &
+  looking=$!
+  wait $submitting
   status=$?
+  kill $looking
+  [ -s job_id.found ] && mv job_id.found job_id.new && status=0
   if [ $status -ne 0 ] && id=$({find}) && [ -n "$id" ]; then
     echo "$id" >job_id.new
     status=0
