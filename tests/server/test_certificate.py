@@ -1,10 +1,15 @@
 """The certificate of a database's server is made once, and is one that a client takes."""
 
 import ssl
+import time
 from pathlib import Path
 
+import pytest
+
+from sheepdog.client.link.https import pinned
 from sheepdog.server.certificate import ensure_certificate, make_certificate
 from sheepdog.storage import Storage
+from tests.faults import fault
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
@@ -24,13 +29,25 @@ def test_who_trusts_it_shakes_hands_and_who_trusts_another_does_not(tmp_path: Pa
     assert isinstance(error, ssl.SSLCertVerificationError)
 
 
-def shake_hands(both: Path, trusted: str) -> ssl.SSLError | None:
+@fault("clock jumps", "a node whose clock is years off", promise="its workers reach the server")
+@pytest.mark.parametrize("days", [-10000, 30])
+def test_a_worker_whose_clock_is_wrong_trusts_it_all_the_same(tmp_path: Path, days: int) -> None:
+    """It is the certificate that is known, whatever its dates."""
+    certificate, key = make_certificate(time.time() + 86400 * days)
+    (tmp_path / "both").write_text(certificate + key)
+    assert shake_hands(tmp_path / "both", certificate, pinned(certificate)) is None
+    assert "certificate" in str(shake_hands(tmp_path / "both", certificate))
+    other = make_certificate()[0]
+    assert isinstance(shake_hands(tmp_path / "both", other, pinned(other)), ssl.SSLCertVerificationError)
+
+
+def shake_hands(both: Path, trusted: str, context: ssl.SSLContext | None = None) -> ssl.SSLError | None:
     """Let a client and a server shake hands in memory; return why the client does not."""
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(both)
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
-        ssl.create_default_context(cadata=trusted).wrap_bio(back, there, server_hostname="sheepdog"),
+        (context or ssl.create_default_context(cadata=trusted)).wrap_bio(back, there, server_hostname="sheepdog"),
         serving.wrap_bio(there, back, server_side=True),
     ]
     for end in ends * 4:

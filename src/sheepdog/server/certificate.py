@@ -12,8 +12,11 @@ def ensure_certificate(storage: Storage) -> None:
         storage.set_settings_once(certificate=certificate, key=key)
 
 
-def make_certificate() -> tuple[str, str]:
-    """Return a self-signed certificate and its key, in PEM. Workers trust this one and no other."""
+def make_certificate(made: float | None = None) -> tuple[str, str]:
+    """Return a self-signed certificate and its key, in PEM. Workers trust this one and no other.
+
+    made is the Unix time that it is said to have been made, if that is not now.
+    """
     import datetime
 
     from cryptography import x509
@@ -23,7 +26,7 @@ def make_certificate() -> tuple[str, str]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sheepdog")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.UTC) if made is None else datetime.datetime.fromtimestamp(made, datetime.UTC)
     public = key.public_key()
     usage = dict.fromkeys(
         ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign"), False
