@@ -71,6 +71,8 @@ NAMES = (
     "two clients",
     "silence",
     "wrappers",
+    "way home",
+    "last words",
     "client killed",
     "fork and spawn",
     "notebooks",

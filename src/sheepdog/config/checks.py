@@ -20,6 +20,20 @@ Reader = Callable[[str], object]
 _HOST = r"(?!-)[\w.:\[\]-]+"
 
 
+def machine(value: object) -> object:
+    """Check this machine's name or address, without a port; an address of IPv6 may be in brackets."""
+    import ipaddress
+
+    name = str(_machine(value))
+    bare = name.removeprefix("[").removesuffix("]")
+    if not set("[:]") & set(name):
+        return name
+    try:
+        return str(ipaddress.IPv6Address(bare))
+    except ValueError:
+        raise ValueError("must be this machine's name or address alone: a port is said with the option port") from None
+
+
 def short(value: object) -> str:
     """Return a value as an error shows it."""
     from reprlib import Repr
@@ -98,7 +112,7 @@ user = pattern(
     'a user\'s name, of letters, digits and . _ - + @ \\ only, and not beginning with "-"',
     r"(?!-)([\w.+@-]+\\)*[\w.+@-]+",
 )
-machine = pattern("this machine's name, of letters, digits and . _ - : [ ] only", _HOST)
+_machine = pattern("this machine's name, of letters, digits and . _ - : [ ] only", _HOST)
 name = pattern("a letter or _ followed by at most 63 letters, digits and . _ -", r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 queues = pattern("the names of queues, of letters, digits and . _ - @ , only", r"[A-Za-z0-9_@][A-Za-z0-9_.@,-]*")
 resource = pattern("a name of the site's, of letters, digits and . _ - only", r"[A-Za-z_][A-Za-z0-9_.-]*")

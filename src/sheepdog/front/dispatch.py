@@ -21,6 +21,7 @@ from ..printable import make_printable
 from ..schedulers import submit
 from ..schedulers.detect import choose_scheduler, programs_on
 from ..schedulers.job_file import Job
+from ..schedulers.way_home import check_way_home
 from ..server.certificate import ensure_certificate
 from ..server.life import Server
 from ..storage import Storage
@@ -99,6 +100,8 @@ def launch(storage: Storage, request_id: int) -> None:
     if pending.finished:
         return
     options = Options.read(request.options)
+    if options.config.localhost is not None and not options.here:
+        check_way_home(options.config.localhost)
     Server(options.config.port, dbfile=storage.dbfile, public=not options.here).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
     host = submit.host_of(options.config, interactive=True)
