@@ -218,10 +218,16 @@ class TestFailures:
     @fault(47, "a host key that is not known", promise="it is never accepted by itself")
     @pytest.mark.parametrize("interactive", [False, True])
     def test_unknown_host_key(self, sshd: Sshd, far: Far, interactive: bool) -> None:
-        text = "UserKnownHostsFile /dev/null\nStrictHostKeyChecking no"
+        text = f"UserKnownHostsFile {sshd.directory}/nobody\nStrictHostKeyChecking no"
         config = sshd.client("stranger", text)
         with pytest.raises(HostError, match=r"only machines in known_hosts .* ssh far true once"):
             far(config_file=config, interactive=interactive).run(["true"])
+
+    @fault(47, "a configuration that keeps no host keys", promise="advice that can help")
+    def test_known_hosts_that_keep_nothing(self, sshd: Sshd, far: Far) -> None:
+        config = sshd.client("forgetful", "UserKnownHostsFile /dev/null")
+        with pytest.raises(HostError, match=r"UserKnownHostsFile /dev/null .*give it a file .*then try: ssh far true"):
+            far(config_file=config).run(["true"])
 
     @fault(47, "a host key that has changed", promise="an error with ssh's words")
     def test_changed_host_key(self, sshd: Sshd, far: Far) -> None:

@@ -91,6 +91,7 @@ class SSHHost:
         self.interactive = interactive
         self.config_file = config_file
         self._prefix: list[str] = []
+        self._forgets = False  # whether no host's key is kept
         self._answers = False  # whether a command has come through the login shell
 
     def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
@@ -205,6 +206,8 @@ class SSHHost:
         done = self._ssh([*prefix, "-G", "--", self.name], b"", 30, f"reading the configuration of {self.name}")
         if done.returncode != 0:
             self._fail("ssh refuses its configuration", done.stderr)
+        known = re.search(r"^userknownhostsfile (.*)$", text_of(done.stdout), re.MULTILINE)
+        self._forgets = known is not None and {*known[1].split()} <= {"/dev/null", "none"}
         identity = hashlib.sha256(os.uname().nodename.encode() + b"\0" + done.stdout).hexdigest()[:16]
         return [*prefix, "-S", str(directory / identity)]
 
@@ -252,6 +255,12 @@ class SSHHost:
         asking = "" if self.interactive else "; here ssh cannot ask for a password or passphrase"
         words = text_of(errors).partition(_NO_SESSION)[0]
         advice = next((advice for sign, advice in _ADVICE if sign in words), "{try_}")
+        if "Host key verification failed" in words and self._forgets:
+            advice = (
+                "your ssh's configuration says UserKnownHostsFile /dev/null for it, where no key is kept, and only "
+                "machines whose key is known are connected to: give it a file there, such as ~/.ssh/known_hosts; "
+                "then {try_} once, and compare the key"
+            )
         advice = advice.format(try_=f"try: ssh {port}{user}{key}{shlex.quote(self.name)} true", asking=asking)
         raise HostError(f"{what}: {end_of(words)} ({advice})")
 
