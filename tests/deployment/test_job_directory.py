@@ -221,9 +221,10 @@ def test_only_the_directories_of_array_jobs_are_removed(jobs: list[Path], host: 
     ("files", "said"),
     [
         ({}, ""),
-        ({"herd.o12.1": "one\n\n", "herd.e12.1": "two\n"}, "the last line of its output is: one"),
-        ({"worker.1.log": "x\ny\n"}, "the last line of its output is: y"),
-        ({"worker.1.log": "x" * 9999}, "the last line of its output is: " + "x" * 500),
+        ({"herd.o12.1": "one\n\n", "herd.e12.1": "two\n"}, "two"),
+        ({"herd.o12.1": "one\n\n", "herd.e12.1": "\n"}, "one"),
+        ({"worker.1.log": "x\ny\n"}, "y"),
+        ({"worker.1.log": "x" * 9999}, "x" * 500),
         ({"secret.json": "token"}, ""),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults import fault
-from tests.on_cluster.programs import log_of, run
+from tests.on_cluster.programs import run
 from tests.user import User
 
 pytestmark = pytest.mark.usefixtures("ran")
@@ -67,19 +67,26 @@ def test_max_u_jobs(user: User, site: dict[str, str]) -> None:
     assert "only 1 jobs are allowed per user" in user.said
 
 
-@fault(44, "workers that no host can ever run", promise="the scheduler is asked why, and its reason is kept")
+@fault(44, "workers that no host can ever run, on a full cluster", promise="the user hears the reason at once")
 def test_pending_for_ever(user: User) -> None:
-    """Who waits reads it as a note, a minute after the submission at the earliest."""
+    """Who waits reads it as a note, in the first minute."""
     code = """
         C.update(workers=2, ge_opts=["-l arch=nosuch"])
+        head("qsub", "-b", "y", "-t", "1-20", "-o", "/dev/null", "-j", "y", "sleep", "60")  # the cluster is full
+        until(lambda: qstat().count(" r ") == 8)
         request_id = sheepdog.map_async(f, [(1, 2), (3, 4)], C)
-        until(lambda: "workers wait: " in open(DB + "-server.log").read())
+        def note():
+            with Storage(DB) as storage: return storage.progress(request_id).note
+        until(note, 50)
+        said = note()
         sheepdog.cancel(request_id, DB)
+        head("qdel", "sleep")
         until(lambda: not qstat())
-        show(errors())
+        show([said, errors()])
     """
-    assert [error.split("\n")[0] for error in run(user, code)] == ["cancelled by its user"] * 2
-    assert '(-l arch=nosuch) cannot run at host "node' in log_of(user)
+    said, errors = run(user, code)
+    assert [error.split("\n")[0] for error in errors] == ["cancelled by its user"] * 2
+    assert 'no host fits: (-l arch=nosuch) cannot run at host "node' in said
 
 
 @fault(

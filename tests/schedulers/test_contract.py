@@ -275,9 +275,11 @@ def test_a_scheduler_that_does_not_answer_is_no_end(there: Place) -> None:
 
 
 def test_explain_returns_a_text_whatever_happens(there: Place) -> None:
-    assert there.scheduler.explain(there.host, "7") == ""
+    for ask in (there.scheduler.explain, there.scheduler.hopeless):
+        assert ask(there.host, "7") == ""
     there.have(there.entry.down)
-    assert there.scheduler.explain(there.host, "7") == ""
+    for ask in (there.scheduler.explain, there.scheduler.hopeless):
+        assert ask(there.host, "7") == ""
 
 
 def test_cancel(there: Place) -> None:

@@ -463,6 +463,35 @@ def test_explain(head: Head, captured: str, said: str) -> None:
     assert head.ran == ["qstat -xml -j 3"]
 
 
+IMPOSSIBLE = """\
+Job 4 (-l arch=nosuch) cannot run at host "node1" because it offers only hl:arch=lx-amd64
+Job 4 (-l arch=nosuch) cannot run at host "node2" because it offers only hl:arch=lx-amd64
+verification: no suitable queues
+"""
+
+
+@fault(44, "a job that fits no host, on a full cluster", promise="Grid Engine's reason, at once")
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            IMPOSSIBLE,
+            'no host fits: (-l arch=nosuch) cannot run at host "node1" because it offers only hl:arch=lx-amd64; '
+            '(-l arch=nosuch) cannot run at host "node2" because it offers only hl:arch=lx-amd64',
+        ),
+        ("verification: no suitable queues\n", "no host fits: no suitable queues"),
+        ("verification: found suitable queue(s)\n", ""),
+        ("verification: job is already running or is held\n", ""),
+        ("error: commlib error: got select error (Connection refused)\n", ""),
+    ],
+)
+def test_a_job_that_can_never_start(head: Head, said: str, why: str) -> None:
+    (head.bin / "said").write_text(said)
+    head.program("qalter", str(head.bin / "said"), int("no suit" in said))
+    assert head.scheduler.hopeless(head.host, "4") == why
+    assert head.ran == ["qalter -w v 4"]
+
+
 # The options of the job file
 
 

@@ -49,7 +49,7 @@ def test_the_lines_of_setup_run_before_the_worker(tmp_path: Path, shell: str) ->
     there.mkdir()
     (there / "client.pyz").write_text(PROGRAM)
     lines = ("told='it is said'  # by its user", '[[ a < b ]] && module() { export TOLD="$told"; }', "module")
-    made = job_file(job(sys.executable, str(there), lines), [], "#$", "ELEMENT")
+    made = job_file.job_file(job(sys.executable, str(there), lines), [], "#$", "ELEMENT")
     (tmp_path / "spooled").write_text(made)  # schedulers keep the job file elsewhere
     subprocess.run([shell, "spooled"], cwd=tmp_path, env={**os.environ, "ELEMENT": "7"}, check=True)
     assert json.loads((there / "ran.7").read_text())["told"] == "it is said"
@@ -57,7 +57,7 @@ def test_the_lines_of_setup_run_before_the_worker(tmp_path: Path, shell: str) ->
 
 def test_a_line_of_setup_that_fails_ends_the_worker_and_says_so(tmp_path: Path) -> None:
     lines = ("true", "module load 'nothing'", "touch never")
-    (tmp_path / "spooled").write_text(job_file(job(setup=lines), [], "#$", "ELEMENT"))
+    (tmp_path / "spooled").write_text(job_file.job_file(job(setup=lines), [], "#$", "ELEMENT"))
     done = subprocess.run(["sh", "spooled"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert f"sheepdog: on {socket.gethostname()} this line of setup failed: module load 'nothing'\n" in done.stderr

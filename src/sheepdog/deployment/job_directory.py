@@ -14,6 +14,9 @@ from typing import BinaryIO
 from ..errors import CommandFailed, HostError
 from ..values.model import ArrayJob
 from .hosts import Host
+from .last_words import telling
+
+_BETWEEN = "--- another file"
 
 MARK = "array_job"  # the file that says whose directory it is: it holds the array job's name
 NAME = r"[^/\0\n]+_[0-9]{3,}_[0-9a-f]{8}"  # of an array job, and so of its directory
@@ -88,10 +91,10 @@ def _each(host: Host, place: str, names: Iterable[str], command: str) -> None:
 
 
 def last_words(host: Host, directory: str) -> str:
-    """Return the last line that a worker wrote into the scheduler's output files."""
+    """Return the line that tells most of what workers have written of late, into the scheduler's output files."""
+    files = "$(ls -t *.e*[0-9] 2>/dev/null | head -n 4) $(ls -t *.o*[0-9] worker.*.log 2>/dev/null | head -n 4)"
     try:
-        line = run(host, directory, "cat *.e*[0-9] *.o*[0-9] worker.*.log 2>/dev/null | grep . | tail -n 1")
+        said = run(host, directory, f'for file in {files}; do echo "$2"; tail -c 4000 "$file"; echo; done', _BETWEEN)
     except HostError:
         return ""
-    text = line.decode(errors="replace").strip()
-    return f"the last line of its output is: {text[-500:]}" if text else ""
+    return telling(said.decode(errors="replace").split(f"{_BETWEEN}\n"))[-500:]

@@ -5,6 +5,7 @@ files    what to upload for a job, the script that submits it among them
 submit   upload and submit, in one round trip; safe to repeat
 job_id   the id in what submitting printed
 status   what the host knows of some jobs
+hopeless why a job can never start
 explain  why a job waits
 cancel   take jobs away
 """
@@ -53,6 +54,9 @@ class Scheduler(Protocol):
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Return what the host says of these jobs. One of which it says nothing is left out: that is no end."""
+
+    def hopeless(self, host: Host, job: str) -> str:
+        """Return why a waiting job could not start if nothing else ran, or an empty text."""
 
     def explain(self, host: Host, job: str) -> str:
         """Return why a job waits, or an empty text."""

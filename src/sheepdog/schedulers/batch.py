@@ -22,6 +22,7 @@ and with these, if it has more to say:
     refused      what a refusal means
     ends         how the elements of a job ended that is gone
     waits        why a job waits
+    never        why a waiting job could not start if nothing else ran, if jobs do not tell that
     here         whether it is set up on this machine, and why, for those who do not say which one they want
     programs     those that tell whether a host has it
     there        what of these tells that it has
@@ -125,6 +126,10 @@ class BatchSystem(ABC):
         """Return why a job waits, or an empty text."""
         return ""
 
+    def never(self, host: Host, job: str) -> str:  # noqa: ARG002
+        """Return why a waiting job could not start if nothing else ran, or an empty text."""
+        return ""
+
     def here(self, which: Callable[[str], str | None], environ: Mapping[str, str]) -> tuple[bool, str]:  # noqa: ARG002
         """Return whether it is set up on this machine, and why so or why not; an empty text if it cannot be told."""
         return False, ""
@@ -174,17 +179,20 @@ class BatchSystem(ABC):
         listed = self.jobs(host, jobs)
         known = {job: listed.get(job, JobStatus()) for job in jobs if job in listed or self._is_gone(host, job)}
         self._ended = {job: why for job, why in self._ended.items() if job in known and known[job].gone}
-        return {
-            job: replace(status, reason=self._why_gone(host, job)) if status.gone else status
-            for job, status in known.items()
-        }
+        for job, status in known.items():
+            if status.gone:
+                why = self._why_gone(host, job)
+                # Slurm's accounting has also what was cancelled before it started.
+                known[job] = replace(status, reason=why, started=job in self._ended and "CANCELLED" not in why)
+        return known
+
+    def hopeless(self, host: Host, job: str) -> str:
+        """Return why a waiting job could not start if nothing else ran, or an empty text."""
+        return _said(self.never, host, job)
 
     def explain(self, host: Host, job: str) -> str:
         """Return what the batch system says of a waiting job."""
-        try:
-            return self.waits(host, job)
-        except (HostError, SchedulerError):  # it only improves a message
-            return ""
+        return _said(self.waits, host, job)
 
     def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
         """Delete the jobs that have these names: an id alone may be another job's. One that is gone is no error."""
@@ -237,6 +245,14 @@ class BatchSystem(ABC):
         counts = collections.Counter(ends)
         self._ended[job] = "; ".join(f"{count} workers ended with {end}" for end, count in counts.most_common(3))
         return self._ended[job]
+
+
+def _said(ask: Callable[[Host, str], str], host: Host, job: str) -> str:
+    """Return what is said of a job; what only improves a message may fail."""
+    try:
+        return ask(host, job)
+    except (HostError, SchedulerError):
+        return ""
 
 
 def typed(host: Host, command: str) -> str:

@@ -73,8 +73,8 @@ class GridEngineScheduler(BatchSystem):
             f"{{ qstat -j {name} >found 2>/dev/null && {own} found && "
             "sed -n 's/^job_number: *//p' found | head -n 1; rm -f found; }"
         )
-        # An sge_request, of the site or the user, may say -b y, and the job file would be no script; or -sync y, and
-        # qsub would end with the job; or -now y, and it would not wait.
+        # An sge_request, of the site or the user, may say -b y, and the job file would be no script; or -now y, and it
+        # would not wait; or -sync y, and qsub would end with the job: 8.1.9 does so whatever the command line says.
         return f"qsub -terse -b n -sync n -now n {job.file}", find
 
     def job_id(self, text: str) -> str:
@@ -137,6 +137,10 @@ class GridEngineScheduler(BatchSystem):
         """Return the last of the scheduler's messages."""
         said = parse_waiting(host.run(["qstat", "-xml", "-j", job]))
         return said[-1] if said else ""
+
+    def never(self, host: Host, job: str) -> str:
+        """Ask whether it would fit into an empty cluster: qstat says of a full one that it is full, whatever fits."""
+        return parse_verification(host.run(["sh", "-c", 'LC_ALL=C qalter -w v "$1" 2>&1; true', "sh", job]))
 
     def ends(self, host: Host, job: str) -> list[str]:
         """Ask the accounting."""
@@ -256,6 +260,15 @@ def parse_waiting(xml: bytes) -> list[str]:
         if found := list(dict.fromkeys(text for text in texts if text not in ("", NOTHING_SAID))):
             return found
     return []
+
+
+def parse_verification(output: bytes) -> str:
+    """Return why no host fits a job, from `qalter -w v JOB`; an empty text if one does, or if that is not said."""
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    if not any("no suitable queues" in line for line in lines):
+        return ""
+    reasons = [re.sub(r"^Job \d+ ", "", line) for line in lines if re.match(r"Job \d+ .*", line)]
+    return f"no host fits: {'; '.join(list(dict.fromkeys(reasons))[:3]) or 'no suitable queues'}"
 
 
 def parse_qacct(text: bytes) -> list[str]:

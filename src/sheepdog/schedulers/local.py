@@ -92,6 +92,10 @@ class LocalScheduler:
         running = frozenset(str(number) for number, pid in enumerate(job.split(), 1) if pid in alive)
         return JobStatus(running=running, reason="" if running else "its processes ended before the tasks did")
 
+    def hopeless(self, host: Host, job: str) -> str:  # noqa: ARG002
+        """Return nothing: processes do not wait."""
+        return ""
+
     def explain(self, host: Host, job: str) -> str:  # noqa: ARG002
         """Return nothing: processes do not wait."""
         return ""

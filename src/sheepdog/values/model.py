@@ -304,6 +304,8 @@ class JobStatus:
     held: bool = False
     """Waiting elements are on hold."""
     reason: str = ""
+    started: bool = False
+    """Something of it is known to have run, though it is gone."""
 
     @property
     def gone(self) -> bool:

@@ -62,6 +62,7 @@ def explained() -> LiveRequest:
 def never_joined() -> LiveRequest:
     """The array job is no more, and no worker has called."""
     live = fresh()
+    live.jobs.started = True
     live.end_array(1, "it ended")
     return live
 

@@ -15,6 +15,8 @@ def test_the_situation() -> None:
     assert situation(live) == "3 workers wait in the queue of hive (array job job1, on hold): queue full"
     hear(live, says(1, 2))
     assert situation(live).startswith("2 workers run, but none has reached https://here:1: ")
+    live.reasons.overheard = "cannot reach it (No route to host)"
+    assert situation(live).endswith("(options localhost and port) They say: cannot reach it (No route to host)")
     live.workers.take()
     assert situation(live).startswith("2 workers run, but no longer any has reached https://here:1: ")
     lose(live, 1, 2)
@@ -31,6 +33,9 @@ def test_why_no_worker_has_come() -> None:
     assert last_words(live) == where
     question = "no worker has called. Is /usr/bin/python3 a Python there, and the option `shell` right?"
     assert never_joined(live) == f"not run: {question} {where}"
+    live.reasons.ended = "it was deleted"
+    assert never_joined(live) == f"not run: it was deleted; no worker has called. {where}"
+    hear(live, says(1))
     live.reasons.ended = "it ended"
     assert never_joined(live) == f"not run: it ended; {question} {where}"
     call(live, 1)

@@ -61,6 +61,7 @@ class FakeScheduler:
         self.silent: set[str] = set()  # the jobs of which it says nothing
         self.why = ""
         self.explained: list[str] = []
+        self.never = ""
         self.error: Exception | None = None
         self.runs = 0
 
@@ -87,6 +88,9 @@ class FakeScheduler:
         if self.error:
             raise self.error
         return {job: self.answers.get(job, RUNNING) for job in self.asked[-1] if job not in self.silent}
+
+    def hopeless(self, host: Host, job: str) -> str:
+        return self.never
 
     def explain(self, host: Host, job: str) -> str:
         self.explained.append(job)

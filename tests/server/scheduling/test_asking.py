@@ -243,6 +243,46 @@ def test_workers_that_wait_for_long_are_explained(farm: Farm, monkeypatch: pytes
     assert fake.explained == ["1"]
 
 
+@fault(44, "workers that no host can ever run, on a full cluster", promise="the user hears why in the first minute")
+def test_workers_that_can_never_start(farm: Farm) -> None:
+    request = farm.request("1")
+    fake = farm.put(request, FakeScheduler())
+    fake.answers = {"1": JobStatus(pending=2)}
+    fake.why, fake.never = "All queues dropped because of overload or full", "no host fits"
+    farm.look()
+    assert farm.note(request) == "2 workers wait in the queue of head (array job 1): no host fits"
+    assert fake.explained == []
+
+
+@fault("way home", "workers run, and cannot reach the server", promise="their own words, in the first minute")
+def test_workers_that_cannot_reach_the_server_are_overheard(farm: Farm) -> None:
+    request = farm.request("1")
+    farm.put(request, FakeScheduler())
+    farm.look()
+    assert farm.note(request) == ""
+    words = "worker a: cannot reach https://me:4000 ([Errno 113] No route to host); trying on"
+    (farm.directory(request) / "herd.o1.1").write_text(f"Welcome\n{words}\nbye\n")
+    farm.look(INTERVAL)
+    assert farm.note(request).startswith("2 workers run, but none has reached https://me:4000")
+    assert farm.note(request).endswith(f"They say: {words}")
+    farm.join(request)
+    farm.look(INTERVAL)
+    assert farm.note(request) == ""
+
+
+@fault("qdel all", "the array job is deleted while it waits", promise="nobody asks whether its Python is one")
+def test_a_waiting_job_that_is_deleted(farm: Farm) -> None:
+    request = farm.request("1")
+    fake = farm.put(request, FakeScheduler())
+    fake.answers = {"1": JobStatus(pending=2)}
+    farm.look()
+    fake.answers = {"1": JobStatus(reason="it was deleted")}
+    for _ in range(2):
+        farm.look(INTERVAL)
+    assert "it was deleted; no worker has called. What" in farm.errors(request)[0]
+    assert "Is /usr/bin/python3 a Python there" not in farm.errors(request)[0]
+
+
 @fault("hold", "the array job is on hold", promise="who waits for results reads so; nothing is given up")
 def test_a_job_on_hold(farm: Farm) -> None:
     request = farm.request("1")

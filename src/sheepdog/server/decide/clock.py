@@ -30,12 +30,16 @@ UNREACHED = 60.0  # seconds without any worker after which the user hears of it
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A request with array jobs, for whoever asks the schedulers. calm: its workers say enough themselves."""
+    """A request with array jobs, for whoever asks the schedulers.
+
+    calm: its workers say enough themselves; heard: there are some that have called.
+    """
 
     request: Request
     options: Options
     arrays: tuple[ArrayJob, ...]
     calm: bool
+    heard: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ def watched(service: Service) -> list[Watched]:
             live.options,
             tuple(array for array in live.jobs.there.values() if array.job),
             live.is_calm(now),
+            bool(live.workers.known),
         )
         for live in service.live.values()
         if any(array.job for array in live.jobs.there.values())
@@ -157,6 +162,16 @@ def puzzle(service: Service, request_id: int, reason: str) -> None:
     live = service.live.get(request_id)
     if live is not None:
         live.reasons.waiting = reason
+        if not live.workers.known and (text := situation(live)):
+            service.storage.set_note(request_id, text)
+
+
+def overhear(service: Service, request_id: int, words: str) -> None:
+    """Tell the user what a worker has written that cannot reach the server."""
+    live = service.live.get(request_id)
+    if live is not None and not live.workers.known and live.reasons.overheard != words:
+        live.reasons.overheard = words
+        service.storage.set_note(request_id, situation(live))
 
 
 def conclude(service: Service, live: LiveRequest) -> None:

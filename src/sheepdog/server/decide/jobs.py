@@ -18,6 +18,7 @@ class ArrayJobs:
         self.missed: dict[int, int] = {}  # how often in a row it had nothing left of them
         self.size = 0  # of the largest
         self.directory = ""  # of the latest one's files
+        self.started = False  # whether any element is known to have run
 
     def add(self, array: ArrayJob, expected: bool) -> None:
         """Take note of an array job, and of what it calls now. expected: workers may come of it."""
@@ -43,6 +44,7 @@ class ArrayJobs:
     def hear(self, number: int, status: JobStatus, lost: Collection[Element]) -> None:
         """Take note of what the scheduler says. lost are the elements that do not run, whatever it says."""
         self.statuses[number] = status
+        self.started = self.started or bool(status.running) or status.started
         over = not (self._running(number, status) - set(lost) or status.pending or status.broken)
         self.missed[number] = self.missed.get(number, 0) + 1 if over else 0
 

@@ -28,6 +28,8 @@ class Reasons:
     """Since when the scheduler has said nothing."""
     waiting: str = ""
     """Why the scheduler lets workers wait."""
+    overheard: str = ""
+    """What a worker has written that cannot reach the server."""
     ended: str = ""
     """How the last workers ended, or why none could be submitted."""
 

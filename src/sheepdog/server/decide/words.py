@@ -18,9 +18,10 @@ def situation(live: LiveRequest) -> str:
     if live.running:
         urls = " or ".join(url for array in jobs.there.values() for url in array.urls)
         none = "no longer any" if live.workers.joined else "none"
+        their = f" They say: {reasons.overheard}" if reasons.overheard and not live.workers.joined else ""
         return (
             f"{len(live.running)} workers run, but {none} has reached {urls}: is that name known there, and the "
-            "port open? (options localhost and port)"
+            f"port open? (options localhost and port){their}"
         )
     if jobs.pending:
         held = ", on hold" if jobs.held else ""
@@ -33,8 +34,10 @@ def never_joined(live: LiveRequest) -> str:
     """Return why no worker has ever called, as far as is known."""
     why = next(iter(live.workers.refused.values()), "")
     if not why:
-        shell = live.options.config.shell or "/usr/bin/python3"
-        why = f"no worker has called. Is {shell} a Python there, and the option `shell` right?"
+        why = "no worker has called"
+        if live.jobs.started or not live.reasons.ended:  # else it was deleted while it waited
+            shell = live.options.config.shell or "/usr/bin/python3"
+            why += f". Is {shell} a Python there, and the option `shell` right?"
     end = "" if why.endswith("?") else "."
     return f"not run: {'; '.join(filter(None, (live.reasons.ended, why)))}{end} {last_words(live)}"
 

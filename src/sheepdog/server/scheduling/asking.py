@@ -27,7 +27,7 @@ from .turns import take_turn
 log = logging.getLogger(__name__)
 
 RARELY = 10  # intervals between two questions while the workers say enough themselves
-PUZZLING = 20  # intervals that workers wait before the scheduler is asked why
+PUZZLING = 20  # intervals that workers wait before the scheduler is asked why, after the first time
 
 
 def ask_all(context: Context, watched: list[Watched], now: float) -> None:
@@ -77,16 +77,26 @@ def ask(context: Context, key: tuple[Any, ...], node: HeadNode, watched: list[Wa
         for array in told:
             if statuses[array.number].gone:
                 statuses[array.number] = look_back(context, node, each.request, array, statuses[array.number])
-        wonder(context, node, each, statuses)
         lost = context.decide(clock.heed, each.request.id, statuses, asked)
         if isinstance(node.scheduler, LocalScheduler):
             for array in each.arrays:
                 if array.number in lost:
                     node.scheduler.end_stopped(node.host, array.job, lost[array.number])
+        wonder(context, node, each, statuses)
+        listen(context, node, each, statuses)
         if untold := [array.job for array in each.arrays if array not in told]:
             text = f"it neither lists the array job {', '.join(untold)} nor says that there is none"
             log.warning("request %d: %s", each.request.id, text)
             context.decide(clock.unanswered, each.request.id, text)
+
+
+def listen(context: Context, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
+    """Read what workers write that run, and of which none has been heard: why they cannot reach the server."""
+    for array in watched.arrays:
+        if not watched.heard and array.number in statuses and statuses[array.number].running:
+            words = job_directory.last_words(node.host, array.directory)
+            if "cannot reach" in words:
+                context.decide(clock.overhear, watched.request.id, words)
 
 
 def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:
@@ -103,7 +113,8 @@ def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJo
     except SheepdogError as error:
         log.warning("request %d: what its workers left cannot be collected: %s", request.id, error)
     words = job_directory.last_words(node.host, array.directory)
-    return replace(status, reason="; ".join(filter(None, (status.reason, words))))
+    said = f"the last line of its output is: {words}" if words else ""
+    return replace(status, reason="; ".join(filter(None, (status.reason, said))), started=bool(words))
 
 
 def collect(context: Context, request: Request, stream: BinaryIO) -> None:
@@ -122,16 +133,23 @@ def collect(context: Context, request: Request, stream: BinaryIO) -> None:
 
 
 def wonder(context: Context, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
-    """Ask why a request's workers wait, if they have for long and nothing of it runs."""
+    """Ask why a request's workers wait, at once and then if they have for long, and nothing of it runs.
+
+    At once, it may say that they can never start; else they may start any moment, and why they wait is of no interest.
+    """
     patience = PUZZLING * watched.options.config.poll_interval
     told = [array for array in watched.arrays if array.number in statuses]
     waiting = [array for array in told if statuses[array.number].pending and not statuses[array.number].reason]
     now = time.monotonic()
     if not waiting or any(status.running for status in statuses.values()):
         node.explained.pop(watched.request.id, None)
-    elif now - node.explained.setdefault(watched.request.id, now) >= patience:
+        return
+    first = watched.request.id not in node.explained
+    if first or now - node.explained[watched.request.id] >= patience:
         node.explained[watched.request.id] = now
-        reason = node.scheduler.explain(node.host, waiting[0].job)
+        reason = node.scheduler.hopeless(node.host, waiting[0].job) if first else ""
+        if not (first or reason):
+            reason = node.scheduler.explain(node.host, waiting[0].job)
         if reason:
             count = sum(statuses[array.number].pending for array in waiting)
             log.info("request %d: %d workers wait: %s", watched.request.id, count, reason)
