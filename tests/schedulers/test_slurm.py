@@ -326,7 +326,7 @@ def test_a_list_with_an_error_beside_it_is_no_answer(head: Head, listed: str) ->
     squeue.chmod(0o755)
     with pytest.raises(HostError, match="Socket timed out"):
         head.scheduler.status(head.host, ["7", "8"])
-    squeue.write_text(f"#!/bin/sh\necho '{listed}'; echo 'Be kind to squeue' >&2\n")
+    squeue.write_text(f"#!/bin/sh\necho '{listed}'; echo 'squeue: error: Duplicated NodeHostName n1' >&2\n")
     assert [*head.scheduler.status(head.host, ["7", "8"])] == (["7"] if listed else [])
 
 

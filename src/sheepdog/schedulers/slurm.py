@@ -59,12 +59,14 @@ UNKNOWN = "Invalid job id specified"  # squeue: it has forgotten the job, or nev
 
 
 def listening(command: str) -> str:
-    """Return a shell command that fails if a command says that there was an error.
+    """Return a shell command that fails if a command says that it was not answered.
 
-    Under load squeue ends with 0, lists nothing or less than there is, and says on its standard error why.
+    Under load squeue ends with 0, lists nothing or less than there is, and says on its standard error why. Of a site
+    whose configuration is faulty it says so each time, which tells nothing.
     """
     words = f"{{ words=$({command} 2>&1 >&3 3>&-); status=$?; }} 3>&1"
-    check = "case $words in *[Ee]rror*) [ $status -ne 0 ] || status=1;; esac"
+    failed = "|".join(f"*{shlex.quote(sign)}*" for sign in ("slurm_load", *SlurmScheduler.busy))
+    check = f"case $words in {failed}) [ $status -ne 0 ] || status=1;; esac"
     return f'{CLEAN}{words}; echo "$words" >&2; {check}; exit $status'
 
 
