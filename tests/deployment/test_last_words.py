@@ -35,6 +35,11 @@ LOST = "2026-11-27 15:00:00 worker a: cannot reach https://here:1 ([Errno 113] N
         ([BANNER, "done\n"], "* Welcome to node 2 *"),
         ([TRACEBACK, "Epilogue: job finished\n"], "numpy.linalg.LinAlgError: Singular matrix"),
         ([TRACEBACK + BANNER, "done\n"], "numpy.linalg.LinAlgError: Singular matrix"),
+        (["ValueError: old\n" + TRACEBACK.replace("LinAlgError", "Oops")], "numpy.linalg.Oops: Singular matrix"),
+        (
+            [TRACEBACK + "During handling\n\n" + TRACEBACK.replace("Singular", "Odd")],
+            "numpy.linalg.LinAlgError: Odd matrix",
+        ),
         ([BANNER, TRACEBACK], "numpy.linalg.LinAlgError: Singular matrix"),
         ([NO_PYTHON, ""], "ModuleNotFoundError: No module named 'encodings'"),
         (["Fatal Python error: x\n\n<no Python frame>\n"], "Fatal Python error: x"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-# The most telling first. A traceback's last line, then what Python says of its own end; a shell that finds no Python;
+_TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", re.MULTILINE)
+# The most telling first. What may be an exception, then what Python says of its own end; a shell that finds no Python;
 # what the worker says of the server; and any other line.
 _TELLING = (
     re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?:: .*)?$"),
@@ -21,6 +22,10 @@ def telling(texts: Iterable[str]) -> str:
     """Return the line that tells most, of the last lines of each file; the first of equal files and the last of equal
     lines count. An empty text if there is none.
     """
+    texts = list(texts)
+    for text in texts:
+        if raised := _TRACEBACK.findall(text):
+            return str(raised[-1]).strip()
     ends = [[line.strip() for line in text.splitlines()] for text in texts]
     for pattern in _TELLING:
         for lines in ends:
