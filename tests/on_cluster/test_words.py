@@ -1,5 +1,6 @@
 """What stands between us and the schedulers' words: start-up files and wrappers of a site's, on real ones."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,3 +129,37 @@ def test_a_list_without_the_job(site: Site) -> None:
     assert job
     assert job not in site.user.queue().split()
     assert ran_so_far(site.user) == []
+
+
+@fault("way home", "workers run, and cannot reach the server", promise="their own words, in the first minute")
+def test_workers_that_cannot_reach_the_server(site: Site) -> None:
+    code = """
+        C.update(workers=2, localhost="no-such-sheep.invalid")
+        request_id = sheepdog.map_async(f, [(1, 2), (3, 4)], C)
+        def note():
+            with Storage(DB) as storage: return storage.progress(request_id).note
+        until(lambda: "They say" in note(), 55)
+        said = note()
+        sheepdog.cancel(request_id, DB)
+        until(lambda: is_closed(request_id))
+        show(said)
+    """
+    said = run(site.user, CLOSED + textwrap.dedent(code))
+    assert "workers run, but none has reached https://no-such-sheep.invalid" in said
+    assert re.search(r"cannot reach https://no-such-sheep.invalid:\d+ \(.*[Nn]ame.*\)", said)
+
+
+@fault("qdel all", "the array job is deleted while it waits", promise="nobody asks whether its Python is one")
+def test_a_waiting_job_that_is_deleted(site: Site) -> None:
+    hold, delete = ('"--hold"', "scancel") if site.slurm else ('"-h"', "qdel")
+    code = f"""
+        C.update(workers=2, resubmissions=0)
+        C["slurm_opts" if C.get("scheduler") == "slurm" else "ge_opts"] = [{hold}]
+        request_id = sheepdog.map_async(f, [(1, 2)], C)
+        head({delete!r}, job())
+        until(errors)
+        show(errors())
+    """
+    [error] = run(site.user, code)
+    assert "no worker has called" in error
+    assert "a Python there" not in error

@@ -120,6 +120,8 @@ def withdraw(options: Options, host: Host, array: ArrayJob) -> None:
     """Take away an array job that may have been submitted: the answer never came."""
     scheduler = submit.scheduler_of(options)
     with suppress(SheepdogError):
-        scheduler.cancel(host, [job_directory.find(host, array, scheduler.job_id) or array])
-    with suppress(SheepdogError):
-        job_directory.remove(host, options.config.ssh_dir, [array.name])  # without its files, no worker starts
+        found = job_directory.find(host, array, scheduler.job_id) or array
+        try:
+            scheduler.cancel(host, [found])
+        finally:
+            job_directory.remove(host, options.config.ssh_dir, [array.name])  # without its files, no worker starts
