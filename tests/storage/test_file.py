@@ -265,3 +265,23 @@ for _ in range(150):
             storage.new_request(b"f" * 100_000, b"", [b"x" * 5000] * 50)
             storage.checkpoint()
         assert opener.communicate()[1] == ""
+
+
+@fault(
+    "power loss",
+    "the power fails in the midst of a checkpoint: the first page is there, and not those that it tells of",
+    promise="the log has them: all that was committed is there",
+)
+def test_half_of_a_checkpoint(tmp_path: Path) -> None:
+    file, log = tmp_path / "db", tmp_path / "db-wal"
+    with Storage(file) as storage:
+        request = storage.new_request(b"f", b"", [b"x" * 1000] * 100)
+        before, written = file.read_bytes(), log.read_bytes()
+        storage.checkpoint()
+        after = file.read_bytes()
+    assert len(after) > len(before)
+    file.write_bytes(after[:4096] + before[4096:])
+    log.write_bytes(written)
+    with Storage(file) as storage:
+        assert storage.count_tasks(request) == 100
+        storage.check()

@@ -191,7 +191,7 @@ def test_large_checkpoints_do_not_come_many_at_a_time(storage: Storage) -> None:
         farm.exchange(f"w{index}", 0, holding=[index], messages=said)
         lose(farm, f"w{index}")
     found: dict[int, Any] = {}
-    for number in range(10, 13):
+    for number in range(10, 14):
         tasks, checkpoints = lease(farm, f"w{number}", 4)
         assert len(checkpoints) <= 1
         found |= {index: checkpoints.get(index) for index, _ in tasks}

@@ -99,13 +99,13 @@ class File:
         if self._require_own().st_size and not self._half_made():
             # SQLite must open it: to close a descriptor of our own would end the locks of this process's connections.
             uri = f"{Path(self.dbfile).as_uri()}?mode=ro&immutable=1"  # neither locks it nor plays back another's log
-            try:
-                with contextlib.closing(sqlite3.connect(uri, uri=True)) as look:
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as look:
+                try:
                     recognise(look, self.dbfile)
-            except sqlite3.DatabaseError as error:
-                # Without locks, one that is being written may look damaged: whether it is will be seen with them.
-                if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT:
-                    raise
+                except sqlite3.DatabaseError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                        raise
+                    # It is SQLite's, and is being written, or lost power in a checkpoint: the log has the rest.
             os.close(open_own(f"{self.dbfile}-wal", os.O_RDONLY | os.O_CREAT))  # before somebody else makes one
 
     def _require_own(self) -> os.stat_result:
