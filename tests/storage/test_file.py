@@ -1,5 +1,6 @@
 """The file: who may read it, what is no database, and what becomes of it when something fails."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -247,6 +248,40 @@ with storage.transaction():
     with Storage(tmp_path / "db") as storage:
         assert storage.get_tasks_with_results(1) == [(b"1", b"r"), (b"2", None)]
         assert storage.count_results(1) == 1
+
+
+@fault(
+    ("two clients", "database locked"),
+    "a database is opened while another program makes it",
+    promise="it is waited for",
+)
+def test_a_log_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Storage(tmp_path / "db") as storage:
+        storage.initdb()
+    with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as other:
+        assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)  # as while it is made
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO setting VALUES ('port', 1)")
+        slept = []
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr("time.sleep", sleep)
+        with Storage(tmp_path / "db") as storage:
+            assert storage.get_setting("port") == 1
+        assert len(slept) == 1
+
+
+def test_who_waited_for_a_lock_in_vain_hears_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sheepdog.storage.file.PATIENCE", 0.1)
+    with Storage(tmp_path / "db") as storage:
+        storage.initdb()
+        with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageBusy, match=r"has been locked by another program for .*fuser -v .*try again"):
+                request_of(storage, 1)
 
 
 def test_a_database_that_grows_can_be_opened_at_any_moment(tmp_path: Path) -> None:

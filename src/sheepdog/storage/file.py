@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -37,6 +38,7 @@ PASSING = (
     sqlite3.SQLITE_NOMEM,
 )
 PASSING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EIO)
+PATIENCE = 60.0  # seconds in which others should have done what they lock the database for
 CHECKED = 1 << 28  # bytes of a file that is looked through before it is served: a million small tasks have half
 
 
@@ -62,12 +64,12 @@ class File:
         connection = None
         try:
             self._find()
-            connection = sqlite3.connect(self.dbfile, timeout=60, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.dbfile, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA trusted_schema = OFF")  # what others wrote into the tables' definitions
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             migrate(connection, self.dbfile, self._begin)
-            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            if log_ahead(connection) != "wal":
                 raise StorageError(f"{self.dbfile}: this file system cannot hold the database; choose a local dbfile")
             connection.execute("SELECT count(*) FROM setting").fetchone()  # by now SQLite has opened its own files
             if self._require_own().st_mode & 0o077:  # a copy, say
@@ -243,10 +245,27 @@ class File:
             return f"{self.dbfile} cannot hold a value of more than {MAX_VALUE:,} bytes: write it to a file"
         if "full" in text or getattr(error, "errno", None) == 28:
             return f"{self.dbfile}: the disk is full; make room, or choose a dbfile elsewhere"
+        if "locked" in text:
+            return (
+                f"{self.dbfile} has been locked by another program for {PATIENCE:.0f} s ({text}): end that one, "
+                f"`fuser -v {self.dbfile}` names it; then try again"
+            )
         if "readonly" in text or "unable to open" in text or isinstance(error, OSError):
             folder = os.path.dirname(self.dbfile)
             return f"{self.dbfile} cannot be written ({text}): choose a dbfile in a directory that can, not {folder}"
         return f"{self.dbfile}: {text}"
+
+
+def log_ahead(connection: sqlite3.Connection) -> str:
+    """Let a database have a log; return the mode that it has then. SQLite itself does not wait here for who uses it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def located(dbfile: str | os.PathLike[str]) -> str:
