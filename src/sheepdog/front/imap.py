@@ -76,6 +76,7 @@ class Results(Iterator[Any]):
         self._ready.clear()
         self._feeder.leave()
         self._feeder.join()
+        self._feeder.problem = None  # it may have ended by itself meanwhile
 
     def __enter__(self) -> Results:
         return self

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sheepdog.server.decide.order import DEEP, FLOOD, LONG, SILENCE, Order
+from sheepdog.server.decide import arrays, clock
+from sheepdog.server.decide.order import DEEP, FLOOD, LONG, SILENCE, STILL, Order
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, Outcome
 from tests.server.decide.farm import Farm
@@ -109,6 +110,15 @@ def test_each_worker_gets_the_next_call(farm: Farm) -> None:
     assert reply.header["tasks"] == [[3, 1]]
 
 
+def test_the_order_stays_when_no_more_calls_come(farm: Farm) -> None:
+    add(farm, 20)
+    assert farm.take("w1", 400) == [1]
+    farm.maker.close_request(farm.request)  # type: ignore[attr-defined]
+    farm.service.look_again()
+    assert farm.take("w2", 400) == [2]
+    assert farm.join("w3").header["stuck"] == LONG
+
+
 def test_what_two_workers_give_back_is_in_order(farm: Farm) -> None:
     """Whoever is the first to give back."""
     flood(farm)
@@ -136,6 +146,33 @@ def test_others_wait_for_a_batch_that_has_not_begun(farm: Farm) -> None:
     farm.exchange("w1", 0, holding=batch[:1])
     assert farm.service.ready()[farm.request] > 0
     assert farm.take("w2", 400) == [batch[1]]
+
+
+def test_one_more_worker_for_calls_that_were_overtaken(farm: Farm) -> None:
+    """Two workers of a flood came upon long calls at once: those behind the first are taken by nobody."""
+    flood(farm)
+    first, second = farm.take("w1", 5), farm.take("w2", 5)
+    farm.exchange("w1", 0, holding=first[:1])
+    farm.exchange("w2", 0, holding=second[:1])
+    assert clock.wanted(farm.service) == []
+    farm.now += STILL + 1
+    [wanted] = clock.wanted(farm.service)
+    assert (wanted.workers, wanted.why) == (1, "calls run that overtook others, which they may wait for")
+    arrays.submitted(farm.service, farm.request, farm.submit(1))
+    farm.join("w3", element="1", array=2)
+    assert farm.take("w3", 1) == [first[1]]
+    farm.now += STILL + 1
+    assert clock.wanted(farm.service) == []  # one at most
+    while task := farm.take("w3", 1):
+        farm.exchange("w3", 0, dict.fromkeys(task, b""))
+    assert farm.exchange("w3", 1).header["stop"]  # when there is nothing for it
+
+
+def test_no_worker_more_where_calls_are_in_order(farm: Farm) -> None:
+    add(farm, 10)
+    assert [farm.take(worker, 400) for worker in ("w1", "w2")] == [[1], [2]]
+    farm.now += STILL + 1
+    assert clock.wanted(farm.service) == []
 
 
 def test_a_worker_that_says_nothing_holds_up_nobody(farm: Farm) -> None:

@@ -216,7 +216,7 @@ def wanted(service: Service) -> list[Wanted]:
         service.storage.set_fruitless(live.request.id, tries.fruitless)
         times = f"are submitted again ({tries.fruitless} of {tries.limit} times in a row)"
         if lacking.first:
-            times = "more are submitted"
+            times = "with more are submitted" if lacking.level else "are submitted beside the others"
         log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
         service.storage.set_note(live.request.id, f"{lacking.why}; {lacking.workers} workers {times}")
         live.facts.note(What.SUBMITTING, f"{lacking.workers}: {lacking.why}")

@@ -86,7 +86,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
     settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child, max_output=config.max_output)
     settings["form"] = form.name
-    if live.request.open:
+    if live.ordered:
         settings["stuck"] = LONG
     return Reply(settings, service.storage.function_blobs(call.request))
 
@@ -147,7 +147,7 @@ def answer(service: Service, live: LiveRequest, worker: str, said: Said, header:
         return Reply(dict(header, stop=True))
     if live.request.open and not said.held:
         return Reply(dict(header, wait=0.0), hold=beat(live))
-    return Reply(dict(header, wait=1.0))
+    return Reply(dict(header, wait=LONG if live.ordered and live.queue.ready else 1.0))
 
 
 def ask_again(service: Service, request_id: int, worker: str, want: int) -> Reply:
@@ -258,7 +258,7 @@ def portion(live: LiveRequest, worker: str, want: int, now: float) -> int:
     """Return how many tasks a worker gets now; of an open request perhaps none, for the sake of their order."""
     queue = live.queue
     ready = queue.ready_for(live.workers.known[worker].level)
-    if not live.request.open:
+    if not live.ordered:
         return share(ready, len(queue.holders), want)
     own = len(queue.holders[worker].held) if worker in queue.holders else 0
     return live.order.portion(ready, own, live.held(now, but=worker), want)
@@ -271,6 +271,8 @@ def is_surplus(live: LiveRequest, worker: str, now: float) -> bool:
     """
     queue = live.queue
     if live.request.open:
+        if not queue.ready and live.workers.staying(0) > live.jobs.size:
+            return True  # it was one more, for calls that had been overtaken
         return queue.empty and now - live.busy_since > live.options.config.idle_time
     busy = sum(1 for holder in queue.holders.values() if holder.held)
     level = live.workers.known[worker].level

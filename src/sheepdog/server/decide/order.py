@@ -3,6 +3,7 @@
 A call may wait for another, so none may lie behind one that runs while a later one begins. A worker therefore gets one
 call at a time, unless many wait and the last ones were all short: then it gets a batch, as of any other request, and
 gives back what it has not begun when a call takes long. These calls come first; until then nobody begins a later one.
+Should a flood end in several workers at once, so that later calls run and wait for these, one more worker runs them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from .share import share
 
 LONG = 0.1  # seconds: a call that runs for so long gives back those behind it
 FLOOD = 20  # short calls in a row, since there was none that waited
-DEEP = 8  # calls for each worker that wait in a flood
+DEEP = 16  # calls for each worker that wait in a flood
+STILL = 10.0  # seconds in which no call begins, though some wait that came before those that run
 SILENCE = 2.0  # seconds: a worker with a batch that says nothing for so long does not hold up others
 
 
