@@ -26,6 +26,7 @@ from .results import harmless, opened
 from .stream import Stream
 
 EACH = 4  # tasks for each worker in the first window
+AMPLE = 64  # tasks for each worker, so many that short ones go out in batches: see server/decide/order.py
 WIDEST = 100_000  # tasks in a window
 PORTION = 1000  # outcomes at most that are handed over at once; fewer if they are more than IN_MEMORY bytes
 ENDED = (Kind.NOT_RUN, Kind.CANCELLED)  # the end of a task that was the end of its request
@@ -94,6 +95,7 @@ class MapFeeder(Feeder):
         self.ordered = ordered
         self.change = threading.Condition()  # guards what follows
         self.window = EACH * max(1, stream.workers())
+        self.ample = AMPLE * max(1, stream.workers())
         self.items: list[bytes] = []  # drawn, and not yet in the store
         self.size = 0  # bytes of these
         self.drawn = self.taken = 0  # tasks
@@ -231,7 +233,8 @@ class MapFeeder(Feeder):
     def widen(self) -> None:
         """Let more tasks be drawn, if the user waits because the workers have had most of those that may be out."""
         room = self.drawn - self.taken < self.window
-        if self.awaited and not room and self.stream.begun() > self.drawn - self.window // 2:
+        few = self.window < self.ample or self.stream.begun() > self.drawn - self.window // 2
+        if self.awaited and not room and few:
             with self.change:
                 self.window = min(2 * self.window, WIDEST)
                 self.change.notify_all()
