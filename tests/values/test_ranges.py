@@ -72,5 +72,6 @@ def test_ranges_are_a_set_of_numbers(start: list[int], steps: list[tuple[str, in
         assert numbers_in([*ranges]) == sorted(numbers)
         assert bool(ranges) == bool(numbers)
         assert ranges.count == len(numbers)
+        assert not numbers or ranges.first == min(numbers)
         assert (number in ranges) == (number in numbers)
         assert all(one[1] + 1 < other[0] for one, other in pairwise(ranges))

@@ -62,6 +62,11 @@ class Ranges:
     def __contains__(self, number: int) -> bool:
         return self._around(number) is not None
 
+    @property
+    def first(self) -> int:
+        """The lowest number. Raises IndexError if there is none."""
+        return int(self._lasts.peekitem(0)[0])
+
     def _around(self, number: int) -> Range | None:
         """Return the range that a number is in."""
         for first in self._lasts.irange(maximum=number, reverse=True):

@@ -110,7 +110,8 @@ class Queue:
     @property
     def overtaken(self) -> bool:
         """Whether a task is ready that comes before one that a worker holds."""
-        return bool(self._ready and self._holder_of) and self._ready[0][0] < max(self._holder_of)
+        ready = self._ready[0]
+        return bool(ready and self._holder_of) and ready.first < max(self._holder_of)
 
     def held_by(self, workers: Iterable[str]) -> int:
         """Return how many tasks these workers hold."""
