@@ -24,15 +24,18 @@ class Options:
     """Where the workers of this machine run; empty elsewhere."""
     maker: dict[str, Any] = field(default_factory=dict)
     """The signature of the process that made the request; empty if it is not known."""
+    ordered: bool = False
+    """Whether tasks begin in their order, since one may wait for another: those of an executor and of imap."""
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Options:
         """Return the options that a version of any age has stored: nothing of them is refused."""
-        return cls(_config(stored), stored.get("directory", ""), stored.get("maker", {}))
+        return cls(_config(stored), stored.get("directory", ""), stored.get("maker", {}), bool(stored.get("ordered")))
 
     def stored(self) -> dict[str, Any]:
         """Return what the store keeps, as JSON."""
-        return {**asdict(self.config), "directory": self.directory, "maker": self.maker}
+        order = {"ordered": True} if self.ordered else {}
+        return {**asdict(self.config), "directory": self.directory, "maker": self.maker, **order}
 
     @property
     def scheduler(self) -> str:

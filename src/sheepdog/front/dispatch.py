@@ -44,7 +44,7 @@ def dispatch(
     settings = make_config(config)
     made = form()
     function, namespace = MAKERS[made["form"]](f, ns)
-    options = options_of(settings)
+    options = replace(options_of(settings), ordered=open)
     with Storage(settings.dbfile) as storage:
         request_id = storage.new_request(
             function,

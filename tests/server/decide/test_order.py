@@ -119,6 +119,15 @@ def test_the_order_stays_when_no_more_calls_come(farm: Farm) -> None:
     assert farm.join("w3").header["stuck"] == LONG
 
 
+def test_the_order_stays_for_a_server_that_takes_over(storage: Storage) -> None:
+    """Or that hears of the request when it takes no more calls already."""
+    farm = Farm(storage, [b"args"] * 20, ordered=True)
+    for worker in ("w1", "w2"):
+        farm.join(worker)
+        farm.exchange(worker, 0)
+    assert [farm.take(worker, 400) for worker in ("w1", "w2")] == [[1], [2]]
+
+
 def test_what_two_workers_give_back_is_in_order(farm: Farm) -> None:
     """Whoever is the first to give back."""
     flood(farm)

@@ -68,7 +68,7 @@ class LiveRequest:
         self.breaker = Breaker(0 if request.open else policy.fail_fast, request.tasks)
         self.workers = Workers(request.leased > 0, now)
         self.order = Order()
-        self.ordered = request.open  # its tasks begin in their order, also when there come no others any more
+        self.ordered = request.open or options.ordered  # also when there come no others any more
         self.jobs = ArrayJobs()
         self.tries = Tries(options.config.resubmissions, request.fruitless, now)
         self.reasons = Reasons()
