@@ -110,7 +110,7 @@ def database() -> Iterator[dict[str, Any]]:
             with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):  # no such request
                 for request_id in itertools.count(1):  # a worker that was not told of the end waits for a server
                     storage.get_request(request_id)
-                    make_scheduler("local").cancel(LocalHost(), [array.job for array in storage.arrays(request_id)])
+                    make_scheduler("local").cancel(LocalHost(), storage.arrays(request_id))
 
 
 @contextlib.contextmanager

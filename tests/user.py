@@ -16,7 +16,8 @@ PYTHON = "/opt/python/bin/python3"  # on head and the nodes: the version that ru
 
 PREFACE = f"""
 import json, logging, os, subprocess, sys, time
-sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT)!r}]; os.environ["PYTHONPATH"] = {str(ROOT / "src")!r}
+sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT)!r}]
+os.environ["PYTHONPATH"] = os.pathsep.join([{str(ROOT / "src")!r}, *filter(None, [os.environ.get("PYTHONPATH")])])
 logging.basicConfig(level=logging.INFO)
 import sheepdog
 from sheepdog.storage import Storage

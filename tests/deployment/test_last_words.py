@@ -46,6 +46,10 @@ LOST = "2026-11-27 15:00:00 worker a: cannot reach https://here:1 ([Errno 113] N
         (["sh: 9: exec: /no/python3: not found\n" + BANNER], "sh: 9: exec: /no/python3: not found"),
         ([BANNER, BANNER + LOST], LOST.strip()),
         (["<no Python frame>\n"], ""),
+        (
+            ["sh: module: command not found\nsheepdog: on n1 this line of setup failed: module load x\n"],
+            "sheepdog: on n1 this line of setup failed: module load x",
+        ),
     ],
 )
 def test_the_line_that_tells_most(texts: list[str], said: str) -> None:

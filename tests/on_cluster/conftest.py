@@ -10,5 +10,7 @@ from tests.cluster import Cluster
 @pytest.fixture
 def ran(cluster: Cluster) -> Iterator[None]:
     """Take away the lines that tasks leave when they run, which ran_so_far reads."""
+    file = cluster.home_of("sheep") / "ran"
+    file.unlink(missing_ok=True)
     yield
-    (cluster.home_of("sheep") / "ran").unlink(missing_ok=True)
+    file.unlink(missing_ok=True)

@@ -218,6 +218,16 @@ def test_what_is_not_exactly_an_id_is_none(head: Head, printed: str) -> None:
     assert len(head.ran) == 1
 
 
+@fault("wrappers", "a job behind a wrapper that is over before it is looked for", promise="known by its output's name")
+def test_a_job_that_is_over_before_it_is_looked_for(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_file, "FIND_TRIES", 1)
+    qsub = head.bin / "qsub"
+    qsub.write_text("#!/bin/sh\necho 'Welcome'\n: >herd_012_ab.o4713.1\necho 4713.1-3:1\n")
+    qsub.chmod(0o755)
+    head.program("qstat", "qstat-j-unknown.txt", 1)
+    assert head.submit()[0] == "4713"
+
+
 @fault("wrappers", "a qsub that ends with 0 and submits nothing", promise="an error with its words; nothing is left")
 def test_a_submission_that_leaves_no_job(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_file, "FIND_TRIES", 1)

@@ -102,7 +102,7 @@ def test_output_without_end_does_not_fill_the_disk() -> None:
         for _ in range(25):
             os.write(1, b"x" * (1 << 20))
             time.sleep(0.1)
-            sizes.append(os.fstat(1).st_size)
+            sizes.append(os.fstat(1).st_blocks * 512)
         return min(sizes[10:])
 
     [smallest] = sheepdog.map(f, [()])

@@ -429,7 +429,8 @@ if "serve" in sys.orig_argv:
         def refused(*args, **options):
             note(name)
             raise RuntimeError("the server unpickles")
-        return refused
+        known = getattr(pickle, name)
+        return type(name, (known,), {"__init__": refused}) if isinstance(known, type) else refused
     sys.addaudithook(lambda event, args: note(event) if event == "pickle.find_class" else None)
     for name in ("load", "loads", "_load", "_loads", "Unpickler", "_Unpickler"):
         setattr(pickle, name, refuse(name))

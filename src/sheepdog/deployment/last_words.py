@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 
 _TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", re.MULTILINE)
-# The most telling first. What may be an exception, then what Python says of its own end; a shell that finds no Python;
-# what the worker says of the server; and any other line.
+# The most telling first. What a job file of ours says; what may be an exception, then what Python says of its end; a
+# shell that finds no Python; what the worker says of the server; and any other line.
 _TELLING = (
+    re.compile(r"sheepdog: .*"),
     re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?:: .*)?$"),
     re.compile(r"Fatal Python error: .*"),
     re.compile(r".*: (?:not found|No such file or directory|Permission denied|cannot execute.*|.*command not found)$"),

@@ -93,6 +93,10 @@ def worker_files() -> dict[str, bytes]:
     return {"client.pyz": worker_archive(), CLOUDPICKLE: cloudpickle_archive()}
 
 
+WRITTEN = r"ls | sed -n 's/.*\.o\([0-9][0-9]*\)\.[0-9][0-9]*$/\1/p' | head -n 1"
+"""Prints the id of a job that has written its output here: it may be over before anybody looks for it."""
+
+
 def submit_script(submit: str, find: str, exact: str = "[^ ]+") -> bytes:
     """Return a script that submits the job once, however often it is run.
 
@@ -130,6 +134,7 @@ if [ ! -s job_id ]; then
   tries=0
   while [ $status -eq 0 ] && {{ [ $(grep -c '' job_id.new) -ne 1 ] || ! grep -Eqx '{exact}' job_id.new; }}; do
     id=$({find}) && [ -n "$id" ] && echo "$id" >job_id.new && continue
+    id=$({WRITTEN}) && [ -n "$id" ] && echo "$id" >job_id.new && continue
     tries=$((tries + 1))
     [ $tries -lt {FIND_TRIES} ] || status={NO_ID}
     [ $status -ne 0 ] || sleep 1

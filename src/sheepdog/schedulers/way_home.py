@@ -36,7 +36,7 @@ def addresses(name: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """Return the addresses of a name, as far as they are known here."""
     try:
         infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # unknown, or no name at all
         return []
     return list(dict.fromkeys(ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos))
 

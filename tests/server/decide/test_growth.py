@@ -82,6 +82,13 @@ def test_a_site_that_takes_no_more_is_left_alone() -> None:
     assert grown(live, 10_000.0) == 0
 
 
+def test_workers_that_leave_are_not_replaced_by_growth() -> None:
+    live = at_work(1000)
+    assert grown(live, 100.0) > 0
+    call(live, 1, leaving="qdel")
+    assert grown(live, 100.0) == 0
+
+
 def test_workers_that_do_not_last_are_not_made_more() -> None:
     live = at_work(1000)
     live.tries.begin(first=False)

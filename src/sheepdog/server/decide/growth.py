@@ -23,6 +23,8 @@ def growth(live: LiveRequest, now: float) -> Shortage | None:
     if tries.failures or tries.fruitless or not tries.may_begin(now):  # the site takes no more, or they do not last
         return None
     there, tasks = coming(live, 0), live.queue.size
+    if there < live.jobs.size:  # some have ended, or are about to: whether others follow is not for here
+        return None
     most = live.options.workers(tasks)
     if not live.workers.known:
         if live.workers.joined or now - tries.latest < QUEUED:
