@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from sheepdog.server.decide.growth import ENOUGH, QUEUED, growth
+from sheepdog.server.decide.growth import ENOUGH, QUEUED, SETTLED, growth
 from sheepdog.server.decide.live import LiveRequest
 from tests.server.decide.lives import array, call, hear, make_live, says
 
 
-def grown(live: LiveRequest, now: float = 0.0) -> int:
+def grown(live: LiveRequest, now: float = SETTLED) -> int:
     found = growth(live, now)
     assert found is None or (found.first, found.level, found.all) == (True, 0, False)
     return found.workers if found else 0
@@ -43,6 +43,15 @@ def test_no_more_than_there_are_tasks_and_a_thousand(tasks: int, most: int) -> N
     live = at_work(tasks)
     live.pace.end([3600.0])
     assert grown(live) == most
+
+
+def test_the_first_seconds_tell_nothing() -> None:
+    """A first task that imports something for a second says nothing of the thousand behind it."""
+    live = at_work(10_000)
+    live.pace.end([1.0])
+    assert grown(live, SETTLED - 0.1) == 0
+    live.pace.end([0.001] * 999)
+    assert grown(live) == 0
 
 
 def test_tasks_that_have_not_ended_are_as_long_as_they_have_run() -> None:

@@ -12,6 +12,7 @@ from .live import LiveRequest
 from .shortage import Shortage, coming
 
 ENOUGH = 20.0  # seconds of work that may be left for each worker
+SETTLED = 5.0  # seconds of work before anybody can tell how long tasks are: the first ones pay for what they import
 QUEUED = 60.0  # seconds in the scheduler's queue after which the rest joins it
 
 
@@ -30,6 +31,8 @@ def growth(live: LiveRequest, now: float) -> Shortage | None:
         if live.workers.joined or now - tries.latest < QUEUED:
             return None
         return _more(most - there, there, "its first workers wait in the queue")
+    if now - live.pace.since < SETTLED:
+        return None
     seconds = live.pace.mean(now)
     wanted = min(most, math.ceil(tasks * seconds / ENOUGH))
     return _more(wanted - there, there, f"{tasks} tasks of {seconds:.1f} s each are left")
