@@ -48,6 +48,7 @@ def test_the_variables_of_the_tasks(shepherd: Shepherd) -> None:
 
 
 @pytest.mark.parametrize("flags", ["", "-I", "-I -S", "-E"])
+@pytest.mark.slow
 def test_functions_do_not_find_the_workers_files(shepherd: Shepherd, flags: str) -> None:
     server = shepherd.serve(("import sys; result = sys.path, sys.argv, [*vars(sys.modules['__main__'])]",))
     assert shepherd.work(server, flags=flags).wait(30) == 0

@@ -189,6 +189,15 @@ def test_submit(head: Head) -> None:
     assert (there / "secret.json").stat().st_mode & 0o777 == 0o600
 
 
+def known_by_name(head: Head, before: str = "") -> None:
+    """Let qstat know the job by its name."""
+    qstat = head.bin / "qstat"
+    qstat.write_text(
+        f"#!/bin/sh\n{before}[ \"$*\" = '-j herd_012_ab' ] && printf 'job_number: 4712\\nowner: %s\\n' \"$(id -un)\"\n"
+    )
+    qstat.chmod(0o755)
+
+
 @fault(
     "wrappers",
     "a qsub of the site's own that prints before or after the id, or another number",
@@ -208,12 +217,15 @@ def test_submit(head: Head) -> None:
 def test_what_is_not_exactly_an_id_is_none(head: Head, printed: str) -> None:
     (head.bin / "printed").write_text(printed)
     head.program("qsub", str(head.bin / "printed"))
-    qstat = head.bin / "qstat"
-    qstat.write_text(
-        "#!/bin/sh\n[ -e seen ] || { : >seen; exit 1; }\n"  # it does not show at once
-        "[ \"$*\" = '-j herd_012_ab' ] && printf 'job_number: 4712\\nowner: %s\\n' \"$(id -un)\"\n"
-    )
-    qstat.chmod(0o755)
+    known_by_name(head)
+    assert head.submit()[0] == "4712"
+    assert len(head.ran) == 1
+
+
+@pytest.mark.slow
+def test_a_job_may_not_show_at_once(head: Head) -> None:
+    head.program("qsub", "/dev/null")
+    known_by_name(head, "[ -e seen ] || { : >seen; exit 1; }\n")
     assert head.submit()[0] == "4712"
     assert len(head.ran) == 1
 
@@ -600,6 +612,7 @@ def test_a_site_without_what_is_asked_for(config: dict[str, object], words: str)
         asked("bare-site", **config)
 
 
+@pytest.mark.slow
 def test_a_site_is_asked_only_for_what_the_options_do_not_say(head: Head) -> None:
     """And one that does not answer has the usual names."""
     said = [

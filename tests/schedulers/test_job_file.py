@@ -127,6 +127,7 @@ def test_a_job_that_was_submitted_before_the_answer_was_written_is_found(there: 
 
 
 @fault(40, "a submission that is tried again while the first still runs", promise="it waits for the first one's answer")
+@pytest.mark.slow
 def test_a_second_run_waits_for_the_answer_of_the_first(there: Path) -> None:
     script = submit_script(f"sh -c 'until [ -e go ]; do sleep 0.02; done; {SUBMIT[7:-1]}'", FIND_NONE)
     command = ["sh", "-c", script.decode()]

@@ -21,6 +21,7 @@ def wait_for_end(log: Path) -> None:
     until(lambda: log.read_text() == "said\n", "it has ended")
 
 
+@pytest.mark.slow
 def test_local_workers_are_started_once_each(tmp_path: Path) -> None:
     there, where = tmp_path / "the job's", tmp_path / "where I work"
     for directory in (there, where):

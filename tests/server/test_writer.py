@@ -58,6 +58,7 @@ def test_the_trouble_of_one_is_not_the_others(writer: Writer, storage: Storage) 
     assert writer.submit(lambda _: 3).result(LONG) == 3
 
 
+@pytest.mark.slow
 def test_the_log_is_moved_into_the_file_when_nothing_runs(writer: Writer, storage: Storage) -> None:
     writer.start()
     request = writer.submit(make).result(LONG)
@@ -99,6 +100,7 @@ def test_it_finishes_what_it_was_given_and_then_takes_no_more(writer: Writer, st
         writer.submit(make).result(LONG)
 
 
+@pytest.mark.slow
 def test_it_ends_when_its_database_is_removed(writer: Writer, storage: Storage) -> None:
     writer.start()
     writer.submit(make).result(LONG)

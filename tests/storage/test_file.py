@@ -214,6 +214,7 @@ for _ in range(25):
     "processes that write one database at once",
     promise="each waits for its turn; all is stored",
 )
+@pytest.mark.slow
 def test_processes_that_make_and_write_one_database_at_once(tmp_path: Path) -> None:
     file = tmp_path / "db"
     writers = [

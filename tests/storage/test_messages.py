@@ -51,6 +51,7 @@ def test_reports_of_no_task(storage: Storage, task: Any) -> None:
         storage.reports(99)
 
 
+@pytest.mark.slow
 def test_large_reports_and_checkpoints_come_as_files(storage: Storage) -> None:
     request = storage.new_request(b"f", b"", [b"x"])
     for attempt in (1, 2):

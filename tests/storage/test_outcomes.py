@@ -53,6 +53,7 @@ def test_a_run_time_that_is_no_number_loses_no_outcome(storage: Storage) -> None
     assert storage.get_results(request) == [(b"args 1", b"x")]
 
 
+@pytest.mark.slow
 def test_large_values_go_through_files(storage: Storage) -> None:
     value = os.urandom(LARGE)
     request = storage.new_request(b"f" * LARGE, b"", [value])

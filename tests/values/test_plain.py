@@ -70,6 +70,7 @@ def test_what_is_one_object_stays_one() -> None:
     assert found[0][0] is found
 
 
+@pytest.mark.slow
 def test_many_values_are_read_in_time() -> None:
     value = [{"name": f"sheep {i}", "weight": i / 3, "at": (i, i + 1)} for i in range(30_000)]
     data = serialise(value)

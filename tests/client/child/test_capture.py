@@ -76,6 +76,7 @@ def test_binary_output_comes_as_it_is(shepherd: Shepherd) -> None:
 @fault(
     (28, "stdout flooded"), "a task prints a gigabyte", promise="the disk does not fill; the end of the output is kept"
 )
+@pytest.mark.slow
 def test_a_flood_of_output_does_not_fill_the_disk(shepherd: Shepherd, tmp_path: Path) -> None:
     flood = "import os\nfor _ in range(1024): os.write(1, b'x' * (1 << 20))\nprint('the end')"
     server = shepherd.serve((flood,), ("result = 1",))

@@ -199,6 +199,7 @@ def test_what_is_restored_is_a_copy(start: Start) -> None:
     assert results(child) == [[1]]
 
 
+@pytest.mark.slow
 def test_large_values_go_both_ways(start: Start, tmp_path: Path) -> None:
     child = start(act)
     size = 20_000_000

@@ -151,6 +151,7 @@ def test_where_modules_are_found_stays_with_them(shepherd: Shepherd, tmp_path: P
     assert found == again == [*first, str(tmp_path / "more")]
 
 
+@pytest.mark.slow
 def test_a_fresh_process_after_so_many_tasks(shepherd: Shepherd) -> None:
     pids = shepherd.run(*[("import os; result = os.getpid()",)] * 30, tasks_per_child=4)
     runs = [len(list(group)) for _, group in itertools.groupby(pids)]

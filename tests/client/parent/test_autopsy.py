@@ -13,6 +13,8 @@ from tests.client.children import Start, alive, death, function_with, give, outc
 from tests.faults import fault
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("call", "how"),

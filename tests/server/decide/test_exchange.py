@@ -218,6 +218,7 @@ def test_large_arguments_are_left_in_the_store(storage: Storage) -> None:
 
 
 @fault(52, "a worker that asks for tasks ten thousand times", promise="no task is charged, none withheld from others")
+@pytest.mark.slow
 def test_a_worker_that_only_takes(farm: Farm) -> None:
     mine = farm.take("w1", 5)
     for _ in range(10_000):

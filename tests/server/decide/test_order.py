@@ -157,6 +157,7 @@ def test_others_wait_for_a_batch_that_has_not_begun(farm: Farm) -> None:
     assert farm.take("w2", 400) == [batch[1]]
 
 
+@pytest.mark.slow
 def test_one_more_worker_for_calls_that_were_overtaken(farm: Farm) -> None:
     """Two workers of a flood came upon long calls at once: those behind the first are taken by nobody."""
     flood(farm)
@@ -172,7 +173,7 @@ def test_one_more_worker_for_calls_that_were_overtaken(farm: Farm) -> None:
     assert farm.take("w3", 1) == [first[1]]
     farm.now += STILL + 1
     assert clock.wanted(farm.service) == []  # one at most
-    while task := farm.take("w3", 1):
+    while task := farm.take("w3", 400):
         farm.exchange("w3", 0, dict.fromkeys(task, b""))
     assert farm.exchange("w3", 1).header["stop"]  # when there is nothing for it
 

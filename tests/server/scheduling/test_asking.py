@@ -339,6 +339,7 @@ def test_outcomes_that_a_worker_could_not_deliver_are_collected(farm: Farm, capl
 
 
 @fault((45, 46), "the outcomes that are collected are large", promise="they pass through files, not through memory")
+@pytest.mark.slow
 def test_large_outcomes_are_collected_in_little_memory(farm: Farm) -> None:
     request = farm.request("1", tasks=2)
     fake = farm.put(request, FakeScheduler())
