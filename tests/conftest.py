@@ -54,13 +54,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the cluster, and what starts servers, so that `-m "not slow and not cluster"` leaves it out."""
+    """Mark what uses the cluster, and what starts servers, so that `-m "not slow and not cluster"` leaves it out.
+
+    Files that take minutes come first: where several processes share the files, none of them ends with one.
+    """
     for item in items:
         if "on_cluster" in item.path.parts:
             item.add_marker("cluster")
         for fixture, marker in (("cluster_possible", "cluster"), ("servers", "slow")):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+    longest = {item.path: "slow" for item in items if item.get_closest_marker("slow")}
+    longest |= {item.path: "cluster" for item in items if item.get_closest_marker("cluster")}
+    items.sort(key=lambda item: ["cluster", "slow", ""].index(longest.get(item.path, "")))
 
 
 @pytest.fixture
