@@ -59,6 +59,7 @@ NAMES = (
     "clock jumps",
     "port taken",
     "database locked",
+    "database moved",
     "disk full",
     "idle connections",
     "SIGTERM",

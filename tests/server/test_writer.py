@@ -14,6 +14,7 @@ from sheepdog.server.writer import TICK, Clock, Writer
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, RequestState
 from sheepdog.values.serialisation import form
+from tests.faults import fault
 from tests.waiting import until
 
 LONG = 30.0
@@ -111,6 +112,25 @@ def test_it_ends_when_its_database_is_removed(writer: Writer, storage: Storage) 
         Path(f"{storage.dbfile}{end}").unlink(missing_ok=True)
     until(lambda: not writer.is_alive(), "it has ended")
     assert request in [removed.id for removed, _ in writer.removed]
+
+
+@fault(
+    "database moved",
+    "the database is moved while its server lives, without its log",
+    promise="nothing that was stored is lost",
+)
+@pytest.mark.slow
+def test_a_database_that_is_moved_takes_all_along(writer: Writer, storage: Storage, tmp_path: Path) -> None:
+    writer.start()
+    writer.submit(make).result(LONG)
+    with Storage(storage.dbfile) as another:
+        request = another.new_request(b"f", b"", [b"x"], form=form(), options={"host": "hive"})
+    writer.submit(lambda service: service.find(request)).result(LONG)
+    assert not storage.log_is_empty()
+    moved = Path(storage.dbfile).rename(tmp_path / "moved")
+    until(lambda: not writer.is_alive(), "it has ended")
+    with Storage(moved) as there:
+        assert there.get_request(request).tasks == 1
 
 
 def test_a_pause_is_not_counted() -> None:

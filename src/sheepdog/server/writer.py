@@ -133,6 +133,8 @@ class Writer(threading.Thread):
         if file_number(self.dbfile) == served:
             return False
         log.warning("%s has been removed", self.dbfile)
+        with suppress(StorageError):  # or it was moved, and its log was left behind
+            service.storage.checkpoint()
         self.removed = [(live.request, tuple(live.jobs.there.values())) for live in service.live.values()]
         return True
 
