@@ -57,29 +57,46 @@ def parse_site(output: bytes, config: Config) -> Site:
     """
     text = output.decode(errors="replace")
     complexes = parse_complexes(text)
-    rules = dict(re.findall(r"^pe_name +(\S+)$.*?^allocation_rule +(\S+)$", text, re.MULTILINE | re.DOTALL))
     per_job = frozenset(name for name, (_, counts) in complexes.items() if counts == "JOB")
     site = named(config)
     memory, gpu, environment = site.memory, site.gpu, site.environment
     if config.memory is not None and config.memory_resource is None:
-        known = [name for name in MEMORY if name in complexes]
-        memory = next((name for name in known if complexes[name][1] != "NO"), memory if memory in known else "")
-        _require(memory, "memory", "memory_resource", "qconf -sc", _of_kind(complexes, "MEMORY"))
+        memory = _memory(complexes, memory)
     if config.gpus is not None and config.gpu_resource is None:
-        gpu = next((name for name in GPUS if name in complexes), "")
-        _require(gpu, "gpus", "gpu_resource", "qconf -sc", _of_kind(complexes, "INT", "RSMAP"))
+        gpu = _gpu(complexes)
     if config.cpus is not None and config.parallel_environment is None:
-        on_one_host = [name for name, rule in rules.items() if rule in ("$pe_slots", str(config.cpus))]
-        usual = [name for name in ENVIRONMENTS if name in on_one_host]
-        environment = next(iter(usual + on_one_host), "")
-        others = [f"{name} ({rule})" for name, rule in rules.items()]
-        _require(environment, "cpus", "parallel_environment", "qconf -spl", others)
+        environment = _environment(text, config.cpus)
     if config.gpus and config.cpus and gpu not in per_job and config.gpus % config.cpus:
         raise SchedulerError(
             f"the site's Grid Engine counts {gpu} once for each slot: {config.gpus} gpus cannot be shared by "
             f"{config.cpus} cpus. Give a number of gpus that is a multiple of cpus, or leave cpus out"
         )
     return Site(memory, gpu, environment, per_job)
+
+
+def _memory(complexes: dict[str, tuple[str, str]], usual: str) -> str:
+    """Return the resource for memory: one that is counted, or else the usual one."""
+    known = [name for name in MEMORY if name in complexes]
+    found = next((name for name in known if complexes[name][1] != "NO"), usual if usual in known else "")
+    _require(found, "memory", "memory_resource", "qconf -sc", _of_kind(complexes, "MEMORY"))
+    return found
+
+
+def _gpu(complexes: dict[str, tuple[str, str]]) -> str:
+    """Return the resource for graphics processors."""
+    found = next((name for name in GPUS if name in complexes), "")
+    _require(found, "gpus", "gpu_resource", "qconf -sc", _of_kind(complexes, "INT", "RSMAP"))
+    return found
+
+
+def _environment(text: str, cpus: int) -> str:
+    """Return a parallel environment that has so many slots on one host, from `qconf -sp` of each."""
+    rules = dict(re.findall(r"^pe_name +(\S+)$.*?^allocation_rule +(\S+)$", text, re.MULTILINE | re.DOTALL))
+    on_one_host = [name for name, rule in rules.items() if rule in ("$pe_slots", str(cpus))]
+    found = next((name for name in (*ENVIRONMENTS, *on_one_host) if name in on_one_host), "")
+    others = [f"{name} ({rule})" for name, rule in rules.items()]
+    _require(found, "cpus", "parallel_environment", "qconf -spl", others)
+    return found
 
 
 def parse_complexes(text: str) -> dict[str, tuple[str, str]]:
