@@ -19,11 +19,12 @@ PICKLE_PROTOCOL = 4  # 5 cannot be read by 3.6 and 3.7
 def dump(value: object) -> bytes:
     """Pickle a value; by value what the other side could not import.
 
-    A pickle without the opcode STACK_GLOBAL names no class or function: plain data, which needs no cloudpickle.
+    A pickle without the opcode STACK_GLOBAL names no class or function: plain data, which needs no cloudpickle. Data
+    may have the same byte.
     """
     try:
         data = pickle.dumps(value, PICKLE_PROTOCOL)
-        if b"\x93" not in data:
+        if b"\x93" not in data or is_plain(value):
             return data
     except Exception:  # cloudpickle may know better, and words the error if not
         pass
@@ -32,8 +33,43 @@ def dump(value: object) -> bytes:
     return buffer.getvalue()
 
 
+class Named(Exception):
+    """A value names a class or a function."""
+
+
+class Probe(pickle.Pickler):
+    """Pickles plain data into nowhere, and stops at the first other thing."""
+
+    def reducer_override(self, value: "Any") -> "Any":  # noqa: ARG002 (from 3.8 on, pickle calls it so)
+        raise Named
+
+
+class Nowhere(object):
+    """A file that keeps nothing."""
+
+    def write(self, data: "Any") -> None:
+        """Take bytes."""
+
+
+def is_plain(value: object) -> bool:
+    """Tell whether a value that can be pickled names no class or function; an old Python cannot tell."""
+    if sys.version_info < (3, 8):
+        return False
+    try:
+        Probe(Nowhere(), PICKLE_PROTOCOL).dump(value)
+    except Named:
+        return False
+    return True
+
+
 def make_pickler(buffer: "BinaryIO") -> "Any":
-    """Return cloudpickle's pickler, taught what it does not know.
+    """Return cloudpickle's pickler, taught what it does not know."""
+    return pickler_class()(buffer, PICKLE_PROTOCOL)
+
+
+@functools.lru_cache(maxsize=None)
+def pickler_class() -> "Any":
+    """Return the class of the pickler; it is made when first needed, for cloudpickle takes its time.
 
     Cached functions and properties go by value where they must travel; what is Sheepdog's, as what the other end has.
     Code keeps the name of its file, for tracebacks: cloudpickle 3.1.3 writes the same name for all code.
@@ -67,7 +103,7 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
         own = cloudpickle.cloudpickle.list_registry_pickle_by_value()
         return module is None or function.__module__ == "__main__" or function.__module__ in own
 
-    return Pickler(buffer, PICKLE_PROTOCOL)
+    return Pickler
 
 
 def load(data: bytes) -> "Any":
