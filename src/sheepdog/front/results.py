@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .. import client
 from ..config.options import Options
 from ..errors import JobError, NotRun, TaskFailed, UntrustedResult
 from ..printable import printable
@@ -97,7 +98,7 @@ def summary(tasks: int, causes: Sequence[Cause], errors: str) -> str:
 def load(data: bytes, trusted: bool = True, what: str = "result") -> tuple[Any, str | None]:
     """Return what a task gave, and why it cannot be loaded here, if so. One must not withhold the others."""
     try:
-        return deserialise(data, trusted), None
+        return client.load(data) if trusted else deserialise(data, False), None
     except (UntrustedResult, KeyboardInterrupt):
         raise
     except BaseException as error:  # a SystemExit, too: what is loaded may be a script that ends itself

@@ -172,8 +172,7 @@ class File:
     def _query(self, statement: str, *values: Any) -> Iterator[Any]:
         """Yield the rows of a query; what SQLite cannot do is a StorageError."""
         try:
-            cursor = self.db.execute(statement, values)
-            while (row := cursor.fetchone()) is not None:  # `yield from` would close the cursor when the file is closed
+            for row in self.db.execute(statement, values):  # noqa: UP028 (it would close the cursor with the file)
                 yield row
         except sqlite3.Error as error:
             raise self._told(error) from error

@@ -39,25 +39,40 @@ class Outcomes(Requests, Tasks, Messages):
         counts = dict.fromkeys((State.DONE, State.FAILED, State.CANCELLED), 0)
         with self.transaction():
             tasks = self.count_tasks(request_id)
-            for outcome in outcomes:
-                if not 1 <= outcome.task <= tasks:
-                    raise RequestNotFound(f"request {request_id} has no task {outcome.task}, only 1 to {tasks}")
-            ended = {*self.ended_among(request_id, runs_of(sorted({outcome.task for outcome in outcomes})))}
+            named = sorted({outcome.task for outcome in outcomes})
+            for task in named[:1] + named[-1:]:
+                if not 1 <= task <= tasks:
+                    raise RequestNotFound(f"request {request_id} has no task {task}, only 1 to {tasks}")
+            ended = {*self.ended_among(request_id, runs_of(named))}
             late, again = [], []
             small, measures = [], []
             for outcome in outcomes:
-                if outcome.task in ended:
-                    late.append(outcome.task)
-                    again.append((outcome.attempt, base + outcome.task))
+                task, attempt, kind, seconds, value, output, host, attempts, signal, status, peak = outcome
+                if task in ended:
+                    late.append(task)
+                    again.append((attempt, base + task))
                     continue
-                ended.add(outcome.task)
-                counts[ENDS.get(outcome.kind, State.FAILED)] += 1
-                if isinstance(outcome.value, (bytes, str)):
-                    small.append(_row(base, outcome, outcome.value, now))
+                ended.add(task)
+                counts[ENDS.get(kind, State.FAILED)] += 1
+                large = not isinstance(value, (bytes, str))
+                row = (
+                    base + task,
+                    int(kind),
+                    attempt,
+                    attempts if attempts > attempt else attempt,
+                    host,
+                    0.0 if math.isnan(seconds) else seconds,
+                    output or None,
+                    now,
+                    size_of(value) if large else value,
+                )
+                if large:
+                    self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
+                    self._write("outcome", row[0], value)
                 else:
-                    self._store_large(base, outcome, now)
-                if outcome.measured:
-                    measures.append((base + outcome.task, outcome.signal, outcome.status, outcome.peak))
+                    small.append(row)
+                if signal or peak or status is not None:
+                    measures.append((base + task, signal, status, peak))
             self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
             self.db.executemany("INSERT OR REPLACE INTO measure VALUES (?, ?, ?, ?)", measures)
             if counts[State.DONE]:
@@ -72,11 +87,6 @@ class Outcomes(Requests, Tasks, Messages):
                 )
                 self._end_if_finished(request_id)
         return late
-
-    def _store_large(self, base: int, outcome: Outcome, now: float) -> None:
-        row = _row(base, outcome, size_of(outcome.value), now)
-        self.db.execute(f"{INSERT_OUTCOME} zeroblob(?)) {UNLESS_THERE}", row)
-        self._write("outcome", row[0], outcome.value)
 
     def end_pending(self, request_id: int, kind: Kind, error: str, tasks: Iterable[int] | None = None) -> int:
         """End every task that has not ended, or only these, with this error. Return how many there were."""
@@ -208,18 +218,4 @@ def outcome_of(
         signal=signal or 0,
         status=status,
         peak=peak or 0,
-    )
-
-
-def _row(base: int, outcome: Outcome, value: Any, now: float) -> tuple[Any, ...]:
-    return (
-        base + outcome.task,
-        int(outcome.kind),
-        outcome.attempt,
-        max(outcome.attempt, outcome.attempts),
-        outcome.host,
-        0.0 if math.isnan(outcome.seconds) else outcome.seconds,
-        outcome.output or None,
-        now,
-        value,
     )

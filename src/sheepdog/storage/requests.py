@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import secrets
 import tempfile
 import time
@@ -45,12 +46,13 @@ class Requests(Workers, Files, Own):
         """
         with tempfile.TemporaryFile() as spool:
             waiting: list[bytes] = []
-            size = spilled = 0
+            size = spilled = parts = 0
             for args in args_list:
                 waiting.append(args)
                 size += len(args) + OVERHEAD
                 if size > IN_MEMORY:
-                    spool.writelines(part for item in waiting for part in (len(item).to_bytes(8, "big"), item))
+                    pickle.dump(waiting, spool)
+                    parts += 1
                     spilled += len(waiting)
                     waiting, size = [], 0
             count = spilled + len(waiting)
@@ -80,7 +82,7 @@ class Requests(Workers, Files, Own):
                 request_id = cursor.lastrowid
                 assert request_id is not None
                 first = request_id * SPAN + 1
-                from_spool = (spool.read(int.from_bytes(spool.read(8), "big")) for _ in range(spilled))
+                from_spool = (item for _ in range(parts) for item in pickle.load(spool))
                 items = itertools.chain(from_spool, waiting)
                 self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
         return request_id

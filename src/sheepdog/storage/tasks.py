@@ -17,17 +17,17 @@ class Tasks(Rows):
     def read_tasks(self, request_id: int, indexes: Sequence[int], limit: int) -> list[tuple[int, bytes | StoredBlob]]:
         """Return the arguments of these tasks, in ascending order, until there are more bytes than the limit."""
         found: list[tuple[int, bytes | StoredBlob]] = []
-        total = 0
+        base, total = request_id * SPAN, 0
         for start, stop in runs_of(sorted(indexes)):
             rows = self.db.execute(
                 "SELECT id, length(args), CASE WHEN length(args) <= ? THEN args END FROM task WHERE id BETWEEN ? AND ?",
-                (IN_MEMORY, request_id * SPAN + start, request_id * SPAN + stop),
+                (IN_MEMORY, base + start, base + stop),
             )
             for row, length, args in rows:
                 if found and total + length > limit:
                     return found
                 total += length
-                found.append((row % SPAN, args if args is not None else StoredBlob("task", "args", row, length)))
+                found.append((row - base, args if args is not None else StoredBlob("task", "args", row, length)))
         return found
 
     def arguments(self, request_id: int, task: int) -> bytes:

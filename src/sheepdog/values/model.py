@@ -143,11 +143,6 @@ class Outcome(NamedTuple):
     """0 if it is not known."""
 
     @property
-    def measured(self) -> bool:
-        """Whether its signal, status or peak is known."""
-        return bool(self.signal or self.peak or self.status is not None)
-
-    @property
     def text(self) -> str:
         """The error as text."""
         if isinstance(self.value, bytes):

@@ -101,7 +101,8 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     known = live.workers.known.get(worker)
     if known is not None and said.number <= known.call:
         return refuse(400, f"call {said.number} comes after call {known.call}")
-    if any(not 1 <= task <= live.request.tasks for task in said.tasks):
+    named = said.tasks
+    if named and not 1 <= min(named) <= max(named) <= live.request.tasks:
         return refuse(400, f"the tasks of request {request_id} are 1 to {live.request.tasks}")
     now = service.clock()
     seen = greet(service, live, worker, call.header)

@@ -6,7 +6,7 @@ Plain memory, and questions about it that need no store. What follows from the a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...config.options import Options
@@ -46,11 +46,10 @@ class Pace:
         """Note that tasks have been leased."""
         self.since = min(self.since, now)
 
-    def end(self, seconds: Iterable[float]) -> None:
+    def end(self, seconds: Sequence[float]) -> None:
         """Note how long tasks took that have ended."""
-        for each in seconds:
-            self.ended += 1
-            self.seconds += each if each > 0 else 0.0  # a worker may say anything, also that it is no number
+        self.ended += len(seconds)
+        self.seconds += sum([each for each in seconds if each > 0])  # a worker may say anything, also no number
 
     def mean(self, now: float) -> float:
         """Return the seconds of a task: while none has ended, at least as long as the first ones have run."""

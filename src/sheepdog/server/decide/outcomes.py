@@ -41,14 +41,13 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
     Return the tasks whose outcome changed nothing.
     """
     queue = live.queue
+    counted = queue.past or queue.doubtful  # else each was the first attempt
     ends: list[Outcome] = []
     repeats: list[Repeat] = []
     late: list[int] = []
     for outcome in outcomes:
         if outcome.kind == Kind.RESULT:
-            if queue.past or queue.doubtful:
-                outcome = outcome._replace(attempts=queue.may_have_begun(outcome.task))
-            ends.append(outcome)
+            ends.append(outcome._replace(attempts=queue.may_have_begun(outcome.task)) if counted else outcome)
         elif queue.is_superseded(worker, outcome.task, outcome.attempt):
             if queue.has(outcome.task):
                 service.storage.store_attempts(live.request.id, [outcome], counts=False)
@@ -59,7 +58,7 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
                 ends.append(outcome._replace(attempts=past.attempts))
             else:
                 repeats.append(Repeat(outcome, past, now + delay))
-    live.pace.end(outcome.seconds for outcome in outcomes)
+    live.pace.end([outcome.seconds for outcome in outcomes])
     repeat(service, live, worker, repeats)
     if ends:
         late += end(service, live, ends)

@@ -181,6 +181,9 @@ class Queue:
             tasks = self._ready[needed]
             while tasks and len(taken) < want:
                 first, last = tasks.pop(want - len(taken))
+                if not self.past:
+                    taken += [(index, 1) for index in range(first, last + 1)]
+                    continue
                 suspect = next((index for index in range(first, last + 1) if self._is_suspect(index)), None)
                 if suspect is not None:
                     stop = suspect if taken or suspect > first else suspect + 1
@@ -189,7 +192,7 @@ class Queue:
                     last, want = stop - 1, 0
                 taken += [(index, self.attempts(index) + 1) for index in range(first, last + 1)]
         holder.held.update(taken)
-        self._holder_of.update((index, worker) for index, _ in taken)
+        self._holder_of.update(dict.fromkeys([index for index, _ in taken], worker))
         return taken
 
     def _is_suspect(self, index: int) -> bool:
@@ -224,10 +227,15 @@ class Queue:
 
     def settle(self, indexes: Iterable[int]) -> None:
         """Note that these tasks have ended, whoever reported it."""
+        holder_of, holders = self._holder_of, self.holders
         for index in indexes:
-            if not self._let_go(index):
+            worker = holder_of.pop(index, None)
+            if worker is not None:
+                holders[worker].held.pop(index, None)
+            else:
                 self._withdraw(index)
-            self.past.pop(index, None)
+            if self.past:
+                self.past.pop(index, None)
 
     def repeat(self, index: int, past: Past, due: float) -> None:
         """Let a task be taken again from due on; an attempt of it has ended."""
