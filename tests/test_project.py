@@ -26,7 +26,7 @@ from tests.readme import commands
 
 pytestmark = pytest.mark.slow
 SOURCE = ROOT / "src/sheepdog"
-HEAVY = {"cloudpickle", "cryptography", "sqlite3", "starlette", "uvicorn"}
+HEAVY = {"cloudpickle", "cryptography", "sqlite3", "uvicorn"}
 
 NAMES = ROOT / "src/gridengine"
 FILES = sorted(str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py"))

@@ -1,6 +1,8 @@
 """The end of the server process, and what it writes."""
 
 import signal
+import subprocess
+import sys
 import time
 
 from sheepdog import client
@@ -62,3 +64,10 @@ def test_the_same_words_once_a_minute() -> None:
     when, count = seldom.passed["baa"]
     seldom.passed["baa"] = when - 61.0, count
     assert said("baa") == "baa (and 9 times since this was last said)"
+
+
+def test_the_server_starts_without_what_its_first_worker_does_not_need() -> None:
+    """The first result of a program waits for these imports: each of them takes milliseconds."""
+    later = ("sheepdog.schedulers", "sheepdog.deployment", "sheepdog.server.scheduling", "starlette", "email.message")
+    code = f"import sys, sheepdog.server.main; assert not {{*{later}}} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerError
 from ..printable import Printable
@@ -31,13 +32,16 @@ from .http.app import App
 from .http.tls import make_context
 from .http.uvicorn_server import Acceptor
 from .life import Server, sign, take_lock
-from .scheduling.thread import Scheduling
 from .wakeup import WakeUps
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from .scheduling.thread import Scheduling
 
 log = logging.getLogger(__name__)
 
 LINGER = 10.0  # seconds without an unfinished request after which the process ends
+SOON = 0.2  # seconds from its start until it begins with what takes a scheduler: the first worker is served before
 
 
 class Seldom(logging.Filter):
@@ -105,7 +109,6 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    scheduling = Scheduling(writer)
     loop = asyncio.get_running_loop()
     wakeups = await WakeUps.open(lambda: writer.submit(Service.look_again))
     with Storage(dbfile) as storage:
@@ -123,10 +126,10 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
 
     writer.done = done
     writer.start()
-    scheduling.start()
     acceptor = Acceptor(app, listener, make_context(dbfile))
     serving = asyncio.ensure_future(acceptor.serve())
     telling = asyncio.ensure_future(told.wait())
+    scheduling = asyncio.ensure_future(_schedule(writer, telling))
     while not serving.done():
         await asyncio.wait([serving, telling], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
         if told.is_set() or writer.idle > LINGER or not writer.is_alive():
@@ -135,7 +138,22 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
             await serving
     telling.cancel()
     wakeups.close()
-    scheduling.stop()
+    thread = await scheduling
+    thread.stop()
     writer.stop()
-    scheduling.disband(writer.removed)
+    thread.disband(writer.removed)
     return told.is_set()
+
+
+async def _schedule(writer: Writer, telling: asyncio.Future[Any]) -> Scheduling:
+    """Start the thread for the schedulers in a moment, or at once if the process is told to end."""
+    await asyncio.wait([telling], timeout=SOON)
+    return await asyncio.to_thread(_start_scheduling, writer)
+
+
+def _start_scheduling(writer: Writer) -> Scheduling:
+    from .scheduling.thread import Scheduling  # not at the top: nobody waits for it, but for the server's start
+
+    scheduling = Scheduling(writer)
+    scheduling.start()
+    return scheduling

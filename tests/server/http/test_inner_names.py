@@ -1,4 +1,4 @@
-"""The names of uvicorn, asyncio and Starlette that no documentation promises, and that the server leans on.
+"""The names of uvicorn and asyncio that no documentation promises, and that the server leans on.
 
 A new version that takes one of them away fails here, and says which. Then look into server/http, and at the bounds in
 pyproject.toml.
@@ -8,11 +8,9 @@ import asyncio
 import inspect
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import pytest
-import starlette.requests
 import uvicorn
 from uvicorn.protocols.http import h11_impl, httptools_impl
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -105,10 +103,3 @@ def test_asyncios_tls() -> None:
     assert "self.max_size" in inspect.getsource(SSLProtocol.__init__), (
         "SSLProtocol.max_size is not its buffer's any more"
     )
-
-
-def test_starlette() -> None:
-    """All of it is documented, but a connection that ends while its body is read."""
-    found = getattr(starlette.requests, "ClientDisconnect", None)
-    assert found is not None, f"starlette {version('starlette')} has no requests.ClientDisconnect any more"
-    assert inspect.isasyncgenfunction(starlette.requests.Request.stream)

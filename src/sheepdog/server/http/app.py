@@ -10,15 +10,10 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
-
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from ...client import MAX_HEADER, MAX_VALUE, pack
 from ...errors import StorageError
@@ -28,6 +23,7 @@ from ..calls import Call, Reply, refuse
 from ..decide import exchange
 from ..decide.service import Service
 from ..writer import Writer
+from .asgi import Gone, Receive, Request, Scope, Send, respond, respond_in_pieces
 from .body import BLOB_MEMORY, HEADER_MEMORY, JSON_GROWTH, Body, Budget, NoMemory, TooLarge
 from .connections import MAX_HEAD, Connection, Stage
 from .held import HeldCall, HeldCalls
@@ -74,13 +70,13 @@ class App:
                 return
             if reply.status != 200:
                 # The body may not have been read to its end: the connection cannot carry another call.
-                headers = {"connection": "close", **reply.header}
-                await PlainTextResponse(reply.text, reply.status, headers)(scope, receive, send)
+                headers = {"connection": "close", "content-type": "text/plain; charset=utf-8", **reply.header}
+                await respond(send, reply.status, headers, reply.text.encode())
                 return
             size = 2 * in_memory(reply)  # TLS has a copy
             self.blobs.take(size)
             try:
-                await self._respond(reply)(scope, receive, send)
+                await self._respond(reply, connection, send)
                 await connection.sent()
             finally:
                 await self.blobs.give_back(size)
@@ -94,12 +90,11 @@ class App:
             return Reply({"allow": "POST"}, [], 405, "calls are POST")
         if "origin" in headers or any(name.startswith("sec-fetch-") for name in headers):
             return refuse(403, "this is no place for a browser")
-        address = request.scope["raw_path"] + request.scope["query_string"]
-        if sum(len(name) + len(value) for name, value in headers.raw) + len(address) > MAX_HEAD:
+        if request.size > MAX_HEAD:
             return refuse(431, f"the head of a call may have {MAX_HEAD} bytes")
         if connection.surplus:
             return Reply(RETRY, [], 503, "there are too many connections")
-        found = PATH.fullmatch(request.scope["path"])
+        found = PATH.fullmatch(request.path)
         request_id, verb = (int(found[1]), found[2]) if found else NOWHERE
         shown = headers.get("authorization", "")
         try:
@@ -113,7 +108,7 @@ class App:
             return refuse(413, str(error))
         except ValueError as error:
             return refuse(400, f"not a frame: {error}")
-        except ClientDisconnect:
+        except Gone:
             return None
         except NoMemory:
             return Reply(RETRY, [], 503, "too many large calls at once")
@@ -185,7 +180,7 @@ class App:
                 if later.blobs:
                     return replace(later, header={**reply.header, **later.header})
             if gone.done():
-                raise ClientDisconnect
+                raise Gone
             return reply
         finally:
             gone.cancel()
@@ -203,17 +198,24 @@ class App:
     def _decide(self, decide: Callable[[Any], Any]) -> asyncio.Future[Any]:
         return asyncio.wrap_future(self.writer.submit(decide))
 
-    def _respond(self, reply: Reply) -> Response:
+    async def _respond(self, reply: Reply, connection: Connection, send: Send) -> None:
         lengths = [blob.length if isinstance(blob, StoredBlob) else len(blob) for blob in reply.blobs]
         head = pack(reply.header, lengths)
+        headers = {"content-type": MEDIA_TYPE}
         small = [blob for blob in reply.blobs if isinstance(blob, bytes)]
         if len(small) == len(lengths) and sum(lengths) <= PIECE:
-            return Response(b"".join([head, *small]), media_type=MEDIA_TYPE)
-        headers = {"content-length": str(len(head) + sum(lengths))}
-        return StreamingResponse(self._stream(head, reply.blobs), 200, headers, MEDIA_TYPE)
+            await respond(send, 200, headers, b"".join([head, *small]))
+            return
+        headers["content-length"] = str(len(head) + sum(lengths))
+        await respond_in_pieces(send, headers, self._stream(head, reply.blobs, connection))
 
-    async def _stream(self, head: bytes, blobs: list[bytes | StoredBlob]) -> AsyncIterator[bytes]:
-        """Yield a reply in pieces. Of one that is written at once, asyncio's TLS does not see that nobody reads it."""
+    async def _stream(
+        self, head: bytes, blobs: list[bytes | StoredBlob], connection: Connection
+    ) -> AsyncIterator[bytes]:
+        """Yield a reply in pieces, as long as the connection is there.
+
+        Of one that is written at once, asyncio's TLS does not see that nobody reads it.
+        """
         piece = bytearray(head)
         with ExitStack() as stack:
             storage: Storage | None = None
@@ -221,7 +223,7 @@ class App:
                 if isinstance(blob, StoredBlob):
                     storage = storage or stack.enter_context(Storage(self.dbfile))
                     chunks = storage.chunks(blob)
-                    while chunk := await asyncio.to_thread(next, chunks, b""):
+                    while connection.open and (chunk := await asyncio.to_thread(next, chunks, b"")):
                         piece += chunk
                         yield bytes(piece)
                         piece.clear()
@@ -239,7 +241,7 @@ def in_memory(reply: Reply) -> int:
     return sum(len(blob) for blob in reply.blobs if isinstance(blob, bytes))
 
 
-def check(headers: Headers) -> Reply | None:
+def check(headers: Mapping[str, str]) -> Reply | None:
     """Return what is wrong with a call's head, None if nothing is."""
     if headers.get("content-type") != MEDIA_TYPE:
         return refuse(415, f"the body of a call is {MEDIA_TYPE}")

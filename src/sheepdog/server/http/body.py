@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from starlette.requests import Request
-
 from ...client import CHUNK, IN_MEMORY, MAX_CALL, MAX_HEADER, unpack
+from .asgi import Request
 
 MOST_HEADER = min(MAX_HEADER, 1 << 20)  # a worker's calls need a tenth of it
 MOST_SMALL = 2 * MAX_CALL + IN_MEMORY  # blobs of a call that are no files: values, and what tasks have printed
@@ -71,7 +70,7 @@ class Body:
     """What a connection brings in one call: a header, then blobs. length is what the call's head promises."""
 
     def __init__(self, request: Request, length: int, directory: str) -> None:
-        self.stream = request.stream()
+        self.request = request
         self.length = length
         self.directory = directory
         self.buffer = bytearray()
@@ -142,7 +141,7 @@ class Body:
         return data
 
     async def _chunk(self) -> bytes:
-        async for chunk in self.stream:
-            if chunk:
-                return chunk
-        raise ValueError("the body is cut off")
+        chunk = await self.request.read()
+        if not chunk:
+            raise ValueError("the body is cut off")
+        return chunk

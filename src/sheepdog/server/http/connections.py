@@ -119,6 +119,11 @@ class Connection(Http):  # type: ignore[misc]
         if number == self.calls:
             self.enter(Stage.IDLE)
 
+    @property
+    def open(self) -> bool:
+        """Whether anything that is sent may still arrive."""
+        return not self.transport.is_closing()
+
     async def sent(self) -> None:
         """Wait until little is left to be sent."""
         if self.stalled is not None:
