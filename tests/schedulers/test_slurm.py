@@ -1,7 +1,6 @@
 """Slurm: the parsers on what it really printed, the verbs with programs on the PATH that print it again."""
 
 import getpass
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -274,7 +273,7 @@ def test_as_many_workers_as_the_site_takes(head: Head) -> None:
 
 def test_a_single_worker_that_is_too_many_may_be_taken_later(head: Head) -> None:
     for workers, kind in ((1, SchedulerBusy), (2, TooManyWorkers)):
-        said = head.scheduler.refused(head.host, replace(JOB, workers=workers), "AssocMaxSubmitJobLimit", 1)
+        said = head.scheduler.refused(head.host, JOB._replace(workers=workers), "AssocMaxSubmitJobLimit", 1)
         assert type(said) is kind
 
 

@@ -29,7 +29,7 @@ def options(scheduler: str = "gridengine", **said: Any) -> Options:
 
 def request(**changed: Any) -> Request:
     made = Request(12, "f", RequestState.NEW, "TOKEN", {}, {}, 100, 0.0, None, 0, False)
-    return replace(made, **changed)
+    return made._replace(**changed)
 
 
 # What is decided beforehand

@@ -98,7 +98,7 @@ def test_who_changes_a_word_cannot_prove_it(made: Path, field: str) -> None:
     with Storage(made) as storage:
         identity = storage.identity
         assert identity is not None
-        words = {name: getattr(identity, name) for name in Identity.__slots__}
+        words = {name: getattr(identity, name) for name in Identity._fields}
         old = words[field]
         words[field] = old + 1 if isinstance(old, int) else f"{old}0"
         assert Identity(**words).fault(storage.dbfile) == "was made by another account"

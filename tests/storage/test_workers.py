@@ -1,7 +1,5 @@
 """What the store knows of workers, and what of that is part of a request's progress."""
 
-from dataclasses import replace
-
 import pytest
 
 from sheepdog.errors import RequestNotFound
@@ -21,7 +19,7 @@ def test_the_latest_that_is_known_of_a_worker_is_kept(storage: Storage) -> None:
     first, second = worker("b", task=1, attempt=2, since=2.0), worker("a", joined=3.5)
     storage.store_workers(request, [second, first])
     assert storage.workers(request) == [first, second]
-    later = replace(first, heard=9.5, task=0, attempt=0, since=None, ended=9.5, why="its time is over")
+    later = first._replace(heard=9.5, task=0, attempt=0, since=None, ended=9.5, why="its time is over")
     storage.store_workers(request, iter([later]))
     assert storage.workers(request) == [later, second]
     assert storage.workers(other) == []
@@ -71,7 +69,7 @@ def test_no_task_of_a_request_that_has_ended_runs(storage: Storage, how: str) ->
     [ended] = storage.workers(request)
     assert ended.ended
     why = "the request has ended"
-    assert ended == replace(running, task=0, attempt=0, since=None, ended=ended.ended, why=why)
+    assert ended == running._replace(task=0, attempt=0, since=None, ended=ended.ended, why=why)
     storage.store_workers(request, [running])  # as it said before
     progress = storage.progress(request)
     assert (progress.running, progress.workers, progress.hosts) == (0, 0, ())

@@ -113,7 +113,7 @@ from sheepdog.storage.identity import Identity
 with Storage(sys.argv[1]) as storage:
     made = storage.identity
     device, inode = map(int, sys.argv[3:])
-    storage.set_settings(identity=replace(made, path=sys.argv[2], device=device, inode=inode).stored())
+    storage.set_settings(identity=made._replace(path=sys.argv[2], device=device, inode=inode).stored())
 """
     found = path.stat()
     run(forger, code, gift, path, found.st_dev, found.st_ino)

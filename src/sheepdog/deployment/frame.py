@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # One line without "!": csh takes no other. It says `disturbed` if somebody has read the mark before it.
 _PROGRAM = (
@@ -40,8 +40,7 @@ def opening(mark: int) -> bytes:
     return b"exit %d\n" % mark
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back. Without begin the command was not run; without status it may not have come to its end."""
 
     output: bytes

@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from ..errors import NotOwnRequest, ServerError
 from ..server.life import Server, is_locked, log_file
@@ -101,7 +100,7 @@ def follow(request_id: int, storage: Storage, timeout: float | None = None, star
             break
         yield progress
         if trouble := "" if refused else keeper.look():
-            yield replace(progress, note=trouble)
+            yield progress._replace(note=trouble)
         time.sleep(delay)
         latest = storage.version()
         if latest == version:

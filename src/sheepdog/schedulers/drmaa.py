@@ -9,7 +9,6 @@ import collections
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from ..config import Config, qsub
 from ..deployment import Host
@@ -59,7 +58,7 @@ class DRMAAScheduler(BatchSystem):
         """Ask the library of which batch system it is, and that for what it calls things."""
         system = self._ask(host, "about").decode(errors="replace").strip()
         named = GridEngineScheduler().site(host, config) if is_grid_engine(system) else USUAL
-        return replace(named, system=system)
+        return named._replace(system=system)
 
     def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:
         """Yield the attributes of DRMAA's job template, each with its value."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .archives import cloudpickle_archive, worker_archive
 
@@ -26,8 +25,7 @@ FIND_TRIES = 10  # seconds until a job that was submitted can be found by its na
 NO_ID = 65  # the status of a submission that seems to have succeeded, and left no job
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """An array job of workers, before its submission. name is unique; directory may be relative to the home."""
 
     request: int

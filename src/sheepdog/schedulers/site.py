@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..config import Config
 from ..errors import SchedulerError
@@ -14,8 +14,7 @@ GPUS = ("gpu", "gpus", "ngpus", "num_gpus", "gpu_card", "cuda")
 ENVIRONMENTS = ("smp", "threaded", "threads", "openmp", "multicore", "shm")
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """The names; as they are here, those that most sites use."""
 
     memory: str = "h_vmem"

@@ -92,7 +92,7 @@ def submit(options: Options, host: Host, request: Request, array: ArrayJob, cert
             if error.limit >= job.workers or error.limit < 1:
                 raise
             log.warning("%s: fewer workers will do: %d", error, error.limit)
-            job = replace(job, workers=error.limit)
+            job = job._replace(workers=error.limit)
             continue
         except SchedulerBusy as error:
             if time.monotonic() > until:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..client import CHECKPOINT, MAX_BATCH, REPORT, Message
@@ -19,22 +19,20 @@ WORKER_KINDS = {int(kind): kind for kind in Kind if kind <= Kind.INTERRUPTED}
 MAX_HELD = 1 << 16  # tasks that a worker may say it holds
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A worker's call. verb is "join" or "exchange"; blobs are bytes, or files if they are large."""
 
     request: int
     verb: str
     header: dict[str, Any]
-    blobs: list[Any] = field(default_factory=list)
+    blobs: Sequence[Any] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer: an HTTP status, and with 200 a header and blobs, else text."""
 
     header: dict[str, Any]
-    blobs: list[bytes | StoredBlob] = field(default_factory=list)
+    blobs: Sequence[bytes | StoredBlob] = ()
     status: int = 200
     text: str = ""
     hold: float = 0.0
@@ -98,7 +96,7 @@ def read_names(said: Any) -> list[str]:
     return said
 
 
-def read_outcomes(entries: list[Any], blobs: list[Any], host: str) -> list[Outcome]:
+def read_outcomes(entries: list[Any], blobs: Sequence[Any], host: str) -> list[Outcome]:
     """Check the outcomes that a worker on this host brings, and return them. Each has two blobs: value and output."""
     outcomes = []
     for entry, value, output in zip(entries, blobs[::2], blobs[1::2], strict=True):
@@ -117,7 +115,7 @@ def read_outcomes(entries: list[Any], blobs: list[Any], host: str) -> list[Outco
     return outcomes
 
 
-def read_messages(entries: list[Any], values: list[Any]) -> list[Message]:
+def read_messages(entries: list[Any], values: Sequence[Any]) -> list[Message]:
     """Check what tasks say before they end, and return it."""
     messages = []
     for (index, attempt, kind, which), value in zip(entries, values, strict=True):

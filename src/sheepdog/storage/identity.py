@@ -10,16 +10,14 @@ import json
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import NotOwnFile
 from ..values import account
 from ..values.ownership import read_own
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What a database says of itself."""
 
     id: str
@@ -37,7 +35,7 @@ class Identity:
         key, found = account.made_key(), os.stat(dbfile)
         name = secrets.token_hex(16)
         made = cls(name, dbfile, found.st_dev, found.st_ino, _machine(key))
-        return replace(made, proof=made._proof(key))
+        return made._replace(proof=made._proof(key))
 
     @classmethod
     def read(cls, stored: Any) -> Identity | None:
@@ -48,10 +46,10 @@ class Identity:
 
     def stored(self) -> str:
         """Return what the database keeps."""
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
     def _proof(self, key: bytes) -> str:
-        return account.digest(key, *(str(value) for name, value in asdict(self).items() if name != "proof"))
+        return account.digest(key, *(str(value) for name, value in self._asdict().items() if name != "proof"))
 
     @property
     def of_this_account(self) -> bool:

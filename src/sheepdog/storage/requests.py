@@ -9,7 +9,6 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from typing import Any
 
 from ..client import IN_MEMORY
@@ -120,7 +119,7 @@ class Requests(Workers, Files, Own):
 
     def get_request(self, request_id: int) -> Request:
         """Return a request without its function and tasks."""
-        names = [field.name for field in fields(Request)]
+        names = Request._fields
         row = dict(zip(names, self._one(request_id, ", ".join(names)), strict=True))
         row.update({key: json.loads(row[key]) for key in ("form", "options")})
         row.update({key: bool(row[key]) for key in ("gave_up", "open")})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import fields
 
 from ..values.facts import Event, What, WorkerFacts
 from .events import Events
 
-WORKER = [field.name for field in fields(WorkerFacts)]
+WORKER = WorkerFacts._fields
 
 
 class Workers(Events):

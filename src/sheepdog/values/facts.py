@@ -5,8 +5,8 @@ The store keeps them; the server notes them, a second late at most.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class What(StrEnum):
@@ -28,8 +28,7 @@ class What(StrEnum):
     ENDED = "request ended"
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFacts:
+class WorkerFacts(NamedTuple):
     """What is known of a worker. Times are in Unix time."""
 
     name: str
@@ -56,8 +55,7 @@ class WorkerFacts:
     """When that task was begun, or first reported to be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something that happened to a request, to a task of it or to a worker."""
 
     at: float

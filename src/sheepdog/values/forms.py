@@ -6,8 +6,7 @@ A worker finds what loads a form by its name, in LOADERS of client/function.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..client import PICKLE
 
@@ -15,8 +14,7 @@ COMMON: Mapping[str, tuple[str, ...]] = {PICKLE: ("implementation", "magic")}
 """By a form's name: what a Python that loads it must have in common with the one that made it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """A form of a function. python is the one that made it, as describe_python says."""
 
     name: str

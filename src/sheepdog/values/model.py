@@ -6,7 +6,7 @@ No I/O. The store guards its statements by the tables, the docs draw them, and a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -108,8 +108,7 @@ def after(table: Iterable[Transition[S]], event: str) -> S:
     return state
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
+class StoredBlob(NamedTuple):
     """A large blob in the store, to be read in pieces."""
 
     table: str
@@ -193,8 +192,7 @@ class Report(NamedTuple):
     stored: float
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a request is. note is what its user should know meanwhile, or empty."""
 
     tasks: int
@@ -238,14 +236,13 @@ class Progress:
         return "; ".join([str(self), *([", ".join(now)] if now else [])])
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One call of map, without its tasks. token authenticates its workers; form says how the function travels."""
 
     id: int
     name: str
     state: RequestState
-    token: str = field(repr=False)
+    token: str
     form: dict[str, Any]
     options: dict[str, Any]
     tasks: int
@@ -263,6 +260,11 @@ class Request:
     """When its last task ended."""
     home: str = ""
     """The random name of the database file that it was made in."""
+
+    def __repr__(self) -> str:
+        """Return what it is, without its secret."""
+        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "token")
+        return f"Request({', '.join(shown)})"
 
 
 @dataclass(frozen=True, slots=True)

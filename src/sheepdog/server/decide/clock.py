@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 UNREACHED = 60.0  # seconds without any worker after which the user hears of it
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(NamedTuple):
     """A request with array jobs, for whoever asks the schedulers.
 
     calm: its workers say enough themselves; heard: there are some that have called.
@@ -42,8 +41,7 @@ class Watched:
     heard: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Workers to be submitted: how many, with resources raised how often, and why."""
 
     request: Request
@@ -101,7 +99,7 @@ def close(service: Service, request_id: int) -> None:
     service.storage.close_request(request_id)
     live = service.live.get(request_id)
     if live is not None:
-        live.request = replace(live.request, open=False)
+        live.request = live.request._replace(open=False)
         if live.queue.empty:
             service.retire(live)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from ...storage import Storage
 from ...values.facts import Event, What, WorkerFacts
@@ -69,7 +68,7 @@ class Facts:
                 self._end(worker, why)
 
     def _end(self, worker: WorkerFacts, why: str) -> None:
-        self._ended[worker.name] = replace(worker, ended=time.time(), why=why, task=0, attempt=0, since=None)
+        self._ended[worker.name] = worker._replace(ended=time.time(), why=why, task=0, attempt=0, since=None)
         self._news = True
 
     # --- the store

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ...config import Config
 from ...config.values import parse_factor
@@ -20,8 +20,7 @@ FAILURES = (Kind.RAISED, Kind.DIED, Kind.TIMEOUT, Kind.MEMORY)  # the task's own
 FAIL_FAST_TASKS = 100  # a request of fewer is not stopped early
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(NamedTuple):
     """What a task has behind it."""
 
     attempts: int = 0
@@ -34,18 +33,17 @@ class Past:
 
     def counted(self, attempt: int) -> Past:
         """Return this with an attempt that is nobody's fault."""
-        return replace(self, attempts=max(self.attempts, attempt))
+        return self._replace(attempts=max(self.attempts, attempt))
 
     def advanced(self) -> Past:
         """Return this with a new checkpoint: to be interrupted again and again is how a long task gets on."""
-        return replace(self, interruptions=0)
+        return self._replace(interruptions=0)
 
 
 FRESH = Past()
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What the user allows. on_oom and on_walltime are factors, 0 if resources are not to be raised."""
 
     retries: int = 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .live import LiveRequest
 from .order import STILL
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
+class Shortage(NamedTuple):
     """Workers that a request lacks. all: it has none that can run what is left, and none will come.
 
     first: nobody has submitted such workers yet, so that to submit them repeats nothing.

@@ -6,7 +6,6 @@ Nothing is stored or changed here; clock.py does what the verdict says.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ class Step(Enum):
     WAIT = "nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What to do, the reason in the user's words, and the number of the array job if it is about one."""
 
     step: Step

@@ -10,9 +10,8 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from ...client import MAX_HEADER, MAX_VALUE, pack
@@ -178,7 +177,7 @@ class App:
                 if later.status != 200:
                     return later
                 if later.blobs:
-                    return replace(later, header={**reply.header, **later.header})
+                    return later._replace(header={**reply.header, **later.header})
             if gone.done():
                 raise Gone
             return reply
@@ -210,7 +209,7 @@ class App:
         await respond_in_pieces(send, headers, self._stream(head, reply.blobs, connection))
 
     async def _stream(
-        self, head: bytes, blobs: list[bytes | StoredBlob], connection: Connection
+        self, head: bytes, blobs: Sequence[bytes | StoredBlob], connection: Connection
     ) -> AsyncIterator[bytes]:
         """Yield a reply in pieces, as long as the connection is there.
 
