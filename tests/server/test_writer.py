@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from sheepdog.errors import RequestNotFound, StorageError
+from sheepdog.server.calls import Reply
+from sheepdog.server.decide.held import HeldCall
 from sheepdog.server.decide.service import Service
 from sheepdog.server.writer import TICK, Clock, Writer
 from sheepdog.storage import Storage
@@ -82,9 +84,26 @@ def test_what_it_remembers_is_made_anew_after_a_failure(writer: Writer) -> None:
     assert after.clock is before.clock
 
 
+def test_held_calls_are_answered_after_a_failure(writer: Writer) -> None:
+    """What they were to get may not have been stored: they ask again."""
+    given: list[Reply] = []
+
+    def hold(service: Service) -> None:
+        request = service.storage.new_request(b"f", b"", [], form=form(), options={}, open=True)
+        assert service.find(request)
+        writer.held.hold(HeldCall(request, "w1", 1, given.append))
+
+    writer.start()
+    writer.submit(hold).result(LONG)
+    assert not given
+    assert isinstance(writer.submit(fail).exception(LONG), ZeroDivisionError)
+    until(lambda: given, "the call has been answered")
+    assert [(reply.status, reply.header["tasks"]) for reply in given] == [(200, [])]
+
+
 def test_whether_anything_was_changed_is_told_before_the_answer(writer: Writer) -> None:
     told: list[bool] = []
-    writer.done = lambda changed, _: told.append(changed)
+    writer.done = lambda changed: told.append(changed)
     writer.start()
     writer.submit(lambda _: None).result(LONG)
     assert told == [False]

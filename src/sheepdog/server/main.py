@@ -114,15 +114,10 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     with Storage(dbfile) as storage:
         storage.set_settings(**{wakeup.SETTING: wakeups.port})
 
-    def done(changed: bool, ready: dict[int, int]) -> None:
-        if app.held.lines or (changed and wakeups.listeners):
+    def done(changed: bool) -> None:
+        if changed and wakeups.listeners:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(spread, changed, ready)
-
-    def spread(changed: bool, ready: dict[int, int]) -> None:
-        if changed:
-            wakeups.tell()
-        app.held.wake(ready)
+                loop.call_soon_threadsafe(wakeups.tell)
 
     writer.done = done
     writer.start()
@@ -133,7 +128,7 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     while not serving.done():
         await asyncio.wait([serving, telling], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
         if told.is_set() or writer.idle > LINGER or not writer.is_alive():
-            app.held.release()
+            app.release()
             acceptor.end()
             await serving
     telling.cancel()

@@ -14,7 +14,9 @@ from typing import Any
 from ..errors import DamagedError, RequestNotFound, StorageError
 from ..storage import Storage
 from ..values.model import ArrayJob, Request, RequestState
+from .calls import Reply
 from .decide import clock
+from .decide.held import HeldCall, HeldCalls
 from .decide.service import Service
 from .life import file_number
 
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 GROUP = 64  # calls in one commit
 TICK = 1.0  # seconds between two looks at what time demands
+NOTHING = Reply({"tasks": [], "wait": 0.0})
 
 
 class Clock:
@@ -48,8 +51,7 @@ class Writer(threading.Thread):
     def __init__(self, dbfile: str, tell: Callable[[str], None] = lambda _: None) -> None:
         """tell is called with what keeps the server from storing, and with an empty text when that is over.
 
-        done, if set, is called after each commit: with whether it changed anything, and with the tasks that are ready
-        by open request.
+        done, if set, is called after each commit, with whether it changed anything.
         """
         super().__init__(name="writer", daemon=True)
         self.dbfile = dbfile
@@ -58,7 +60,8 @@ class Writer(threading.Thread):
         self.jobs: queue.SimpleQueue[tuple[Callable[[Service], Any], Future[Any]] | None] = queue.SimpleQueue()
         self.idle = 0.0  # seconds without an unfinished request, as of the last look
         self.removed: list[tuple[Request, tuple[ArrayJob, ...]]] = []  # the requests that went with the database
-        self.done: Callable[[bool, dict[int, int]], None] | None = None
+        self.done: Callable[[bool], None] | None = None
+        self.held = HeldCalls()
         self.over = threading.Event()
         self.damage: DamagedError | None = None
 
@@ -69,6 +72,16 @@ class Writer(threading.Thread):
         if self.over.is_set():
             self._turn_away()
         return future
+
+    def hold(self, reply: Reply, call: HeldCall) -> Reply:
+        """Hold a call if its reply says so, until there are tasks or it is let go. For the service's thread."""
+        if reply.hold:
+            self.held.hold(call)
+        return reply
+
+    def let_go(self, call: HeldCall) -> None:
+        """Hold a call no longer. For the service's thread."""
+        self.held.let_go(call)
 
     def stop(self) -> None:
         """Finish what was submitted, then end."""
@@ -159,6 +172,7 @@ class Writer(threading.Thread):
         if not group:
             return service
         begun, changes = False, service.storage.db.total_changes
+        held: list[tuple[HeldCall, Reply]] = []
         try:
             with service.storage.transaction():
                 begun = True
@@ -167,9 +181,12 @@ class Writer(threading.Thread):
                         answers.append(decide(service))
                     except RequestNotFound as error:  # that one's trouble alone, and nothing was changed
                         answers.append(error)
+                held = self.held.answers(service)
         except Exception as error:
             if begun:
                 service = Service(service.storage, service.clock)
+                for call in [*(call for call, _ in held), *self.held.let_all_go()]:
+                    call.answer(NOTHING)  # they call again
             if len(group) > 1 and begun:  # the fault of one is not the others'
                 for job in group:
                     service = self._decide(service, [job])
@@ -188,7 +205,9 @@ class Writer(threading.Thread):
         if changed:  # what writes nothing goes well on a full disk, too
             self._say("")
         if self.done:  # before the replies: who waits for an outcome is the first to hear of it
-            self.done(changed, service.ready())
+            self.done(changed)
+        for call, reply in held:
+            call.answer(reply)
         for (_, future), answer in zip(group, answers, strict=True):
             if not future.set_running_or_notify_cancel():
                 continue

@@ -7,11 +7,12 @@ whether the request, the token or the address is wrong.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ...client import MAX_HEADER, MAX_VALUE, pack
@@ -20,12 +21,12 @@ from ...storage import Storage
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, refuse
 from ..decide import exchange
+from ..decide.held import HeldCall
 from ..decide.service import Service
 from ..writer import Writer
 from .asgi import Gone, Receive, Request, Scope, Send, respond, respond_in_pieces
 from .body import BLOB_MEMORY, HEADER_MEMORY, JSON_GROWTH, Body, Budget, NoMemory, TooLarge
 from .connections import MAX_HEAD, Connection, Stage
-from .held import HeldCall, HeldCalls
 from .tokens import Tokens, same
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class App:
         self.dbfile = dbfile
         self.directory = os.path.dirname(dbfile)
         self.tokens = Tokens(lambda request_id: self._decide(lambda service: service.token(request_id)))
-        self.held = HeldCalls()
+        self.waiting: set[asyncio.Future[Reply | None]] = set()  # for tasks, in held calls
+        self.over = False  # no call is held any more
         self.refused = 0  # answers that wait
         self.headers = Budget(HEADER_MEMORY)
         self.blobs = Budget(BLOB_MEMORY)
@@ -154,35 +156,45 @@ class App:
                     )
                     connection.enter(Stage.WORK)
                     call = Call(request_id, verb, header, body.blobs)
-                    held = stack.enter_context(self.held.hold(request_id))
-                    reply = await self._authorised(request_id, shown, lambda service: exchange.handle(service, call))
+                    later: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+                    held = HeldCall(request_id, worker, header.get("want", 0), functools.partial(set_soon, later))
+                    reply = await self._authorised(
+                        request_id, shown, lambda service: self.writer.hold(exchange.handle(service, call), held)
+                    )
             if reply.hold:
-                reply = await self._wait_for_tasks(request, call, shown, held, reply)
+                reply = await self._wait_for_tasks(request, held, later, reply)
             if reply.status == 200:
                 self.replies[request_id] = 2 * in_memory(reply)
             return reply
 
-    async def _wait_for_tasks(self, request: Request, call: Call, shown: str, held: HeldCall, reply: Reply) -> Reply:
-        """Ask the service again whenever there may be a task, as long as the reply may be held back."""
-        clock = asyncio.get_running_loop().time
-        end = clock() + reply.hold
-        worker, want = call.header["worker"], call.header["want"]
-        gone = asyncio.ensure_future(request.receive())
+    async def _wait_for_tasks(
+        self, request: Request, held: HeldCall, later: asyncio.Future[Reply | None], reply: Reply
+    ) -> Reply:
+        """Return the answer with tasks, or the reply itself after as long as it may be held back."""
+        gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
+        ends: list[asyncio.Future[Any]] = [later, gone]
+        self.waiting.add(later)
         try:
-            while not self.held.over and await held.wait(end - clock(), gone):
-                held.line_up()
-                later = await self._authorised(
-                    call.request, shown, lambda service: exchange.ask_again(service, call.request, worker, want)
-                )
-                if later.status != 200:
-                    return later
-                if later.blobs:
-                    return later._replace(header={**reply.header, **later.header})
+            if not self.over:
+                await asyncio.wait(ends, timeout=reply.hold, return_when=asyncio.FIRST_COMPLETED)
+            if not later.done() or later.result() is None:
+                await self._decide(lambda _: self.writer.let_go(held))  # from here on it has been answered, or is not
             if gone.done():
                 raise Gone
-            return reply
+            answer = later.result() if later.done() else None
+            if answer is None or answer.status != 200:
+                return answer or reply
+            return answer._replace(header={**reply.header, **answer.header})
         finally:
+            self.waiting.discard(later)
             gone.cancel()
+
+    def release(self) -> None:
+        """Hold no call any more: the server is ending."""
+        self.over = True
+        for later in self.waiting:
+            if not later.done():
+                later.set_result(None)
 
     async def _authorised(self, request_id: int, shown: str, decide: Callable[[Service], Reply]) -> Reply:
         """Let the service decide, unless the request has another token by now."""
@@ -233,6 +245,17 @@ class App:
                             yield bytes(piece)
                             piece.clear()
         yield bytes(piece)
+
+
+def set_soon(later: asyncio.Future[Reply | None], reply: Reply) -> None:
+    """Set a future of the event loop, from another thread, unless it has been set."""
+
+    def give() -> None:
+        if not later.done():
+            later.set_result(reply)
+
+    with suppress(RuntimeError):  # the loop has ended
+        later.get_loop().call_soon_threadsafe(give)
 
 
 def in_memory(reply: Reply) -> int:
