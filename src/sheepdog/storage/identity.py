@@ -5,6 +5,7 @@ A file that was moved within its file system is still the same one.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import json
 import os
@@ -37,11 +38,12 @@ class Identity(NamedTuple):
         made = cls(name, dbfile, found.st_dev, found.st_ino, _machine(key))
         return made._replace(proof=made._proof(key))
 
-    @classmethod
-    def read(cls, stored: Any) -> Identity | None:
+    @staticmethod
+    @functools.lru_cache(maxsize=16)
+    def read(stored: Any) -> Identity | None:
         """Return what is stored of one; None if nothing is, or nothing that could be one."""
         with suppress(ValueError, TypeError, RecursionError):
-            return cls(**json.loads(stored))
+            return Identity(**json.loads(stored))
         return None
 
     def stored(self) -> str:

@@ -74,7 +74,8 @@ class Outcomes(Requests, Tasks, Messages):
                 if signal or peak or status is not None:
                     measures.append((base + task, signal, status, peak))
             self.db.executemany(f"{INSERT_OUTCOME} ?) {UNLESS_THERE}", small)
-            self.db.executemany("INSERT OR REPLACE INTO measure VALUES (?, ?, ?, ?)", measures)
+            if measures:
+                self.db.executemany("INSERT OR REPLACE INTO measure VALUES (?, ?, ?, ?)", measures)
             if counts[State.DONE]:
                 self._forget_checkpoints(base + min(ended), base + max(ended))
             if again:

@@ -9,7 +9,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..client import IN_MEMORY
 from ..errors import NotOwnRequest, RequestNotFound
@@ -22,6 +22,16 @@ from .workers import Workers
 
 OVERHEAD = 64  # bytes of memory for an object, about
 OPEN = f"state IN ({', '.join(str(int(state)) for state in before(REQUEST_STATES, 'end'))})"
+
+
+class Unended(NamedTuple):
+    """What other programs change of a request that has not ended."""
+
+    token: str
+    state: RequestState
+    tasks: int
+    cancelled: int
+    open: bool
 
 
 class Requests(Workers, Files, Own):
@@ -130,6 +140,15 @@ class Requests(Workers, Files, Own):
         wanted = ", ".join(str(int(state)) for state in states)
         query = f"SELECT id FROM request WHERE state IN ({wanted}) AND home = ? ORDER BY id"  # noqa: S608
         return [row for (row,) in self._query(query, self.home)]
+
+    def unended(self) -> dict[int, Unended]:
+        """Return what is new of the requests that have not ended, and were made in this file, by their ids."""
+        columns = "id, token, state, tasks, cancelled, open"
+        query = f"SELECT {columns} FROM request WHERE {OPEN} AND home = ? ORDER BY id"  # noqa: S608
+        return {
+            number: Unended(token, RequestState(state), tasks, cancelled, bool(open))
+            for number, token, state, tasks, cancelled, open in self._query(query, self.home)
+        }
 
     def is_made_here(self, request: Request) -> bool:
         """Tell whether a request was made in this file, and not in one that this is a copy of."""

@@ -80,16 +80,18 @@ class Service:
 
     def open_requests(self) -> list[int]:
         """Return the requests that have not ended; forget those that others cancelled, removed or began again."""
-        found = self.storage.requests(RequestState.NEW, RequestState.SUBMITTED)
+        found = self.storage.unended()
         for request_id, live in list(self.live.items()):
-            latest = self.storage.get_request(request_id) if request_id in found else None
+            latest = found.get(request_id)
             if latest is None or latest.token != live.request.token:
                 self.drop(live)
-            else:
-                if live.request.open:
-                    self.grow(live, latest)
-                self.withdraw(live)
-        return found
+                continue
+            if live.request.open:
+                same = latest.state == live.request.state
+                request = live.request if same else self.storage.get_request(request_id)
+                self.grow(live, request._replace(tasks=latest.tasks, open=latest.open))
+            self.withdraw(live, latest.cancelled)
+        return list(found)
 
     def grow(self, live: LiveRequest, latest: Request) -> None:
         """Take in what the maker of a request has done: tasks added, or its first array job submitted."""
@@ -106,9 +108,8 @@ class Service:
             for array in self.storage.arrays(latest.id):
                 live.add_array(array)
 
-    def withdraw(self, live: LiveRequest) -> None:
-        """Take tasks out of the queue that their maker has taken back."""
-        cancelled = self.storage.progress(live.request.id).cancelled
+    def withdraw(self, live: LiveRequest, cancelled: int) -> None:
+        """Take tasks out of the queue that their maker has taken back; cancelled is how many there are by now."""
         if cancelled != live.cancelled:
             live.queue.settle(self.storage.ended_among(live.request.id, live.queue.ranges))
             live.facts.note(What.TAKEN_BACK, f"{cancelled - live.cancelled} tasks")
