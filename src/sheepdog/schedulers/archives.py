@@ -1,5 +1,6 @@
 """The archives that travel to the cluster: the worker, and what it needs to load a function."""
 
+import functools
 import importlib.util
 import io
 import marshal
@@ -15,6 +16,7 @@ WORKER = "_sheepdog_worker"
 """The worker's package over there: a name that no module of a user's has."""
 
 
+@functools.cache
 def worker_archive() -> bytes:
     """Return the worker as one file that Python runs."""
     files = _modules(Path(client.__file__).parent, WORKER)
@@ -22,6 +24,7 @@ def worker_archive() -> bytes:
     return archive({**start, **files})
 
 
+@functools.cache
 def cloudpickle_archive() -> bytes:
     """Return this interpreter's own cloudpickle, to import from."""
     import cloudpickle
