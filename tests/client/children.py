@@ -13,6 +13,7 @@ from typing import Any
 from sheepdog import client
 from sheepdog.client.parent.autopsy import autopsy
 from sheepdog.client.parent.child import Child
+from sheepdog.client.wire.records import taken_apart
 
 
 def target(kind: str, *rest: Any) -> Any:
@@ -96,7 +97,7 @@ def collect(child: Child, count: int, seconds: float = 20) -> list[client.Outcom
     while len(found) < count:
         assert time.monotonic() < end, f"{len(found)} outcomes of {count} in {seconds} s: {found}"
         new, ended = child.collect(0.5)
-        found += new
+        found += taken_apart(new)
         assert not ended or len(found) == count, found
     assert len(found) == count
     return found
@@ -120,10 +121,10 @@ def death(child: Child, seconds: float = 20) -> tuple[str, Any, list[Any], list[
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         new, ended = child.collect(0.5)
-        found += new
+        found += taken_apart(new)
         if ended:
             how, rest, outcome, left = autopsy(child)
-            return how, outcome, left, found + rest
+            return how, outcome, left, found + taken_apart(rest)
     raise AssertionError(f"the end of the child was not noticed in {seconds} s")
 
 

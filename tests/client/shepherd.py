@@ -19,6 +19,7 @@ from typing import Any
 
 from sheepdog import client
 from sheepdog.client import RESULT
+from sheepdog.client.wire.records import outcomes_in
 from sheepdog.schedulers.archives import WORKER, archive, cloudpickle_archive, worker_archive
 from sheepdog.server.certificate import make_certificate
 from sheepdog.values.serialisation import serialise_function
@@ -107,11 +108,12 @@ class FakeServer:
             parts = serialise_function(self.function)
             return client.pack(self.settings, [len(part) for part in parts]) + b"".join(parts)
         blobs = [body.read(length) for length in header["blobs"]]
+        records = [blobs.pop() for _ in range(header.get("records", 0))]
         said, values = header.get("messages", []), blobs[2 * len(header["outcomes"]) :]
         self.messages += [client.Message(*[*each, value]) for each, value in zip(said, values, strict=True)]
         pairs = zip(blobs[: -len(said) or None : 2], blobs[1 : -len(said) or None : 2], strict=True)
-        for entry, (value, output) in zip(header["outcomes"], pairs, strict=True):
-            outcome = outcome_of(entry, value, output)
+        outcomes = [outcome_of(entry, *pair) for entry, pair in zip(header["outcomes"], pairs, strict=True)]
+        for outcome in outcomes + [each for data in records for each in outcomes_in(data)]:
             assert outcome.task not in self.outcomes, f"{outcome.task} was reported twice"
             self.outcomes[outcome.task] = outcome
         held = [index for first, last, _ in header["holding"] for index in range(first, last + 1)]
@@ -234,6 +236,9 @@ class Shepherd:
                     found[outcome.task] = outcome
                 for said in header.get("messages", []):
                     self.messages.append(client.Message(*[*said, client.read_blob(file, header["blobs"].pop(0))]))
+                for _ in range(header.get("records", 0)):
+                    data = client.read_blob(file, header["blobs"].pop(0))
+                    found.update((outcome.task, outcome) for outcome in outcomes_in(data))
                 assert not file.read()
         return found
 

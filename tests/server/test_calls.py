@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from sheepdog.client import CHECKPOINT, REPORT
-from sheepdog.server.calls import MAX_HELD, Call, clean, fitting, read_exchange
+from sheepdog.client.wire.records import RECORD
+from sheepdog.server.calls import MAX_HELD, MOST_RECORDS, Call, clean, fitting, read_exchange
 from sheepdog.values.forms import Form
-from sheepdog.values.model import Kind
+from sheepdog.values.model import Kind, Outcome
 
 HEADER: dict[str, Any] = {"outcomes": [[3, 1, 0, 0.5]], "want": 2, "call": 7, "holding": [[4, 6, 2]], "host": "node1"}
 FORM = {"implementation": "cpython", "version": "3.11.7", "magic": "a70d0d0a"}
@@ -25,6 +26,30 @@ def test_all_that_a_worker_says() -> None:
     assert said.tasks == {3, 4, 5}
 
 
+def test_outcomes_come_as_a_header_tells_them_and_as_the_child_has_written_them() -> None:
+    """The first is how workers of earlier versions say it, and how large ones come."""
+    data = RECORD.pack(4, 2, int(Kind.RAISED), 0.25, 3, 4096, 5, 3) + b"wrongout"
+    header = {**HEADER, "messages": [[4, 2, REPORT, 1]], "records": 1}
+    said = read_exchange(Call(1, "exchange", header, [b"value", b"output", b"report", data]))
+    first, second = said.outcomes
+    assert (first.task, first.value, first.host) == (3, b"value", "node1")
+    assert second == Outcome(4, 2, Kind.RAISED, 0.25, b"wrong", b"out", "node1", 0, 0, 3, 4096)
+    assert [each.value for each in said.messages] == [b"report"]
+
+
+@pytest.mark.parametrize("record", [(1, 0, 0, 0.5, -1, 0), (1, 1, 0, float("inf"), -1, 0), (1, 1, 0, 0.5, -1, 1 << 63)])
+def test_a_record_that_is_not_accepted(record: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="a record needs"):
+        read_exchange(Call(1, "exchange", {**HEADER, "outcomes": [], "records": 1}, [RECORD.pack(*record, 0, 0)]))
+
+
+def test_records_are_no_more_than_a_worker_brings() -> None:
+    data = RECORD.pack(1, 1, 0, 0.5, -1, 0, 0, 0) * (MOST_RECORDS // 2 + 1)
+    for records in ([data, data], [data + data]):
+        with pytest.raises(ValueError, match="records at most"):
+            read_exchange(Call(1, "exchange", {**HEADER, "outcomes": [], "records": len(records)}, records))
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -32,6 +57,8 @@ def test_all_that_a_worker_says() -> None:
         ({"want": True}, "want and call"),
         ({"call": 0}, "want and call"),
         ({"outcomes": []}, "blobs"),
+        ({"records": 1}, "blobs"),
+        ({"records": -1}, "blobs"),
         ({"outcomes": [["3", 1, 0, 0.5]]}, "an outcome needs the numbers"),
         ({"outcomes": [[3, 0, 0, 0.5]]}, "an outcome needs the numbers"),
         ({"outcomes": [[3, 1, 0, float("nan")]]}, "its kind, its run time"),

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..client import CHECKPOINT, MAX_BATCH, REPORT, Message
+from ..client.wire.records import NO_STATUS, RECORD
 from ..printable import printable
 from ..values.forms import Form, choose
 from ..values.model import Kind, Outcome, StoredBlob
 
 WORKER_KINDS = {int(kind): kind for kind in Kind if kind <= Kind.INTERRUPTED}
 MAX_HELD = 1 << 16  # tasks that a worker may say it holds
+MOST_RECORDS = 8 * MAX_BATCH  # in a call; a worker brings a quarter of it
 
 
 class Call(NamedTuple):
@@ -73,13 +76,16 @@ def read_exchange(call: Call) -> Said:
     """Check what a worker says, and return it."""
     header = call.header
     entries, said, want, number = header["outcomes"], header.get("messages", []), header["want"], header["call"]
-    blobs, values = call.blobs[: 2 * len(entries)], call.blobs[2 * len(entries) :]
-    if len(blobs) != 2 * len(entries) or len(values) != len(said):
-        expected = f"{2 * len(entries) + len(said)} blobs, not {len(call.blobs)}"
+    blobs, rest = call.blobs[: 2 * len(entries)], call.blobs[2 * len(entries) :]
+    values, records = rest[: len(said)], rest[len(said) :]
+    expected = 2 * len(entries) + len(said) + header.get("records", 0)
+    if len(call.blobs) != expected or len(records) != header.get("records", 0):
+        expected = f"{expected} blobs, not {len(call.blobs)}"
         raise ValueError(f"{len(entries)} outcomes and {len(said)} messages need {expected}")
     if type(want) is not int or type(number) is not int or not 0 <= want <= 1 << 20 or not 1 <= number < 1 << 62:
         raise ValueError("want and call must be numbers")
-    outcomes = read_outcomes(entries, blobs, clean(header.get("host")))
+    host = clean(header.get("host"))
+    outcomes = read_outcomes(entries, blobs, host) + read_records(records, host)
     held = read_held(header["holding"])
     leaving, reason = read_leaving(header.get("leaving"))
     running = read_running(header.get("running"), held)
@@ -112,6 +118,34 @@ def read_outcomes(entries: list[Any], blobs: Sequence[Any], host: str) -> list[O
         # By place: by name it takes three times as long, for each task.
         about = (index, attempt, WORKER_KINDS[kind], float(seconds), value, output, host, 0, number, status, peak)
         outcomes.append(Outcome(*about))
+    return outcomes
+
+
+def read_records(records: Sequence[Any], host: str) -> list[Outcome]:
+    """Check the outcomes that a worker on this host brings as its child has written them, and return them."""
+    outcomes: list[Outcome] = []
+    unpack, finite = RECORD.unpack_from, math.isfinite
+    for data in records:
+        at, end = 0, len(data)
+        for _ in range(MOST_RECORDS):
+            if at >= end:
+                break
+            try:
+                index, attempt, kind, seconds, status, peak, length, more = unpack(data, at)
+            except struct.error:
+                raise ValueError("a record is cut off") from None
+            begin = at + RECORD.size
+            middle = begin + length
+            at = middle + more
+            if not 0 < attempt < 1 << 31 or not finite(seconds) or peak >= 1 << 62 or at > end:
+                raise ValueError("a record needs an attempt, a run time, a peak memory, and all that it says it has")
+            known = None if status == NO_STATUS else status
+            value, output = data[begin:middle], data[middle:at]
+            outcomes.append(
+                Outcome(index, attempt, WORKER_KINDS[kind], seconds, value, output, host, 0, 0, known, peak)
+            )
+        if at < end or len(outcomes) > MOST_RECORDS:
+            raise ValueError(f"a call brings {MOST_RECORDS} records at most")
     return outcomes
 
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sheepdog.client import CHECKPOINT, IN_MEMORY, RAISED, REPORT, RESULT, chunks_of
-from sheepdog.client.child.pipe import LOADED, NO_STATUS, OUTCOME
+from sheepdog.client.child.pipe import LOADED
 from sheepdog.client.parent.incoming import Incoming
+from sheepdog.client.wire.records import NO_STATUS, RECORD, Records, outcomes_in
 
 SAID = st.tuples(
     st.integers(0, 9),
@@ -19,7 +20,17 @@ SAID = st.tuples(
 
 
 def packed(index: int, kind: int, value: bytes, output: bytes) -> bytes:
-    return OUTCOME.pack(index, 1, kind, 0.5, NO_STATUS, 4096, len(value), len(output)) + value + output
+    return RECORD.pack(index, 1, kind, 0.5, NO_STATUS, 4096, len(value), len(output)) + value + output
+
+
+def told_by(found: Any) -> list[tuple[int, int, bytes, bytes]]:
+    """Return index, kind, value and output of what came out of the pipe."""
+    if not isinstance(found, Records):
+        head, value, output = found
+        return [(head[0], head[2], value, output)]
+    outcomes = outcomes_in(found.data)
+    assert [(each.task, each.seconds) for each in outcomes] == list(zip(found.tasks, found.seconds, strict=True))
+    return [(each.task, each.kind, each.value, each.output) for each in outcomes]
 
 
 def read(value: Any) -> bytes:
@@ -35,7 +46,7 @@ def test_whatever_the_pieces_what_was_said_is_heard(said: list[tuple[int, int, b
     data = b"".join(packed(*each) for each in said)
     incoming = Incoming()
     found = [each for start in range(0, len(data), size) for each in incoming.feed(data[start : start + size])]
-    heard = [(head[0], head[2], value, output) for head, value, output in found]
+    heard = [said for each in found for said in told_by(each)]
     assert heard == [each for each in said if each[1] not in (REPORT, CHECKPOINT)]
     messages = incoming.take_messages()
     told = [(index, kind, value) for index, kind, value, _ in said if kind in (REPORT, CHECKPOINT)]

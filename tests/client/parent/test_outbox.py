@@ -10,6 +10,7 @@ import pytest
 from sheepdog.client import CHECKPOINT, REPORT, RESULT, Message, Outcome
 from sheepdog.client.parent.outbox import Outbox
 from sheepdog.client.wire.limits import MAX_BATCH
+from sheepdog.client.wire.records import NO_STATUS, RECORD, Records, taken_apart
 from tests.client.shepherd import WAIT_FOR, Shepherd
 from tests.faults import fault
 from tests.waiting import until
@@ -99,3 +100,29 @@ def test_a_checkpoint_takes_the_place_of_the_task_s_last_one() -> None:
     assert [each.number for each in outbox.first().messages] == [1, 2]
     outbox.forget(outbox.first())
     assert (len(outbox), outbox.weight) == (0, 0)
+
+
+def records(*tasks: int, value: bytes = b"r") -> Records:
+    data = b"".join(RECORD.pack(task, 7, RESULT, 0.1, NO_STATUS, 0, len(value), 0) + value for task in tasks)
+    return Records(data, list(tasks), [0.1] * len(tasks))
+
+
+def test_records_go_as_they_are_and_those_dropped_are_taken_out() -> None:
+    outbox = Outbox()
+    outbox.add([records(1, 2, 3), outcome(4), records(5)])
+    assert len(outbox) == 5
+    sent = outbox.first()
+    assert (sent.outcomes, sent.records, sent.header["records"]) == ([outcome(4)], [records(1, 2, 3), records(5)], 2)
+    assert sent.blobs == [b"r", b"", records(1, 2, 3).data, records(5).data]
+    outbox.drop({2})
+    assert [each.task for each in taken_apart(outbox.items)] == [1, 3, 4, 5]
+    outbox.forget(outbox.first())
+    assert not outbox
+
+
+def test_a_call_brings_so_many_records() -> None:
+    outbox = Outbox()
+    outbox.add([records(*range(first, first + MAX_BATCH)) for first in (1, 1001, 2001)])
+    sent = outbox.first()
+    assert (len(sent.records), sent.last) == (2, False)
+    assert outbox.behind(sent) == [(task, 7) for task in range(2001, 3001)]

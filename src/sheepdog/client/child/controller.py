@@ -6,8 +6,9 @@ import os
 import time
 
 from ..wire.messages import CHECKPOINT, REPORT
+from ..wire.records import NO_STATUS, RECORD
 from ..wire.values import dump, load
-from .pipe import NO_STATUS, OUTCOME, Pipe
+from .pipe import Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +105,6 @@ class Controller(object):
 
     def _send(self, kind: int, data: bytes) -> None:
         try:
-            self._pipe.send(OUTCOME.pack(self.id, self.attempt, kind, 0.0, NO_STATUS, 0, len(data), 0), data)
+            self._pipe.send(RECORD.pack(self.id, self.attempt, kind, 0.0, NO_STATUS, 0, len(data), 0), data)
         except BaseException:  # another thread had the signal
             os._exit(1)

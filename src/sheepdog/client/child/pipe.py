@@ -5,12 +5,10 @@ import os
 import struct
 
 from ..wire.limits import CHUNK
+from ..wire.records import NO_STATUS, RECORD
 from .capture import Capture
 from .descriptors import F_GETSIG, MARK, identity, mark, move_up, write_all
 
-# index, attempt, kind, seconds, exit status, peak memory, bytes of value, bytes of output
-OUTCOME = struct.Struct("!QIBdhQQI")
-NO_STATUS = -1  # the task has not exited
 LOADED, PARTING = range(2)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
 # index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none. With index 0 it is a function that
 # calls name, which is to be forgotten if it has no bytes, and its hash.
@@ -62,5 +60,5 @@ class Pipe(object):
     def part(self, why: str) -> None:
         """End this process as the parent expects it: nothing is wrong, but it takes no more tasks."""
         text = why.encode()
-        self.send(OUTCOME.pack(0, 0, PARTING, 0.0, NO_STATUS, 0, len(text), 0), text)
+        self.send(RECORD.pack(0, 0, PARTING, 0.0, NO_STATUS, 0, len(text), 0), text)
         os._exit(0)

@@ -13,9 +13,10 @@ from ..memory import limit_memory, peak_resident
 from ..processes import adopt_orphans, die_with_parent
 from ..wire.limits import CHUNK, MEASURED
 from ..wire.outcomes import RAISED
+from ..wire.records import NO_STATUS, RECORD
 from .controller import Controller
 from .descriptors import move_up
-from .pipe import LOADED, NO_STATUS, OUTCOME, TASK, Pipe
+from .pipe import LOADED, TASK, Pipe
 from .surroundings import Surroundings
 from .target import Target
 
@@ -146,7 +147,7 @@ class Runner(object):
         if not whole:
             self.pipe.open_again()
         output = self.pipe.capture.take()
-        head = OUTCOME.pack(index, attempt, kind, seconds, status, raised, len(value), len(output))
+        head = RECORD.pack(index, attempt, kind, seconds, status, raised, len(value), len(output))
         self.pipe.send(head, value, output)
         if saved:
             self.task = index, attempt, b""
@@ -156,7 +157,7 @@ class Runner(object):
 
     def _loaded(self) -> None:
         self.surroundings.note()
-        self.pipe.send(OUTCOME.pack(0, 0, LOADED, 0.0, NO_STATUS, 0, 0, 0))
+        self.pipe.send(RECORD.pack(0, 0, LOADED, 0.0, NO_STATUS, 0, 0, 0))
 
     def _make_controller(self) -> Controller:
         index, attempt, saved = self.task

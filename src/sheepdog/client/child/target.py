@@ -10,10 +10,10 @@ from ..memory import address_limit, peak_memory
 from ..wire.calls import split
 from ..wire.limits import KEPT_FUNCTIONS, MAX_EXCEPTION
 from ..wire.outcomes import MEMORY, RAISED, RESULT
+from ..wire.records import NO_STATUS
 from ..wire.values import dump
 from ..words import explain, out_of_memory
 from .controller import Controller
-from .pipe import NO_STATUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import ssl
 import time
 from http.client import HTTPException, HTTPSConnection
 
-from ..wire.frames import chunks_of, pack, read_blob, size_of, unpack
+from ..wire.frames import chunks_of, pack, read_blobs, size_of, unpack
 from ..wire.limits import CHUNK, CONNECT_TIMEOUT, MAX_RETRY_AFTER, REPLY_TIMEOUT
 from . import Later, Link, Over, Refused
 
@@ -75,7 +75,7 @@ class HttpsLink(Link):
                 text = reply.read(4096).decode("utf-8", "replace")
                 raise refusal(reply.status, text, reply.getheader("Retry-After"))
             answer = unpack(reply)
-            found = [read_blob(reply, length) for length in answer["blobs"]]
+            found = read_blobs(reply, answer["blobs"])
             reply.read()  # to its end, or the connection cannot be used again
         except (Later, OSError, HTTPException, ValueError) as error:
             self.close()

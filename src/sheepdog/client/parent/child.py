@@ -14,6 +14,7 @@ from ..memory import memory_kills, resident
 from ..wire.frames import chunks_of
 from ..wire.limits import CHUNK, IN_MEMORY, KEPT_FUNCTIONS, KILL_GRACE, LOADING, MAX_OUTPUT
 from ..wire.outcomes import Outcome
+from ..wire.records import Records
 from .incoming import Incoming
 from .pipes import Pipes
 from .signals import WARNINGS, Signals, be_a_child
@@ -115,7 +116,7 @@ class Child(object):
             back.append((index, attempt, blob))
         return back
 
-    def collect(self, timeout: float, listen: bool = True) -> "tuple[list[Outcome], bool]":
+    def collect(self, timeout: float, listen: bool = True) -> "tuple[list[Outcome | Records], bool]":
         """Wait for the child to say something, a second at most. Return its outcomes, and whether it has ended.
 
         What its tasks say meanwhile is in incoming. If not listen, it is heard only when it has ended: until then it
@@ -129,7 +130,7 @@ class Child(object):
             ready = bool(select.select([outcomes] if listen else [], [], [], timeout)[0])
         if not ready and not self.has_ended():
             return [], False
-        found = []  # type: list[Outcome]
+        found = []  # type: list[Outcome | Records]
         while True:
             try:
                 data = os.read(outcomes, CHUNK)
@@ -139,13 +140,18 @@ class Child(object):
             if self.incoming.weight > IN_MEMORY and self.status is None:  # it may go on and on
                 return found, False
 
-    def _hear(self, data: bytes) -> "Iterator[Outcome]":
+    def _hear(self, data: bytes) -> "Iterator[Outcome | Records]":
         now = time.monotonic()
-        for (index, attempt, kind, seconds, status, peak, _, _), value, output in self.incoming.feed(data):
+        for found in self.incoming.feed(data):
             self.since = now
+            if isinstance(found, Records):
+                for index in found.tasks:
+                    self.running.pop(index, None)
+                yield found
+                continue
+            (index, attempt, kind, seconds, status, peak, _, _), value, output = found
             if index:
                 self.running.pop(index, None)
-                # By place: by name it takes three times as long, for each task.
                 yield Outcome(index, attempt, kind, seconds, value, output, 0, None if status < 0 else status, peak)
             elif kind == LOADED:
                 self.loaded = True
@@ -178,7 +184,7 @@ class Child(object):
             self._signal_group(signal.SIGTERM)
         self.kill_at = min(self.kill_at, kill_at)
 
-    def finish(self) -> "list[Outcome]":
+    def finish(self) -> "list[Outcome | Records]":
         """End the child; return the outcomes that it had still to tell."""
         self._end()
         return self.collect(0)[0]

@@ -2,9 +2,9 @@
 
 import tempfile
 
-from ..child.pipe import OUTCOME
-from ..wire.limits import IN_MEMORY
+from ..wire.limits import IN_MEMORY, MAX_BATCH
 from ..wire.messages import CHECKPOINT, REPORT, Message, weight
+from ..wire.records import MAX_RECORDS, RECORD, RECORDED, Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,10 +35,13 @@ class Incoming(object):
         messages, self.messages, self.weight = self.messages, [], 0
         return messages
 
-    def feed(self, data: bytes) -> "Iterator[tuple[Any, Blob, bytes]]":
-        """Take bytes in; yield the head, the value and the output of what is no message."""
+    def feed(self, data: bytes) -> "Iterator[Records | tuple[Any, Blob, bytes]]":
+        """Take bytes in; yield records of outcomes, and of what else is no message the head, the value and the output."""
         self.buffer += data
         while True:
+            records = self._records()
+            if records is not None:
+                yield records
             found = self._next()
             if found is None:
                 return
@@ -50,23 +53,46 @@ class Incoming(object):
             self.messages.append(Message(head[0], head[1], head[2], self.said, value))
             self.weight += weight(self.messages[-1])
 
+    def _records(self) -> "Records | None":
+        """Return the outcomes that are here as a whole, up to something else, or something large."""
+        if self.large is not None:
+            return None
+        buffer, last = self.buffer, len(self.buffer) - RECORD.size
+        unpack = RECORD.unpack_from
+        tasks, times = [], []  # type: list[int], list[float]
+        at = 0
+        while at <= last and len(tasks) < MAX_BATCH and at < MAX_RECORDS:
+            index, _, kind, seconds, _, _, length, more = unpack(buffer, at)
+            size = length + more
+            if not index or kind in (REPORT, CHECKPOINT) or size > RECORDED or at + size > last:
+                break
+            at += RECORD.size + size
+            tasks.append(index)
+            times.append(seconds)
+        if not tasks:
+            return None
+        data = bytes(buffer[:at])
+        del buffer[:at]
+        return Records(data, tasks, times)
+
     def _next(self) -> "tuple[Any, Blob, bytes] | None":
         """Return the next that is here as a whole."""
         buffer = self.buffer
         if self.large is None:
-            if len(buffer) < OUTCOME.size:
+            if len(buffer) < RECORD.size:
                 return None
-            head = OUTCOME.unpack_from(buffer)
+            head = RECORD.unpack_from(buffer)
             length = head[-2]
             if length <= IN_MEMORY:
-                start = OUTCOME.size + length
+                start = RECORD.size + length
                 end = start + head[-1]
                 if len(buffer) < end:
                     return None
-                found = head, bytes(buffer[OUTCOME.size : start]), bytes(buffer[start:end])
+                with memoryview(buffer) as view:
+                    found = head, bytes(view[RECORD.size : start]), bytes(view[start:end])
                 del buffer[:end]
                 return found
-            del buffer[: OUTCOME.size]
+            del buffer[: RECORD.size]
             self.large = (tempfile.TemporaryFile(), length, head)
         spool, missing, head = self.large
         part = buffer[:missing]

@@ -7,16 +7,17 @@ from ..wire.frames import chunks_of, pack, size_of
 from ..wire.limits import MAX_BATCH, MAX_CALL, MAX_MESSAGES
 from ..wire.messages import CHECKPOINT, Message, weight
 from ..wire.outcomes import Outcome
+from ..wire.records import Records, heads_in, number_of, taken_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from ..wire.frames import Blob
 
 
-class Parcel(collections.namedtuple("Parcel", "messages outcomes last")):
+class Parcel(collections.namedtuple("Parcel", "messages outcomes records last")):
     """What one call brings. last tells whether nothing is left for another."""
 
     __slots__ = ()
@@ -24,21 +25,23 @@ class Parcel(collections.namedtuple("Parcel", "messages outcomes last")):
     @property
     def number(self) -> int:
         """How many things it brings."""
-        return len(self.messages) + len(self.outcomes)
+        return len(self.messages) + len(self.outcomes) + len(self.records)
 
     @property
     def header(self) -> "dict[str, Any]":
         """What the call says of it."""
-        found = {"outcomes": [entry_of(outcome) for outcome in self.outcomes]}
+        found = {"outcomes": [entry_of(outcome) for outcome in self.outcomes]}  # type: dict[str, Any]
         if self.messages:
             found["messages"] = [[m.task, m.attempt, m.kind, m.number] for m in self.messages]
+        if self.records:
+            found["records"] = len(self.records)
         return found
 
     @property
     def blobs(self) -> "list[Blob]":
-        """The blobs of the call: two of each outcome, then one of each message."""
+        """The blobs of the call: two of each outcome, then one of each message, then records."""
         blobs = [blob for outcome in self.outcomes for blob in (outcome.value, outcome.output)]
-        return blobs + [message.value for message in self.messages]
+        return blobs + [message.value for message in self.messages] + [records.data for records in self.records]
 
 
 def entry_of(outcome: Outcome) -> "list[Any]":
@@ -53,18 +56,21 @@ class Outbox(object):
     """Messages and outcomes in the order in which they came: what a task said, then how it ended."""
 
     def __init__(self) -> None:
-        self.items = collections.deque()  # type: collections.deque[Message | Outcome]
+        self.items = collections.deque()  # type: collections.deque[Message | Outcome | Records]
         self.weight = 0  # of the messages
 
     def __len__(self) -> int:
-        return len(self.items)
+        return number_of(self.items)
+
+    def __bool__(self) -> bool:
+        return bool(self.items)
 
     @property
     def full(self) -> bool:
         """Whether there are as many messages as may wait."""
         return self.weight > MAX_MESSAGES
 
-    def add(self, outcomes: "list[Outcome]") -> None:
+    def add(self, outcomes: "Iterable[Outcome | Records]") -> None:
         """Take outcomes in."""
         self.items.extend(outcomes)
 
@@ -85,34 +91,42 @@ class Outbox(object):
     def first(self) -> Parcel:
         """Return the first of all, as much as one call takes."""
         taken = []  # type: list[Any]
-        size = 0
+        size = number = 0
         for item in self.items:
-            size += size_of(item.value) + (len(item.output) if isinstance(item, Outcome) else 0)
-            if taken and (size > MAX_CALL or len(taken) >= 2 * MAX_BATCH):
+            if isinstance(item, Records):
+                size, number = size + len(item.data), number + len(item.tasks)
+            else:
+                size += size_of(item.value) + (len(item.output) if isinstance(item, Outcome) else 0)
+                number += 1
+            if taken and (size > MAX_CALL or number > 2 * MAX_BATCH):
                 break
             taken.append(item)
-        last = len(taken) == len(self.items)
-        if not self.weight:
-            return Parcel([], taken, last)
-        messages = [item for item in taken if isinstance(item, Message)]
-        return Parcel(messages, [item for item in taken if isinstance(item, Outcome)], last)
+        kinds = [[item for item in taken if isinstance(item, kind)] for kind in (Message, Outcome, Records)]  # type: list[Any]
+        return Parcel(*(kinds + [len(taken) == len(self.items)]))
 
     def behind(self, sent: Parcel) -> "list[tuple[int, int]]":
         """Return task and attempt of the outcomes behind the first ones."""
-        rest = list(self.items)[sent.number :]
-        return [(item.task, item.attempt) for item in rest if isinstance(item, Outcome)]
+        found = []  # type: list[tuple[int, int]]
+        for item in list(self.items)[sent.number :]:
+            if isinstance(item, Records):
+                found += [head[:2] for _, head in heads_in(item.data)]
+            elif isinstance(item, Outcome):
+                found.append((item.task, item.attempt))
+        return found
 
     def forget(self, sent: Parcel) -> None:
         """Drop the first of all: it is safe elsewhere."""
         self.weight -= sum(map(weight, sent.messages))
         for _ in range(sent.number):
             item = self.items.popleft()
-            if not isinstance(item.value, bytes):
+            if not isinstance(item, Records) and not isinstance(item.value, bytes):
                 item.value.close()
 
     def drop(self, tasks: "set[int]") -> None:
         """Drop what is of tasks that have ended elsewhere."""
-        self._keep(lambda item: item.task not in tasks)
+        if any(isinstance(item, Records) and not tasks.isdisjoint(item.tasks) for item in self.items):
+            self.items = collections.deque(taken_apart(self.items))
+        self._keep(lambda item: isinstance(item, Records) or item.task not in tasks)
 
     def spool(self, name: str, header: "Callable[[Parcel], dict[str, Any]]") -> None:
         """Write all into files, each as the body of a call, for the server to collect; OSError if that fails.

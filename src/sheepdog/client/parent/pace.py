@@ -4,6 +4,7 @@ import collections
 import time
 
 from ..wire.limits import BATCH_SECONDS, MAX_BATCH, RECENT_TASKS
+from ..wire.records import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ class Pace(object):
         """Note that a fresh child is made. What it costs is part of the work."""
         self.replaced = time.monotonic()
 
-    def note(self, found: "list[Outcome]") -> None:
+    def note(self, found: "list[Outcome | Records]") -> None:
         """Note that tasks have ended."""
-        seconds = [outcome.seconds for outcome in found]
+        seconds = []  # type: list[float]
+        for each in found:
+            seconds += each.seconds if isinstance(each, Records) else [each.seconds]
         least = time.monotonic() - self.replaced if self.replaced else 0.0
         self.replaced = 0.0
-        self.ended += len(found)
+        self.ended += len(seconds)
         self.spent += max(sum(seconds), least)
         if self.deadline != float("inf"):
             self.recent.extend(seconds[-RECENT_TASKS:])

@@ -59,13 +59,19 @@ class Pipes(object):
         parts = [(0, 0, function, name) for name, function in functions.items()]  # type: list[tuple[Any, ...]]
         parts += [(index, attempt, blob, checkpoints.get(index, b"")) for index, attempt, blob in tasks]
         for index, attempt, blob, more in parts:
-            out += TASK.pack(index, attempt, size_of(blob), size_of(more))
-            for each in (blob, more):
-                for chunk in chunks_of(each):
-                    out += chunk
-                    if len(out) >= CHUNK:
-                        self._write(out, has_ended)
-                        out = bytearray()
+            if isinstance(blob, bytes) and not more and len(blob) < CHUNK:  # nearly all
+                out += TASK.pack(index, attempt, len(blob), 0) + blob
+            else:
+                out += TASK.pack(index, attempt, size_of(blob), size_of(more))
+                for each in (blob, more):
+                    for chunk in chunks_of(each):
+                        out += chunk
+                        if len(out) >= CHUNK:
+                            self._write(out, has_ended)
+                            out = bytearray()
+            if len(out) >= CHUNK:
+                self._write(out, has_ended)
+                out = bytearray()
         self._write(out, has_ended)
 
     def _write(self, data: bytearray, has_ended: "Callable[[], bool]") -> None:

@@ -16,6 +16,7 @@ from ..wire.limits import (
     TRIM_PAUSE_BUSY,
 )
 from ..wire.outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT
+from ..wire.records import number_of, taken_apart
 from .autopsy import autopsy, death
 from .child import Child
 from .pace import Pace
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..wire.frames import Blob, Task
     from ..wire.outcomes import Outcome
+    from ..wire.records import Records
     from .autopsy import Autopsy
     from .server import Reply, Server
     from .signals import Signals
@@ -163,7 +165,7 @@ class Work(object):
         elif self.timeout and child.running and now >= child.overdue(self.timeout):
             self._end_overdue(self.timeout)
         elif child.running:
-            self._let_it_run(len(found), said, waiting, now)
+            self._let_it_run(number_of(found), said, waiting, now)
         if found:
             self.server.rhythm.call_within(BATCH_STUCK)
 
@@ -198,7 +200,7 @@ class Work(object):
                 self.server.log("gives %d tasks back: one takes long" % back)
                 self.server.rhythm.call_within(0)
 
-    def take(self, found: "list[Outcome]") -> None:
+    def take(self, found: "list[Outcome | Records]") -> None:
         """Note outcomes, and what tasks have said before them, to be delivered."""
         messages = self.child.incoming.take_messages()
         if messages:
@@ -210,7 +212,8 @@ class Work(object):
         if self.child.verdict is not None:
             kind, text = self.child.verdict
             found = [
-                o if o.kind == RESULT else o._replace(kind=kind, value=text.encode() + b"\n" + o.value) for o in found
+                o if o.kind == RESULT else o._replace(kind=kind, value=text.encode() + b"\n" + o.value)
+                for o in taken_apart(found)
             ]
         self.server.outbox.add(found)
 

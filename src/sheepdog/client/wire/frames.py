@@ -63,6 +63,17 @@ def read_blob(stream: "BinaryIO", length: int) -> "Blob":
     return spool
 
 
+def read_blobs(stream: "BinaryIO", lengths: "list[int]") -> "list[Blob]":
+    """Read the blobs of a frame."""
+    if sum(lengths) > IN_MEMORY:
+        return [read_blob(stream, length) for length in lengths]
+    data, found, start = read_blob(stream, sum(lengths)), [], 0  # in one go: many are small
+    for length in lengths:
+        found.append(data[start : start + length])
+        start += length
+    return found
+
+
 def size_of(blob: "Blob") -> int:
     """Return the length of a blob, be it bytes or a file."""
     return len(blob) if isinstance(blob, bytes) else blob.seek(0, io.SEEK_END)
