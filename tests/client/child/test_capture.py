@@ -25,6 +25,22 @@ def test_each_task_has_its_own_output(start: Start) -> None:
     ]
 
 
+def write(how: str, text: str) -> None:
+    """Print in one of the ways that there are."""
+    if how == "print":
+        print(text, end="")
+    elif how == "descriptor":
+        os.write(2, text.encode())
+    elif how == "file":
+        with open("/dev/stdout", "a") as file:
+            file.write(text)
+
+
+def test_of_quick_tasks_each_has_its_own_output_however_it_is_written(start: Start) -> None:
+    calls = [(how, str(number)) for number in range(30) for how in ("print", "", "descriptor", "file", "")]
+    assert printed(start(write), *calls) == [text.encode() if how else b"" for how, text in calls]
+
+
 def test_of_a_long_output_the_end_is_kept(start: Start) -> None:
     [output] = printed(start(), ("print", "x" * 10**6, "y", "z"))
     assert output.startswith(b"... 983621 bytes left out ...\nxxx")

@@ -49,6 +49,14 @@ print(resident() - before)
     assert int(done.stdout) < 1 << 20
 
 
+def test_what_a_task_says_of_its_index_is_not_the_next_ones(shepherd: Shepherd) -> None:
+    """Also if what it sets is what was there."""
+    same = "import os; os.environ['SHEEPDOG_TASK_INDEX'] = os.environ['SHEEPDOG_TASK_INDEX']"
+    gone = "import os; del os.environ['SHEEPDOG_TASK_INDEX']"
+    look = "import subprocess; result = subprocess.check_output('echo $SHEEPDOG_TASK_INDEX', shell=True)"
+    assert shepherd.run((same,), (look,), (gone,), (look,)) == [None, b"2\n", None, b"4\n"]
+
+
 PROBE = """
 import os, signal, sys, threading, time
 result = [os.getcwd(), os.umask(0o22), os.nice(0), signal.getitimer(0), signal.getsignal(10), threading.active_count()]

@@ -45,18 +45,22 @@ class Capture(object):
 
     def take(self) -> bytes:
         """Return the end of what was printed, and empty the file; undo what the function did to its streams."""
-        out, err = self.streams
-        same = sys.stdout is out and sys.stderr is err
+        same = self.flush()
+        os.dup2(self.fd, 1)
+        os.dup2(self.fd, 2)
+        if not same:
+            self.redirect()
+        return self.end()
+
+    def flush(self) -> bool:
+        """Write what is in the streams; tell whether they are ours, and open."""
         try:
             sys.stdout.flush()
             sys.stderr.flush()
         except Exception:
-            same = False
-        os.dup2(self.fd, 1)
-        os.dup2(self.fd, 2)
-        if not same or out.closed or err.closed:
-            self.redirect()
-        return self.end()
+            return False
+        out, err = self.streams
+        return sys.stdout is out and sys.stderr is err
 
     def trim(self) -> bool:
         """Forget all but the end of what is printed, if it is much: the node's disk is not ours to fill.

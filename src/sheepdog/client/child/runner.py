@@ -133,7 +133,8 @@ class Runner(object):
         kind, value, status = self.target(arguments)
         if os.getpid() != self.process:  # the function forked, and this is its child
             os._exit(0)
-        seconds = time.perf_counter() - self.target.clock
+        now = time.perf_counter()
+        seconds = now - self.target.clock
         if len(value) > self.max_value:
             text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
             kind, value = RAISED, (text % (len(value), self.max_value)).encode()
@@ -142,11 +143,13 @@ class Runner(object):
             peak = peak_resident()
             if peak > self.peak:
                 raised = self.peak = peak
-        change = self.surroundings.change()
-        whole = self.pipe.is_whole()
-        if not whole:
-            self.pipe.open_again()
-        output = self.pipe.capture.take()
+        change = self.surroundings.change(seconds, now)
+        whole, output = True, b""
+        if not self.pipe.is_quiet():
+            whole = self.pipe.is_whole()
+            if not whole:
+                self.pipe.open_again()
+            output = self.pipe.capture.take()
         head = RECORD.pack(index, attempt, kind, seconds, status, raised, len(value), len(output))
         self.pipe.send(head, value, output)
         if saved:

@@ -8,23 +8,27 @@ import sys
 import time
 
 from ..processes import has_processes
-from ..wire.limits import STRAGGLE
+from ..wire.limits import LOOK_PAUSE, STRAGGLE
 from .descriptors import move_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # noqa: F401 (named in a comment)
 
-# The signals whose handlers a function may leave behind.
-WATCHED = [
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGALRM,
-    signal.SIGCHLD,
-    signal.SIGPIPE,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-]
+# The signals whose handlers a function may leave behind, as plain numbers: getsignal takes longer for others.
+WATCHED = tuple(
+    int(number)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGALRM,
+        signal.SIGCHLD,
+        signal.SIGPIPE,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    )
+)
+FORKED = 50e-6  # seconds of a task in which no process can be started
 
 
 IMPORTING = ("path", "meta_path", "path_hooks")
@@ -34,7 +38,7 @@ class Variables(object):
     """Environment variables that change with the tasks.
 
     setenv of the C library, and so os.putenv, keeps every value that a variable ever had: 100 bytes a task. To its
-    putenv one lends the memory.
+    putenv one lends the memory, and what is written there later is the variable's value at once.
     """
 
     def __init__(self) -> None:
@@ -46,15 +50,16 @@ class Variables(object):
         except (ImportError, OSError, AttributeError):
             self.lend = None  # type: ignore[assignment]
 
-    def put(self, name: bytes, value: bytes) -> None:
-        """Set a variable to a value of 20 bytes at most."""
+    def put(self, name: bytes, value: bytes, anew: bool = True) -> None:
+        """Set a variable to a value of 20 bytes at most. anew: somebody else may have set it since."""
         if self.lend is None:
             os.putenv(name, value)
             return
         if name not in self.lent:
             self.lent[name] = self.buffer(len(name) + 22)
         self.lent[name].value = name + b"=" + value
-        self.lend(self.lent[name])
+        if anew:
+            self.lend(self.lent[name])
 
 
 class Importing(object):
@@ -65,10 +70,9 @@ class Importing(object):
 
     def changed(self) -> bool:
         """Tell whether they are others, or other things are in them."""
-        for name, there, content in self.lists:  # noqa: SIM110 (asked after each task: any() takes thrice as long)
-            if getattr(sys, name) is not there or there != content:
-                return True
-        return False
+        (_, path, entries), (_, finders, present), (_, hooks, known) = self.lists
+        same = sys.path is path and sys.meta_path is finders and sys.path_hooks is hooks
+        return not same or path != entries or finders != present or hooks != known
 
     def put_back(self, imported: bool) -> None:
         """Put back what was there. imported: modules came, and what they have added is theirs, and stays."""
@@ -94,6 +98,8 @@ class Surroundings(object):
         except OSError:
             self.family = -1
         self.often = Variables()
+        self.mine = {}  # type: dict[bytes, bytes]  # the values of these
+        self.looked = 0.0  # when we looked for processes
         self.environ = os.environ
         self.data = vars(os.environ)["_data"]  # comparing the mapping itself takes 50 times as long
         self.note()
@@ -102,7 +108,7 @@ class Surroundings(object):
         """Take what is now for what it should be."""
         self.directory = working_directory()
         self.niceness = os.getpriority(os.PRIO_PROCESS, 0)
-        self.handlers = [_signal.getsignal(number) for number in WATCHED]
+        self.handlers = tuple(map(_signal.getsignal, WATCHED))
         self.threads = _thread._count()
         self.processes = has_processes()
         self.variables = dict(self.data)
@@ -112,12 +118,18 @@ class Surroundings(object):
 
     def set(self, name: bytes, number: int) -> None:
         """Set an environment variable of the next task. As os.environ does it, in a fraction of the time."""
-        value = b"%d" % number
-        self.often.put(name, value)
-        self.data[name] = self.variables[name] = value
+        value, before = b"%d" % number, self.data.get(name)
+        # What a function sets, if only to what it was, is another object, and elsewhere in memory; but there is only
+        # one object of each single byte.
+        anew = before is None or before is not self.mine.get(name) or len(before) < 2
+        self.often.put(name, value, anew)
+        self.data[name] = self.variables[name] = self.mine[name] = value
 
-    def change(self) -> str:
-        """Put back what can be put back; return what else the function changed, or an empty text."""
+    def change(self, seconds: float, now: float) -> str:
+        """Put back what can be put back; return what else the function changed, or an empty text.
+
+        It took so many seconds, and has ended now. Everything that the next task would see is looked at after each.
+        """
         os.umask(self.umask)
         _signal.alarm(0)
         if os.environ is not self.environ:
@@ -136,10 +148,14 @@ class Surroundings(object):
                 return "its working directory is gone"
         if os.getpriority(os.PRIO_PROCESS, 0) != self.niceness:
             return "its niceness is another"
-        if [_signal.getsignal(number) for number in WATCHED] != self.handlers:
+        if tuple(map(_signal.getsignal, WATCHED)) != self.handlers:
             return "it handles signals"
-        if _thread._count() > self.threads or (not self.processes and has_processes(self.family)):
+        if _thread._count() > self.threads:
             return self._stragglers()
+        if seconds > FORKED or now - self.looked > LOOK_PAUSE:
+            self.looked = now
+            if not self.processes and has_processes(self.family):
+                return self._stragglers()
         return ""
 
     def _put_back_variables(self) -> None:
@@ -165,9 +181,9 @@ class Surroundings(object):
             time.sleep(0.001)
 
 
-def working_directory() -> "str | None":
+def working_directory() -> "bytes | None":
     """Return where this process is; None if that is gone."""
     try:
-        return os.getcwd()
+        return os.getcwdb()
     except OSError:
         return None

@@ -36,7 +36,7 @@ class Incoming(object):
         return messages
 
     def feed(self, data: bytes) -> "Iterator[Records | tuple[Any, Blob, bytes]]":
-        """Take bytes in; yield records of outcomes, and of what else is no message the head, the value and the output."""
+        """Take bytes in; yield records of outcomes; of what else is no message, the head, the value and the output."""
         self.buffer += data
         while True:
             records = self._records()

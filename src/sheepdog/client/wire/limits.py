@@ -26,6 +26,7 @@ MESSAGE_PAUSE = 0.1  # from one call to the next that tasks have something to sa
 LISTEN_PAUSE = 0.02  # at most, between two looks at a child that has much to say
 TRIM_PAUSE = 0.1  # between two looks at what a task prints
 TRIM_PAUSE_BUSY = 0.01  # ... if it prints much
+LOOK_PAUSE = 0.001  # between two looks for processes that quick tasks have left
 MEASURED = 0.001  # a task that is quicker has as much memory as the one before
 SUSPENDED = 3.0  # a longer wait was no wait
 CONNECT_TIMEOUT = 20.0  # for a connection; less than schedulers leave between a warning and the kill
