@@ -56,6 +56,8 @@ class FakeServer:
         self.answers = threading.Event()
         self.answers.set()
         self.waiting = 0  # calls that have no answer
+        self.slowness = 0.0  # seconds that each answer takes
+        self.most = 1 << 20  # tasks in a reply
         self.certificate, key = make_certificate()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         with tempfile.NamedTemporaryFile("w") as file:
@@ -119,12 +121,14 @@ class FakeServer:
         held = [index for first, last, _ in header["holding"] for index in range(first, last + 1)]
         gone = {*held, *self.outcomes, *self.dropped}
         self.ready += [index for index in self.leased if index not in gone]
-        taken, self.ready = self.ready[: header["want"]], self.ready[header["want"] :]
+        time.sleep(self.slowness)
+        want = min(header["want"], self.most)
+        taken, self.ready = self.ready[:want], self.ready[want:]
         self.leased = held + taken
         reply: dict[str, Any] = {"stored": len(header["outcomes"]), "tasks": [[index, 1] for index in taken]}
         if self.stop_when_done and len(self.outcomes) == len(self.tasks):
             reply["stop"] = True
-        reply.update(self.extra, wait=0.1)
+        reply.update(self.extra, **({} if taken else {"wait": 0.1}))
         self.dropped += self.extra.get("drop", [])
         self.extra = {}
         found = [self.tasks[index] for index in taken]

@@ -146,3 +146,15 @@ def test_tasks_that_have_ended_elsewhere_are_dropped(shepherd: Shepherd, tmp_pat
     assert not alive(int(begun.read_text()))
     server.extra = {"stop": True}
     assert worker.wait(10) == 0
+
+
+def test_quick_tasks_are_fetched_ahead_however_few_come_at_a_time(shepherd: Shepherd) -> None:
+    """So a child need not wait for the server; but what may be needed sooner elsewhere is not held."""
+    ahead = []
+    for seconds, settings in ((0.001, {}), (0.05, {}), (0.001, {"stuck": 0.2})):
+        server = shepherd.serve(*[(f"import time; time.sleep({seconds})",)] * 80, heartbeat=60.0, **settings)
+        server.most = 4
+        assert shepherd.work(server).wait(60) == 0
+        ahead.append(sum(bool(call["want"] and call["holding"]) for call in server.calls))
+    assert ahead[0] > 5
+    assert ahead[1:] == [0, 0]

@@ -121,8 +121,8 @@ class Surroundings(object):
         value, before = b"%d" % number, self.data.get(name)
         # What a function sets, if only to what it was, is another object, and elsewhere in memory; but there is only
         # one object of each single byte.
-        anew = before is None or before is not self.mine.get(name) or len(before) < 2
-        self.often.put(name, value, anew)
+        same = before is self.mine.get(name) and len(before or b"") > 1
+        self.often.put(name, value, anew=not same)
         self.data[name] = self.variables[name] = self.mine[name] = value
 
     def change(self, seconds: float, now: float) -> str:

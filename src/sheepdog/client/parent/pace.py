@@ -3,7 +3,15 @@
 import collections
 import time
 
-from ..wire.limits import BATCH_SECONDS, MAX_BATCH, RECENT_TASKS
+from ..wire.limits import (
+    BATCH_MOST,
+    BATCH_REPLIES,
+    BATCH_SECONDS,
+    BATCH_STUCK,
+    MAX_BATCH,
+    RECENT_REPLIES,
+    RECENT_TASKS,
+)
 from ..wire.records import Records
 
 TYPE_CHECKING = False
@@ -21,6 +29,7 @@ class Pace(object):
         self.spent = 0.0  # seconds on these
         self.want = 1  # tasks of the next batch
         self.replaced = 0.0  # when the child was, if it has had no outcome yet
+        self.replies = collections.deque(maxlen=RECENT_REPLIES)  # type: collections.deque[float]  # seconds until each
 
     def begin(self) -> None:
         """Note that a batch begins."""
@@ -42,11 +51,25 @@ class Pace(object):
         if self.deadline != float("inf"):
             self.recent.extend(seconds[-RECENT_TASKS:])
 
+    def answered(self, seconds: float) -> None:
+        """Note in what time the server has replied."""
+        self.replies.append(seconds)
+
+    @property
+    def aim(self) -> float:
+        """The seconds of work that a batch should hold: more when the server is slow, for it has many workers."""
+        return min(BATCH_MOST, max(BATCH_SECONDS, BATCH_REPLIES * min(self.replies, default=0.0)))
+
+    @property
+    def patience(self) -> float:
+        """The seconds in which a batch should have ended, and in which what has ended is reported."""
+        return max(BATCH_STUCK, 2 * self.aim)
+
     def adapt(self) -> None:
         """Judge the next batch by the present one, which has ended."""
         if self.ended:
             each = max(self.spent / self.ended, 1e-6)
-            self.want = max(1, min(MAX_BATCH, 20 * self.want, int(BATCH_SECONDS / each)))
+            self.want = max(1, min(MAX_BATCH, 20 * self.want, int(self.aim / each)))
 
     def affordable(self, held: int) -> int:
         """Return how many tasks to ask for beside those held: what is wanted, if the time is enough for it."""

@@ -27,13 +27,14 @@ Holding = collections.namedtuple("Holding", "tasks running")
 # tasks      (index, attempt) of those that the worker has
 # running    the one that runs: index, attempt, for how many seconds; None if none does
 
-Reply = collections.namedtuple("Reply", "stop drop tasks checkpoints functions wait")
+Reply = collections.namedtuple("Reply", "stop drop tasks checkpoints functions wait prompt")
 # stop         whether there is nothing left to do
 # drop         indices of tasks that have ended elsewhere
 # tasks        to run now
 # checkpoints  of some of these, by their indices
 # functions    that were asked for, by their hashes
 # wait         in how many seconds there may be tasks, if there are none now
+# prompt       whether the server has not waited for any
 
 
 class Server(object):
@@ -98,7 +99,7 @@ class Server(object):
         checkpoints = dict(zip(reply.get("checkpoints", ()), blobs[len(tasks) :]))
         functions = dict(zip(map(bytes.fromhex, reply.get("functions", ())), blobs[len(tasks) + len(checkpoints) :]))
         drop, wait = set(reply.get("drop", ())), reply.get("wait", 1.0)
-        return Reply(bool(reply.get("stop")), drop, tasks, checkpoints, functions, wait)
+        return Reply(bool(reply.get("stop")), drop, tasks, checkpoints, functions, wait, "wait" not in reply)
 
     def spool(self, leaving: "Leaving | None") -> None:
         """Leave the outcomes that it does not have in files. It collects them."""

@@ -6,7 +6,6 @@ import time
 from ..processes import end_orphans
 from ..wire.calls import name_in
 from ..wire.limits import (
-    BATCH_STUCK,
     FETCH_AHEAD,
     KEPT_FUNCTIONS,
     LISTEN_PAUSE,
@@ -113,7 +112,8 @@ class Work(object):
         if self.child.parting is not None:
             self.replace_child()
         self.pace.begin()
-        self.fetch_ahead = len(tasks) >= FETCH_AHEAD
+        quick = self.pace.want >= FETCH_AHEAD and self.stuck is None  # else others may need them sooner
+        self.fetch_ahead = len(tasks) >= (2 if quick else FETCH_AHEAD)
         self._hand(tasks)
 
     def _hand(self, tasks: "list[Task]") -> None:
@@ -167,7 +167,7 @@ class Work(object):
         elif child.running:
             self._let_it_run(number_of(found), said, waiting, now)
         if found:
-            self.server.rhythm.call_within(BATCH_STUCK)
+            self.server.rhythm.call_within(self.pace.patience)
 
     def _next_look(self, now: float, waiting: int) -> float:
         """Return when there may be something else to do than to listen."""
@@ -183,14 +183,15 @@ class Work(object):
 
     def _stuck_at(self) -> float:
         """Return when the tasks that have not begun are to be given back."""
-        at = self.child.started + BATCH_STUCK
+        at = self.child.started + self.pace.patience
         return at if self.stuck is None else min(at, max(self.child.since, self.child.started) + self.stuck)
 
     def _let_it_run(self, found: int, said: int, waiting: int, now: float) -> None:
         """If the child has much to say, let it, rather than wake for every word; if it is stuck, relieve it."""
         child = self.child
-        if found >= 4:
-            time.sleep(min(LISTEN_PAUSE, (now - child.started) / self.pace.ended * len(child.running) / 2))
+        each = (now - child.started) / max(1, self.pace.ended)
+        if found and each < LISTEN_PAUSE / 4:
+            time.sleep(min(LISTEN_PAUSE, each * len(child.running) / 2))
         elif said >= 4:
             time.sleep(LISTEN_PAUSE)
         elif waiting and now >= self._stuck_at():

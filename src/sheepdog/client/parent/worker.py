@@ -95,9 +95,12 @@ class Worker(object):
         """Report outcomes and ask for tasks, in one round trip. Return False when told to stop."""
         work = self.work
         lacking = [] if want else work.lacking()
+        before = time.monotonic()
         reply = self.server.exchange(want, work.holding, self.leaving, lacking)
         if reply is None:
             return True
+        if reply.prompt:
+            work.pace.answered(time.monotonic() - before)
         if reply.stop:
             return False
         if reply.drop:

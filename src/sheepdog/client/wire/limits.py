@@ -15,13 +15,16 @@ MAX_MESSAGES = 64 << 20  # messages that wait for the server; a task that says m
 
 # Numbers of tasks.
 MAX_BATCH = 1000
-FETCH_AHEAD = 50  # in a batch from which on the next is fetched while it runs
+FETCH_AHEAD = 50  # that a batch should hold, from which on the next is fetched while it runs
 KEPT_FUNCTIONS = 50  # of calls, that a worker keeps
 RECENT_TASKS = 50  # from whose times the next ones are judged
+RECENT_REPLIES = 5  # of the server's, of which the soonest counts: others may have come with much, or met a pause
 
 # Times, in seconds.
-BATCH_SECONDS = 0.5  # the work that a batch should hold
-BATCH_STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back
+BATCH_SECONDS = 0.5  # the work that a batch should hold, at least
+BATCH_MOST = 10.0  # ... and at most
+BATCH_REPLIES = 20  # ... as a multiple of the time in which the server replies
+BATCH_STUCK = 1.0  # a batch that takes longer than this gives its unstarted tasks back, or than twice its work
 MESSAGE_PAUSE = 0.1  # from one call to the next that tasks have something to say
 LISTEN_PAUSE = 0.02  # at most, between two looks at a child that has much to say
 TRIM_PAUSE = 0.1  # between two looks at what a task prints
