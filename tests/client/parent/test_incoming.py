@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sheepdog.client import CHECKPOINT, IN_MEMORY, RAISED, REPORT, RESULT, chunks_of
 from sheepdog.client.child.pipe import LOADED
 from sheepdog.client.parent.incoming import Incoming
+from sheepdog.client.wire.limits import COPIED
 from sheepdog.client.wire.records import NO_STATUS, RECORD, Records, outcomes_in
 
 SAID = st.tuples(
@@ -53,6 +54,18 @@ def test_whatever_the_pieces_what_was_said_is_heard(said: list[tuple[int, int, b
     assert [(each.task, each.kind, each.value) for each in messages] == told
     assert [each.number for each in messages] == list(range(1, len(told) + 1))
     assert (incoming.take_messages(), incoming.weight) == ([], 0)
+
+
+@pytest.mark.parametrize("kind", [RESULT, REPORT])
+@pytest.mark.parametrize("size", [7, COPIED - 1, COPIED, COPIED + 60, 4 * COPIED])
+def test_what_is_not_small_is_put_together(size: int, kind: int) -> None:
+    values = [bytes([number]) * length for number, length in enumerate((COPIED - 1, COPIED, 1, COPIED + 1))]
+    data = b"".join(packed(7, kind, value, b"printed" if kind == RESULT else b"") for value in values)
+    incoming = Incoming()
+    found = [each for start in range(0, len(data), size) for each in incoming.feed(data[start : start + size])]
+    heard = [value for each in found for _, _, value, _ in told_by(each)]
+    assert heard + [message.value for message in incoming.take_messages()] == values
+    assert not incoming.in_outcome
 
 
 @pytest.mark.parametrize("size", [IN_MEMORY // 3, IN_MEMORY, 3 * IN_MEMORY])

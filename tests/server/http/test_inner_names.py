@@ -103,3 +103,6 @@ def test_asyncios_tls() -> None:
     assert "self.max_size" in inspect.getsource(SSLProtocol.__init__), (
         "SSLProtocol.max_size is not its buffer's any more"
     )
+    made, taken = (inspect.getsource(getattr(SSLProtocol, name)) for name in ("get_buffer", "buffer_updated"))
+    assert "self._ssl_buffer_view = memoryview(self._ssl_buffer)" in made, "SSLProtocol has another buffer"
+    assert "self._ssl_buffer_view[:nbytes]" in taken, "SSLProtocol takes what has come from elsewhere"

@@ -4,7 +4,7 @@ import fcntl
 import os
 import struct
 
-from ..wire.limits import CHUNK
+from ..wire.limits import COPIED
 from ..wire.records import NO_STATUS, RECORD
 from .capture import Capture
 from .descriptors import F_GETSIG, MARK, identity, mark, move_up, write_all
@@ -63,7 +63,7 @@ class Pipe(object):
 
     def send(self, head: bytes, value: bytes = b"", output: bytes = b"") -> None:
         """Write a message to the parent."""
-        if len(value) < CHUNK:
+        if len(value) < COPIED:
             write_all(self.fd, head + value + output)
         else:
             for part in (head, value, output):

@@ -2,9 +2,9 @@
 
 import tempfile
 
-from ..wire.limits import IN_MEMORY, MAX_BATCH
+from ..wire.limits import COPIED, IN_MEMORY, MAX_BATCH
 from ..wire.messages import CHECKPOINT, REPORT, Message, weight
-from ..wire.records import MAX_RECORDS, RECORD, RECORDED, Records
+from ..wire.records import MAX_RECORDS, RECORD, Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ class Incoming(object):
 
     def __init__(self) -> None:
         self.buffer = bytearray()
-        # something whose value is on its way into a file: that, the bytes that are missing, its head
-        self.large = None  # type: tuple[BinaryIO, int, Any] | None
+        self.large = None  # type: Large | None  # something whose value is on its way
         self.messages = []  # type: list[Message]  # that nobody has taken yet
         self.weight = 0  # of these
         self.said = 0  # messages so far
@@ -28,7 +27,7 @@ class Incoming(object):
     @property
     def in_outcome(self) -> bool:
         """Whether an outcome is on its way, and a part of it is here."""
-        return self.large is not None and self.large[2][2] not in (REPORT, CHECKPOINT)
+        return self.large is not None and self.large.head[2] not in (REPORT, CHECKPOINT)
 
     def take_messages(self) -> "list[Message]":
         """Return what tasks have said since this was last asked."""
@@ -37,14 +36,22 @@ class Incoming(object):
 
     def feed(self, data: bytes) -> "Iterator[Records | tuple[Any, Blob, bytes]]":
         """Take bytes in; yield records of outcomes; of what else is no message, the head, the value and the output."""
-        self.buffer += data
         while True:
+            if self.large is not None:
+                data = self.large.take(data)
+                if self.large.missing:
+                    return
+            self.buffer += data
+            data = b""
             records = self._records()
             if records is not None:
                 yield records
             found = self._next()
             if found is None:
-                return
+                if self.large is None or not self.large.missing or not self.buffer:
+                    return
+                data, self.buffer = bytes(self.buffer), bytearray()
+                continue
             head, value, _ = found
             if head[2] not in (REPORT, CHECKPOINT):
                 yield found
@@ -64,7 +71,7 @@ class Incoming(object):
         while at <= last and len(tasks) < MAX_BATCH and at < MAX_RECORDS:
             index, _, kind, seconds, _, _, length, more = unpack(buffer, at)
             size = length + more
-            if not index or kind in (REPORT, CHECKPOINT) or size > RECORDED or at + size > last:
+            if not index or kind in (REPORT, CHECKPOINT) or size >= COPIED or at + size > last:
                 break
             at += RECORD.size + size
             tasks.append(index)
@@ -76,32 +83,51 @@ class Incoming(object):
         return Records(data, tasks, times)
 
     def _next(self) -> "tuple[Any, Blob, bytes] | None":
-        """Return the next that is here as a whole."""
+        """Return the next that is here as a whole. If its value is large, begin to gather that."""
         buffer = self.buffer
         if self.large is None:
             if len(buffer) < RECORD.size:
                 return None
             head = RECORD.unpack_from(buffer)
-            length = head[-2]
-            if length <= IN_MEMORY:
-                start = RECORD.size + length
-                end = start + head[-1]
-                if len(buffer) < end:
-                    return None
-                with memoryview(buffer) as view:
-                    found = head, bytes(view[RECORD.size : start]), bytes(view[start:end])
-                del buffer[:end]
-                return found
-            del buffer[: RECORD.size]
-            self.large = (tempfile.TemporaryFile(), length, head)
-        spool, missing, head = self.large
-        part = buffer[:missing]
-        spool.write(part)
-        del buffer[: len(part)]
-        self.large = (spool, missing - len(part), head)
-        if missing > len(part) or len(buffer) < head[-1]:
+            length, more = head[-2:]
+            if length >= COPIED:
+                del buffer[: RECORD.size]
+                self.large = Large(head)
+                return None
+            end = RECORD.size + length + more
+            if len(buffer) < end:
+                return None
+            value, output = bytes(buffer[RECORD.size : end - more]), bytes(buffer[end - more : end])
+            del buffer[:end]
+            return head, value, output
+        head = self.large.head
+        if len(buffer) < head[-1]:
             return None
-        output = bytes(buffer[: head[-1]])
+        output, value = bytes(buffer[: head[-1]]), self.large.value()
         del buffer[: head[-1]]
         self.large = None
-        return head, spool, output
+        return head, value, output
+
+
+class Large(object):
+    """A large value on its way: what is here of it, in memory or in a file."""
+
+    def __init__(self, head: "tuple[Any, ...]") -> None:
+        self.head = head
+        self.missing = head[-2]  # type: int
+        self.parts = []  # type: list[bytes]
+        self.spool = tempfile.TemporaryFile() if self.missing > IN_MEMORY else None  # type: BinaryIO | None
+
+    def take(self, data: bytes) -> bytes:
+        """Take what is part of it; return the rest."""
+        part, rest = (data, b"") if len(data) <= self.missing else (data[: self.missing], data[self.missing :])
+        self.missing -= len(part)
+        if self.spool is None:
+            self.parts.append(part)
+        else:
+            self.spool.write(part)
+        return rest
+
+    def value(self) -> "Blob":
+        """Return it."""
+        return b"".join(self.parts) if self.spool is None else self.spool

@@ -4,6 +4,7 @@ PROTOCOL = 2  # of the exchange between worker and server
 
 # Sizes, in bytes.
 CHUNK = 1 << 20
+COPIED = 64 << 10  # what is smaller is copied together with its neighbours
 IN_MEMORY = 8 << 20  # a larger blob waits in a temporary file
 MAX_HEADER = 8 << 20
 MAX_TEXT = 64 << 10  # of an error

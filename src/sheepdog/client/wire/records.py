@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 # index, attempt, kind, seconds, exit status, peak memory, bytes of value, bytes of output, which follow
 RECORD = struct.Struct("!QIBdhQQI")
 NO_STATUS = -1  # the task has not exited
-RECORDED = 64 << 10  # bytes of an outcome that travels so; a larger one by itself
 MAX_RECORDS = 256 << 10  # bytes of records, from which on others follow
 
 Records = collections.namedtuple("Records", "data tasks seconds")

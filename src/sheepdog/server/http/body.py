@@ -73,7 +73,7 @@ class Body:
         self.request = request
         self.length = length
         self.directory = directory
-        self.buffer = bytearray()
+        self.buffer = b""
         self.blobs: list[Any] = []
 
     async def read_start(self) -> int:
@@ -100,9 +100,14 @@ class Body:
     async def read_blobs(self, lengths: list[int], heard: Callable[[], object]) -> None:
         """Read the blobs: bytes, or files if they are large. heard is called now and then meanwhile."""
         if self.length <= IN_MEMORY:
-            rest = await self._read(sum(lengths))
-            ends = itertools.accumulate(lengths)
-            self.blobs = [rest[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+            for large, group in itertools.groupby(lengths, lambda length: length > LITTLE):
+                if large:
+                    self.blobs += [await self._read(length) for length in group]
+                else:  # in one go: there are many
+                    little = list(group)
+                    rest = await self._read(sum(little))
+                    ends = itertools.accumulate(little)
+                    self.blobs += [rest[end - length : end] for length, end in zip(little, ends, strict=True)]
             return
         unheard = 0
         for length in lengths:
@@ -124,21 +129,24 @@ class Body:
             if not isinstance(blob, bytes):
                 blob.close()
 
-    async def _parts(self, length: int) -> AsyncIterator[bytearray]:
+    async def _parts(self, length: int) -> AsyncIterator[bytes]:
         while length:
-            if not self.buffer:
-                self.buffer += await self._chunk()
-            part = self.buffer[:length]
-            del self.buffer[: len(part)]
+            part = self.buffer or await self._chunk()
+            part, self.buffer = part[:length], part[length:]
             length -= len(part)
             yield part
 
     async def _read(self, length: int) -> bytes:
-        while len(self.buffer) < length:
-            self.buffer += await self._chunk()
-        data = bytes(memoryview(self.buffer)[:length])
-        del self.buffer[:length]
-        return data
+        parts, missing = [self.buffer], length - len(self.buffer)
+        while missing > 0:
+            parts.append(await self._chunk())
+            missing -= len(parts[-1])
+        if missing < 0:
+            last = parts[-1]
+            parts[-1], self.buffer = last[:missing], last[missing:]
+        else:
+            self.buffer = b""
+        return b"".join(parts)
 
     async def _chunk(self) -> bytes:
         chunk = await self.request.read()

@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.server import ServerState
+
+from .tls import NARROW, TLS, WIDE
 
 if TYPE_CHECKING:
     Http = Any
@@ -58,6 +60,7 @@ class Connection(Http):  # type: ignore[misc]
         self.calls = 0
         self.stalled: tuple[float, int] | None = None  # when the other end stopped reading, with how much unsent
         self.flows = asyncio.Event()
+        self.tls: TLS | None = None
         super().__init__(config, state, {"connection": self}, loop)
 
     # --- what the loop says
@@ -128,6 +131,18 @@ class Connection(Http):  # type: ignore[misc]
         """Wait until little is left to be sent."""
         if self.stalled is not None:
             await self.flows.wait()
+
+    @contextmanager
+    def wide(self, large: bool) -> Iterator[None]:
+        """Meanwhile, take in more at a time, if what comes is large."""
+        tls = self.tls if large else None
+        if tls is not None:
+            tls.resize(WIDE)
+        try:
+            yield
+        finally:
+            if tls is not None:
+                tls.resize(NARROW)
 
     def trust(self) -> None:
         """Note that it has shown a right token."""

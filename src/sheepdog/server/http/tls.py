@@ -14,16 +14,26 @@ from ..certificate import ensure_certificate
 CLOSE_SECONDS = 5.0  # for the other end to agree that a connection ends
 
 
+NARROW, WIDE = 1 << 15, 1 << 18  # bytes of the buffer that each connection has; asyncio's own is always wide
+
+
 class TLS(SSLProtocol):
     """asyncio's TLS with another size of its buffer. asyncio has one for all of a process, and no option for it."""
 
-    max_size = 1 << 15  # bytes of the buffer that each connection has; 256 KiB else
+    max_size = NARROW
+
+    def resize(self, size: int) -> None:
+        """Take in so many bytes at a time from now on."""
+        self._ssl_buffer = bytearray(size)
+        self._ssl_buffer_view = memoryview(self._ssl_buffer)
+
+    def get_buffer(self, n: int) -> memoryview:  # noqa: ARG002
+        """Return where to put what comes."""
+        return self._ssl_buffer_view
 
 
-async def open_tls(
-    protocol: asyncio.Protocol, accepted: socket.socket, context: ssl.SSLContext, seconds: float
-) -> None:
-    """Make TLS of an accepted connection; the protocol hears when that is done. OSError if it is not, in this time."""
+async def open_tls(protocol: asyncio.Protocol, accepted: socket.socket, context: ssl.SSLContext, seconds: float) -> TLS:
+    """Make TLS of an accepted connection, and return it; the protocol hears of it. OSError if not in this time."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
     tls = TLS(
@@ -41,6 +51,7 @@ async def open_tls(
     except BaseException:
         transport.abort()
         raise
+    return tls
 
 
 def make_context(dbfile: str) -> ssl.SSLContext:

@@ -115,7 +115,7 @@ class Acceptor(uvicorn.Server):
 
     async def _open(self, connection: Connection, accepted: socket.socket) -> None:
         try:
-            await open_tls(connection, accepted, self.context, HEAD_SECONDS)
+            connection.tls = await open_tls(connection, accepted, self.context, HEAD_SECONDS)
             connection.opening = None
         except OSError:  # it spoke no TLS, or left, or was too slow
             self.known.forget(connection)
