@@ -55,11 +55,12 @@ def test_a_node_is_lost_under_a_simulation(user: User) -> None:
 @fault((36, "qdel one"), "qdel of the element whose task leaves checkpoints", promise="it goes on from the last one")
 def test_the_element_of_a_simulation_is_deleted(user: User) -> None:
     code = """
-        C.update(workers=1)
-        sheepdog.map_async(simulate, [(100,)], C)
+        C.update(workers=2)
+        sheepdog.map_async(simulate, [(100,), (0,)], C)
         until(lambda: [step for _, _, step in reports()][-1:] == [50])
-        head("qdel", job(), "-t", "1")
-        show([results(), errors(), [step for _, _, step in reports()]])
+        with Storage(DB) as storage: [element] = [worker.element for worker in storage.workers(1) if worker.task == 1]
+        head("qdel", job(), "-t", element)
+        show([results()[:1], errors(), [step for _, _, step in reports()]])
     """
     results, errors, steps = run(user, textwrap.dedent(SIMULATE) + textwrap.dedent(code), 240)
     [[begun, attempt, _]] = results

@@ -27,41 +27,40 @@ def test_one_element_is_deleted(user: User) -> None:
     assert len(ran_so_far(user)) <= 6 + len(attempts)
 
 
-@fault("qdel all", "qdel of the whole array job", promise="submitted again, a few times, and the user hears of it")
+@fault((36, "qdel all"), "qdel of the whole array job", promise="it does not come back; retry runs the rest")
 def test_all_is_deleted(user: User) -> None:
+    """Eight of its elements run, and four wait."""
     code = """
-        C.update(workers=3)
-        def go(i):
-            import os, time
-            end = time.time() + 100
-            while time.time() < end and not os.path.exists(os.path.expanduser("~/go")): time.sleep(0.1)
-            return i
-        request_id = sheepdog.map_async(go, [(i,) for i in range(3)], C)
-        until(lambda: qstat().count(" r ") == 3)
-        head("qdel", job())
+        C.update(workers=12)
+        request_id = sheepdog.map_async(note, [(i, 0 if i < 4 else 300) for i in range(24)], C)
+        until(lambda: qstat().count(" r ") == 8)
+        deleted = job()
+        head("qdel", deleted)
+        left = results(), errors(), deleted, arrays()
+        C.clear()
+        show([*left, sheepdog.retry(request_id, DB), arrays()])
+        sheepdog.cancel(request_id, DB)
+    """
+    results, errors, job, arrays, again, arrays_then = run(user, code)
+    assert [result for result in results if result is not None] == [0, 1, 4, 9]
+    assert len(errors) == again == 20
+    assert {error.split("\n")[0].partition(" runs")[0] for error in errors} == {
+        f"the array job {job} was deleted (qdel); `sheepdog.retry(1, '{user.place}/sheepdog.sqlite')`"
+    }
+    assert (arrays, arrays_then) == (1, 2)
+
+
+@fault("qdel all", "one of two array jobs is deleted", promise="it does not come back; the other does the tasks")
+def test_one_of_two_array_jobs_is_deleted(user: User) -> None:
+    code = """
+        request_id = sheepdog.map_async(note, [(i, 12 if i < 16 else 1) for i in range(80)], C)
         until(lambda: arrays() == 2)
-        with Storage(DB) as storage: note = storage.progress(request_id).note
-        head("touch", "go")
-        show([results(), errors(), note])
-        head("rm", "go")
-    """
-    results, errors, note = run(user, code)
-    assert (results, errors) == ([0, 1, 2], [])
-    assert "submitted again (1 of 3 times in a row)" in note
-
-
-@fault("qdel all", "qdel of the whole array job, resubmissions off", promise="the tasks end, and say why")
-def test_all_is_deleted_and_that_is_the_end(user: User) -> None:
-    code = """
-        C.update(workers=3, resubmissions=0)
-        sheepdog.map_async(note, [(i, 300) for i in range(3)], C)
-        until(lambda: qstat().count(" r ") == 3)
+        until(lambda: len(set(line.split()[0] for line in qstat().splitlines()[2:])) == 2)
         head("qdel", job())
-        show([results(), errors()])
+        show([results(), errors(), arrays()])
     """
-    results, errors = run(user, code)
-    assert results == [None] * 3
-    assert all("not run: its workers have ended" in error for error in errors)
+    results, errors, arrays = run(user, code)
+    assert (results, errors, arrays) == ([i * i for i in range(80)], [], 2)
 
 
 @fault("hold", "the array job is on hold", promise="the user is told; released, it runs")

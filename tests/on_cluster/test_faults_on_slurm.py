@@ -101,19 +101,19 @@ def test_one_element_is_cancelled(user: User) -> None:
     assert len(ran_so_far(user)) <= 6 + len(attempts)
 
 
-@fault((36, "qdel all"), "scancel of the whole array job", promise="the tasks end, and say why")
+@fault((36, "qdel all"), "scancel of the whole array job", promise="it does not come back; retry runs the rest")
 def test_all_is_cancelled(user: User) -> None:
     code = """
-        C.update(workers=3, resubmissions=0)
-        sheepdog.map_async(note, [(i, 300) for i in range(3)], C)
-        until(lambda: len(head("cat", "ran").splitlines()) == 3)
+        C.update(workers=12)
+        sheepdog.map_async(note, [(i, 300) for i in range(24)], C)
+        until(lambda: len(head("cat", "ran").splitlines()) == 8)
         head("scancel", job())
-        show([results(), errors()])
+        show([results(), errors(), job(), arrays()])
     """
-    results, errors = run(user, code)
-    assert results == [None] * 3
-    assert all("not run: its workers have ended" in error for error in errors)
-    assert all("they were ended: SIGTERM" in error for error in errors), errors
+    results, errors, job, arrays = run(user, code)
+    assert results == [None] * 24
+    assert all(error.startswith(f"the array job {job} was deleted (scancel); `sheepdog.retry(") for error in errors)
+    assert arrays == 1
 
 
 @fault("hold", "the array job is on hold", promise="the user is told; released, it runs")

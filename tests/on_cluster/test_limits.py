@@ -90,20 +90,43 @@ def test_pending_for_ever(user: User) -> None:
 
 
 @fault(
-    "late accounting", "the array job is gone, and the accounting does not know", promise="the tasks end all the same"
+    ("late accounting", "qdel all"),
+    "the array job is deleted, and the accounting does not know",
+    promise="the tasks end all the same, and it does not come back",
 )
 def test_the_accounting_is_late(user: User, site: dict[str, str]) -> None:
     site["reporting_params"] = "accounting=true reporting=false flush_time=00:05:00 joblog=false sharelog=00:00:00"
     code = """
-        C.update(workers=2, resubmissions=0)
+        C.update(workers=2)
         sheepdog.map_async(note, [(i, 8) for i in range(10)], C)
         until(lambda: qstat().count(" r ") == 2)
         head("qdel", job())
         found = results(), errors()
-        show([*found, subprocess.run(["ssh", "head", "qacct", "-j", job()], capture_output=True).returncode])
+        show([*found, arrays(), subprocess.run(["ssh", "head", "qacct", "-j", job()], capture_output=True).returncode])
     """
-    results, errors, known = run(user, code)
-    assert known == 1
+    results, errors, arrays, known = run(user, code)
+    assert (arrays, known) == (1, 1)
     assert None in results
     assert len(errors) == results.count(None)
-    assert all(error.startswith("not run: its workers have ended") for error in errors), errors
+    assert all("was deleted (qdel); `sheepdog.retry(" in error for error in errors), errors
+
+
+@fault(
+    (35, "late accounting"),
+    "a queue's limit of time ends all workers, and the accounting does not know",
+    promise="that is no deletion: others are submitted",
+)
+def test_a_limit_of_time_without_accounting(user: User, site: dict[str, str]) -> None:
+    site["reporting_params"] = "accounting=true reporting=false flush_time=00:05:00 joblog=false sharelog=00:00:00"
+    user.sh("head", "qconf -mattr queue h_rt 00:00:10 all.q", user="root")
+    code = """
+        C.update(workers=2)
+        sheepdog.map_async(note, [(i, 4) for i in range(8)], C)
+        show([results(), errors(), arrays()])
+    """
+    try:
+        results, errors, arrays = run(user, code)
+    finally:
+        user.sh("head", "qconf -mattr queue h_rt INFINITY all.q", user="root")
+    assert (results, errors) == ([i * i for i in range(8)], [])
+    assert arrays > 1

@@ -298,20 +298,6 @@ def test_workers_that_cannot_start(user: User, config: dict[str, object], words:
     until(lambda: not user.queue(), "the job is gone")
 
 
-@fault((36, "qdel all"), "qdel of the whole array job", promise="the tasks end, and say that it was deleted")
-def test_deleted_by_hand(user: User) -> None:
-    code = """
-        C["resubmissions"] = 0
-        request_id = sheepdog.map_async(nap, [(i, 300, "/dev/null") for i in range(12)], C)
-        while "node2" not in subprocess.run(["ssh", "head", "qstat"], capture_output=True, text=True).stdout: pass
-        subprocess.run(["ssh", "head", "qdel", Storage(DB).arrays(request_id)[0].job], capture_output=True)
-        show([sheepdog.get_results(request_id, DB), errors()])
-    """
-    results, texts = user.run(code)
-    assert [result for _, result in results] == [None] * 12
-    assert all("not run: its workers have ended" in text for text in texts)
-
-
 @fault(40, "the answer to a submission is lost", promise="one array job, found by its file or its name")
 def test_submitted_once_however_often_it_is_tried(user: User) -> None:
     """When the answer was lost, the job is found by the file with its number, or by its unique name."""

@@ -202,12 +202,20 @@ def test_without_accounting(bare_cluster: Cluster, tmp_path: Path) -> None:
         first = sheepdog.map(f, [(1, 1), (1, 2), (2, 2)], C)
         C.update(workers=2, resubmissions=0, slurm_opts=["--chdir=/nonexistent"])
         try: sheepdog.map(f, [(1, 1), (2, 2)], C)
-        except sheepdog.NotRun: show([first, errors(2)])
+        except sheepdog.NotRun: failed = errors(2)
+        C.update(workers=2, slurm_opts=[])
+        sheepdog.map_async(note, [(i, 300) for i in range(4)], C)
+        until(lambda: states().count("RUNNING") == 2)
+        head("scancel", job(3))
+        until(lambda: len(errors(3)) == 4)
+        show([first, failed, errors(3), arrays(3)])
     """
     try:
-        first, errors = run(user, code)
+        first, errors, deleted, arrays = run(user, code)
     finally:
         user.leave()
     assert first == [2, 3, 4]
     assert all("2 workers ended with FAILED, exit status 1" in error for error in errors), errors
+    assert all("was deleted (scancel); `sheepdog.retry(" in error for error in deleted), deleted
+    assert arrays == 1
     assert "Slurm accounting storage is disabled" in bare_cluster.on("head", ["sacct"], check=False).stderr

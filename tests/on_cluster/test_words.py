@@ -149,17 +149,18 @@ def test_workers_that_cannot_reach_the_server(site: Site) -> None:
     assert re.search(r"cannot reach https://no-such-sheep.invalid:\d+ \(.*[Nn]ame.*\)", said)
 
 
-@fault("qdel all", "the array job is deleted while it waits", promise="nobody asks whether its Python is one")
+@fault("qdel all", "the array job is deleted while it waits", promise="it does not come back, and that is said")
 def test_a_waiting_job_that_is_deleted(site: Site) -> None:
     hold, delete = ('"--hold"', "scancel") if site.slurm else ('"-h"', "qdel")
     code = f"""
-        C.update(workers=2, resubmissions=0)
+        C.update(workers=2)
         C["slurm_opts" if C.get("scheduler") == "slurm" else "ge_opts"] = [{hold}]
         request_id = sheepdog.map_async(f, [(1, 2)], C)
         head({delete!r}, job())
         until(errors)
-        show(errors())
+        show([errors(), job(), arrays()])
     """
-    [error] = run(site.user, code)
-    assert "no worker has called" in error
-    assert "a Python there" not in error
+    [error], job, arrays = run(site.user, code)
+    command = "scancel" if site.slurm else "qdel"
+    assert error.startswith(f"the array job {job} was deleted ({command}); `sheepdog.retry(")
+    assert arrays == 1

@@ -15,7 +15,7 @@ from sheepdog.errors import SchedulerError, TooManyWorkers
 from sheepdog.schedulers.batch import WORKER_MEMORY, BatchSystem
 from sheepdog.schedulers.job_file import Job
 from sheepdog.schedulers.site import Site
-from sheepdog.values.model import JobStatus
+from sheepdog.values.model import End, JobStatus
 
 PENDING, HELD, RUNNING = {"Q", "T", "W"}, {"H"}, {"E", "R", "S", "U"}  # X and F have ended; B is the array itself
 # qstat ends with 153 if it does not know a job, and with 35 if a job has ended; it lists the others all the same.
@@ -100,7 +100,7 @@ class PBSScheduler(BatchSystem):
         too_large = "exceeds server or queue size limit" in words and job.workers > 1
         return TooManyWorkers(words, job.workers // 2) if too_large else None
 
-    def ends(self, host: Host, job: str) -> list[str]:
+    def ends(self, host: Host, job: str) -> list[End]:
         """Ask for the jobs that have ended, too, which PBS remembers if its administrators say so."""
         return parse_ends(host.run(["qstat", "-x", "-t", "-f", job], timeout=20.0))
 
@@ -134,7 +134,8 @@ def parse_states(output: bytes) -> dict[str, JobStatus]:
     return found
 
 
-def parse_ends(output: bytes) -> list[str]:
+def parse_ends(output: bytes) -> list[End]:
     """Return how each element of a job ended, from `qstat -x -t -f`; above 256 it is a signal."""
     codes = [fields["Exit_status"] for name, fields in records(output) if "[]" not in name]
-    return [f"signal {int(code) - 256}" if int(code) > 256 else f"exit status {code}" for code in codes if code]
+    ends = (f"signal {int(code) - 256}" if int(code) > 256 else f"exit status {code}" for code in codes if code)
+    return [End(end) for end in ends]

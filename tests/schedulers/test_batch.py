@@ -12,7 +12,7 @@ from sheepdog.schedulers import Scheduler
 from sheepdog.schedulers.batch import BatchSystem, expand, typed, unknown_resource
 from sheepdog.schedulers.job_file import Job
 from sheepdog.schedulers.site import USUAL, Site
-from sheepdog.values.model import ArrayJob, JobStatus
+from sheepdog.values.model import ArrayJob, End, JobStatus
 
 JOB = Job(12, "herd_012_ab", ".sheepdog/herd_012_ab", "python3", 3)
 HOST = LocalHost()
@@ -57,11 +57,11 @@ class Shepherd(BatchSystem):
     def delete(self, jobs: Sequence[str]) -> list[str]:
         return self.deleting
 
-    def ends(self, host: Host, job: str) -> list[str]:
+    def ends(self, host: Host, job: str) -> list[End]:
         self.asked.append(job)
         if job not in self.accounting:
             raise HostError("it took too long")
-        return self.accounting[job]
+        return [End(text) for text in self.accounting[job]]
 
     def waits(self, host: Host, job: str) -> str:
         if not self.words:

@@ -3,6 +3,7 @@
 import getpass
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sheepdog.schedulers.batch import WORKER_MEMORY
 from sheepdog.schedulers.gridengine import (
     directives,
     parse_known,
+    parse_limits,
     parse_qacct,
     parse_qstat,
     parse_qsub,
@@ -21,7 +23,7 @@ from sheepdog.schedulers.gridengine import (
     parse_waiting,
 )
 from sheepdog.schedulers.site import Site, parse_site
-from sheepdog.values.model import JobStatus
+from sheepdog.values.model import End, Fate, JobStatus
 from tests.faults import fault
 from tests.schedulers.head import CAPTURED, JOB, Head
 
@@ -45,7 +47,11 @@ QSTAT = {
     "running-array": {"1": JobStatus(12, EIGHT)},
     "pending-array": {"1": JobStatus(12, EIGHT), "2": waits(12)},
     "held": {"1": JobStatus(12, EIGHT), "2": waits(12), "3": waits(4, held=True), "4": waits(1, held=True)},
-    "being-deleted": {"1": running("5", "7", "8"), "3": waits(4, held=True), "4": waits(1, held=True)},
+    "being-deleted": {
+        "1": replace(running("5", "7", "8"), deleting=frozenset("578")),
+        "3": waits(4, held=True),
+        "4": waits(1, held=True),
+    },
     "eqw": {"33": JobStatus(broken=True)},
     "eqw-array": {"35": JobStatus(broken=True)},
 }
@@ -122,7 +128,7 @@ def test_why_a_job_waits(name: str) -> None:
 
 @pytest.mark.parametrize("name", QACCT)
 def test_how_the_elements_of_a_job_ended(name: str) -> None:
-    assert parse_qacct((CAPTURED / f"qacct-j-{name}.txt").read_bytes()) == QACCT[name]
+    assert [end.text for end in parse_qacct((CAPTURED / f"qacct-j-{name}.txt").read_bytes())] == QACCT[name]
 
 
 @pytest.mark.parametrize("name", QSUB)
@@ -322,6 +328,32 @@ def test_one_question_tells_of_all_jobs(head: Head) -> None:
     status = head.scheduler.status(head.host, ["1", "3"])
     assert status == {"1": JobStatus(12, EIGHT), "3": waits(4, held=True)}
     assert len(head.ran) == 1
+
+
+def test_what_ended_each_element() -> None:
+    def read(name: str) -> list[End]:
+        return parse_qacct((CAPTURED / f"qacct-j-{name}.txt").read_bytes())
+
+    assert [(end.element, end.host, end.fate) for end in read("array-exit-3")] == [
+        ("1", "node2", Fate.OTHER),
+        ("2", "node1", Fate.OTHER),
+    ]
+    assert [end.fate for end in read("ok")] == [Fate.ITSELF]
+    assert [end.fate for end in read("h_rt")] == [Fate.OTHER]
+
+
+@pytest.mark.parametrize(
+    ("said", "unlimited"),
+    [
+        ("s_rt INFINITY\nh_rt  INFINITY\nlooked\n", True),
+        ("s_rt INFINITY\nh_rt  INFINITY\nh_rt  24:00:00,[@old=INFINITY]\nlooked\n", False),
+        ("h_rt  INFINITY,[@short=1:0:0]\nlooked\n", False),
+        ("h_rt INFINITY\nlooked\n-l h_rt=3600\n", False),
+        ("", False),
+    ],
+)
+def test_whether_there_are_limits_of_time(said: str, unlimited: bool) -> None:
+    assert parse_limits(said.encode()) is unlimited
 
 
 @fault(

@@ -123,7 +123,7 @@ def test_each_element_has_its_state() -> None:
 
 
 def test_how_the_elements_ended() -> None:
-    assert parse_ends(ENDED.encode()) == ["exit status 0", "signal 15"]
+    assert [end.text for end in parse_ends(ENDED.encode())] == ["exit status 0", "signal 15"]
 
 
 @pytest.mark.parametrize(

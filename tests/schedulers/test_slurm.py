@@ -20,7 +20,7 @@ from sheepdog.schedulers.slurm import (
     parse_sbatch,
     parse_squeue,
 )
-from sheepdog.values.model import JobStatus
+from sheepdog.values.model import End, Fate, JobStatus
 from tests.faults import fault
 from tests.schedulers.head import Head
 
@@ -142,7 +142,19 @@ def test_why_a_job_waits(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_how_the_elements_of_a_job_ended(name: str) -> None:
-    assert parse_ends(read(name)) == ENDS[name]
+    assert [end.text for end in parse_ends(read(name))] == ENDS[name]
+
+
+def test_what_ended_each_element() -> None:
+    said = b"CANCELLED by 7001|0:0|13_[3-5%2]|None assigned\nCANCELLED by 0|0:15|13_1|node1\nTIMEOUT|0:0|13_2|node2\n"
+    assert [(end.element, end.host, end.fate) for end in parse_ends(said)] == [
+        *((name, "", Fate.DELETED) for name in "345"),
+        ("1", "node1", Fate.DELETED),
+        ("2", "node2", Fate.OTHER),
+    ]
+    [cancelled, *_] = parse_ends(read("scontrol-show-job-cancelled"))
+    assert (cancelled.element, cancelled.fate) == ("2", Fate.DELETED)
+    assert parse_ends(b"COMPLETED|0:0|7|node1\n") == [End("COMPLETED", Fate.ITSELF, "1", "node1")]
 
 
 @pytest.mark.parametrize(("text", "job"), [("12\n", "12"), ("12;test\n", "12")])

@@ -32,12 +32,13 @@ from .job import OURS, THERE, Call, JobBase, Run, run_any
 from .wire.frames import chunks_of, pack, read_blob, size_of, unpack
 from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, MAX_VALUE, PROTOCOL
 from .wire.messages import CHECKPOINT, REPORT, Message
-from .wire.outcomes import DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
+from .wire.outcomes import DELETED, DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
 from .wire.values import describe_python, dump, load, make_pickler
 
 __all__ = [
     "CHECKPOINT",
     "CHUNK",
+    "DELETED",
     "DIED",
     "INTERRUPTED",
     "IN_MEMORY",

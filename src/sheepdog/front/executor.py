@@ -236,7 +236,7 @@ class CallFeeder(Feeder):
         future = self.futures[index]
         self.drop(index)
         if outcome.kind == Kind.CANCELLED:
-            future.set_exception(CancelledError())
+            future.set_exception(CancelledError(outcome.text))
             return
         value, error = opened(self.stream.request, outcome, self.settings.trusted)
         if error is None:

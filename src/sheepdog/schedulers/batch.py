@@ -21,6 +21,7 @@ and with these, if it has more to say:
     directory    where the job file goes, if the batch system does not see to that
     refused      what a refusal means
     ends         how the elements of a job ended that is gone
+    unlimited    whether workers that are warned can only have been deleted
     waits        why a job waits
     never        why a waiting job could not start if nothing else ran, if jobs do not tell that
     here         whether it is set up on this machine, and why, for those who do not say which one they want
@@ -41,7 +42,7 @@ from ..config import Config
 from ..deployment import Host, LocalHost
 from ..deployment.upload import marks, upload_and_run
 from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, SchedulerNotFound, UnknownResource
-from ..values.model import ArrayJob, JobStatus
+from ..values.model import ArrayJob, End, Fate, JobStatus
 from .job_file import Job, job_file, submit_script
 from .site import USUAL, Site
 
@@ -65,7 +66,7 @@ class BatchSystem(ABC):
 
     def __init__(self, interval: float = 30.0) -> None:
         self.interval = interval
-        self._ended: dict[str, str] = {}  # jobs that are gone -> how, once the accounting knows
+        self._ended: dict[str, tuple[End, ...]] = {}  # jobs that are gone -> how, once the accounting knows
 
     # --- what a batch system answers
 
@@ -118,9 +119,13 @@ class BatchSystem(ABC):
         """Return what a refusal means; None if nothing is known but its words."""
         return None
 
-    def ends(self, host: Host, job: str) -> list[str]:  # noqa: ARG002
+    def ends(self, host: Host, job: str) -> list[End]:  # noqa: ARG002
         """Return how each element of a job ended; nothing if that is not known, or not yet."""
         return []
+
+    def unlimited(self, host: Host, ends: Sequence[End]) -> bool:  # noqa: ARG002
+        """Return whether elements that were warned had not come to a limit, but for those of which ends says so."""
+        return False
 
     def waits(self, host: Host, job: str) -> str:  # noqa: ARG002
         """Return why a job waits, or an empty text."""
@@ -181,9 +186,11 @@ class BatchSystem(ABC):
         self._ended = {job: why for job, why in self._ended.items() if job in known and known[job].gone}
         for job, status in known.items():
             if status.gone:
-                why = self._why_gone(host, job)
+                ends = self._how_gone(host, job)
                 # Slurm's accounting has also what was cancelled before it started.
-                known[job] = replace(status, reason=why, started=job in self._ended and "CANCELLED" not in why)
+                started = any(end.fate != Fate.DELETED for end in ends)
+                unlimited = self.unlimited(host, ends)
+                known[job] = replace(status, reason=self._why(ends), started=started, ends=ends, unlimited=unlimited)
         return known
 
     def hopeless(self, host: Host, job: str) -> str:
@@ -231,20 +238,25 @@ class BatchSystem(ABC):
         except (CommandFailed, SchedulerError):
             return False
 
-    def _why_gone(self, host: Host, job: str) -> str:
-        """Return how a job ended. Accounting only improves the message: it comes late, and sites hide it."""
-        if job in self._ended:
-            return self._ended[job]
-        try:
-            ends = self.ends(host, job)
-        except HostError:  # also if it takes too long: on an old cluster the accounting is large
-            ends = []
-        if not ends:
+    def _how_gone(self, host: Host, job: str) -> tuple[End, ...]:
+        """Return how the elements of a job ended. Accounting is but a help: it comes late, and sites hide it."""
+        if job not in self._ended:
+            try:
+                ends = self.ends(host, job)
+            except HostError:  # also if it takes too long: on an old cluster the accounting is large
+                ends = []
+            if not ends:
+                return ()
+            self._ended[job] = tuple(ends)
+        return self._ended[job]
+
+    def _why(self, ends: Iterable[End]) -> str:
+        """Return how a job ended, in a sentence."""
+        counts = collections.Counter(end.text for end in ends)
+        if not counts:
             text = "it was deleted, or its workers ended by themselves"
             return f"{text} ({self.title}'s accounting does not know it yet)"
-        counts = collections.Counter(ends)
-        self._ended[job] = "; ".join(f"{count} workers ended with {end}" for end, count in counts.most_common(3))
-        return self._ended[job]
+        return "; ".join(f"{count} workers ended with {end}" for end, count in counts.most_common(3))
 
 
 def _said(ask: Callable[[Host, str], str], host: Host, job: str) -> str:

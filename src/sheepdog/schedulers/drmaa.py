@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from ..config import Config, qsub
 from ..deployment import Host
 from ..errors import CommandFailed, SchedulerBusy, SchedulerError, SchedulerNotFound
-from ..values.model import ArrayJob, JobStatus
+from ..values.model import ArrayJob, End, JobStatus
 from .archives import drmaa_archive
 from .batch import NOT_FOUND, BatchSystem, typed
 from .gridengine import GridEngineScheduler, parse_qacct, requests
@@ -101,12 +101,16 @@ class DRMAAScheduler(BatchSystem):
         """Return none: DRMAA finds no job by its name. Its ids are its own words, and nobody else's."""
         return []
 
-    def ends(self, host: Host, job: str) -> list[str]:
+    def ends(self, host: Host, job: str) -> list[End]:
         """Ask Grid Engine's accounting, if it is that: DRMAA knows how a job ended in the session of its submission."""
         number = re.match(r"(\d+)\.", job)
         if number is None or not is_grid_engine(self._system):
             return []
         return parse_qacct(host.run(["qacct", "-j", number[1]], timeout=20.0))
+
+    def unlimited(self, host: Host, ends: Sequence[End]) -> bool:  # noqa: ARG002
+        """Return whether Grid Engine's accounting tells."""
+        return bool(ends)
 
     def delete(self, jobs: Sequence[str]) -> list[str]:
         """Return what the program is told."""

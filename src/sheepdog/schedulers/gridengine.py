@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..config import Config, qsub
 from ..deployment import Host
 from ..errors import CommandFailed, HostError, SchedulerBusy, SchedulerError, TooManyWorkers, UnknownResource
-from ..values.model import JobStatus
+from ..values.model import End, Fate, JobStatus
 from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
 from .job_file import Job
 from .site import LOOK, Site, is_known, named, parse_complexes, parse_site
@@ -27,6 +27,9 @@ NAMES: tuple[tuple[str, str, Callable[[str], Iterable[str]]], ...] = (
     (r'unknown queue "([^"]+)"', "-sql", str.split),
     (r'parallel environment "([^"]+)" does not exist', "-spl", str.split),
 )
+# The limits of time of all queues, and those that every job is given: by the site and by the user.
+LIMITS = """qconf -sq '*' && echo looked
+grep -hsE '[hs]_rt=' "$SGE_ROOT/${SGE_CELL:-default}/common/sge_request" "$HOME/.sge_request"; true"""
 NOTHING_SAID = "There are no messages available"  # qstat -j: the scheduler has not said why a job waits
 
 
@@ -142,9 +145,18 @@ class GridEngineScheduler(BatchSystem):
         """Ask whether it would fit into an empty cluster: qstat says of a full one that it is full, whatever fits."""
         return parse_verification(host.run(["sh", "-c", 'LC_ALL=C qalter -w v "$1" 2>&1; true', "sh", job]))
 
-    def ends(self, host: Host, job: str) -> list[str]:
+    def ends(self, host: Host, job: str) -> list[End]:
         """Ask the accounting."""
         return parse_qacct(host.run(["qacct", "-j", job], timeout=20.0))
+
+    def unlimited(self, host: Host, ends: Sequence[End]) -> bool:
+        """Return whether the accounting tells limits apart; without it, whether there are none of time."""
+        if ends:
+            return True
+        try:
+            return parse_limits(host.run(["sh", "-c", LIMITS]))
+        except (HostError, SchedulerError):
+            return False
 
     def delete(self, jobs: Sequence[str]) -> list[str]:
         """Return qdel."""
@@ -211,6 +223,7 @@ def parse_qstat(xml: bytes) -> dict[str, JobStatus]:
     held: set[str] = set()
     broken: set[str] = set()
     running: dict[str, set[str]] = collections.defaultdict(set)
+    deleting: dict[str, set[str]] = collections.defaultdict(set)
     for entry in _parse(xml).iter("job_list"):
         job = entry.findtext("JB_job_number", "")
         state = entry.findtext("state", "")
@@ -218,12 +231,17 @@ def parse_qstat(xml: bytes) -> dict[str, JobStatus]:
             broken.add(job)
         elif entry.get("state") == "running":
             running[job].update(expand(entry.findtext("tasks", "1")))
+            if "d" in state:
+                deleting[job].update(expand(entry.findtext("tasks", "1")))
         else:
             pending[job] += sum(1 for _ in expand(entry.findtext("tasks", "1")))
             if "h" in state:
                 held.add(job)
     return {
-        job: JobStatus(pending[job], frozenset(running.get(job, ())), job in broken, job in held)
+        job: JobStatus(
+            *(pending[job], frozenset(running.get(job, ())), job in broken, job in held),
+            deleting=frozenset(deleting.get(job, ())),
+        )
         for job in pending.keys() | broken | running.keys()
     }
 
@@ -271,15 +289,24 @@ def parse_verification(output: bytes) -> str:
     return f"no host fits: {'; '.join(list(dict.fromkeys(reasons))[:3]) or 'no suitable queues'}"
 
 
-def parse_qacct(text: bytes) -> list[str]:
+def parse_limits(output: bytes) -> bool:
+    """Tell whether there is no limit of time, by what LIMITS prints."""
+    text = output.decode(errors="replace")
+    queues, looked, requests = text.partition("looked\n")
+    return bool(looked) and not requests.strip() and not re.search(r"^[hs]_rt +(?! |INFINITY *$)", queues, re.MULTILINE)
+
+
+def parse_qacct(text: bytes) -> list[End]:
     """Return how each element of a job ended, from `qacct -j JOB`."""
     ends = []
     for record in re.split(r"^=+\s*$", text.decode(errors="replace"), flags=re.MULTILINE):
         fields = dict(line.split(None, 1) for line in record.splitlines() if len(line.split(None, 1)) == 2)
         if "exit_status" in fields:
             failed = " ".join(fields.get("failed", "0").split())
-            end = f"exit status {fields['exit_status'].split()[0]}"
-            ends.append(end if failed == "0" else f"{end}, failed {failed}")
+            status = f"exit status {fields['exit_status'].split()[0]}"
+            fate = Fate.ITSELF if (status, failed) == ("exit status 0", "0") else Fate.OTHER
+            said = status if failed == "0" else f"{status}, failed {failed}"
+            ends.append(End(said, fate, fields.get("taskid", "").strip(), fields.get("hostname", "").strip()))
     return ends
 
 

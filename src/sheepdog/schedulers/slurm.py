@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from ..config import Config, sbatch
 from ..deployment import Host
 from ..errors import HostError, SchedulerBusy, SchedulerError, TooManyWorkers
-from ..values.model import JobStatus
+from ..values.model import End, Fate, JobStatus
 from .batch import WORKER_MEMORY, BatchSystem, expand, unknown_resource
 from .job_file import Job
 from .site import Site
@@ -47,7 +47,8 @@ WAITS = {
     "qosmaxjobsperuserlimit": "you have as many running jobs as the QOS allows",
     "resources": "no node is free",
 }
-HOW_ENDED = 'sacct -X -n -P -j "$1" -o State,ExitCode 2>/dev/null | grep . || scontrol -o show job "$1"'
+FATES = {"CANCELLED": Fate.DELETED, "COMPLETED": Fate.ITSELF}
+HOW_ENDED = 'sacct -X -n -P -j "$1" -o State,ExitCode,JobID,NodeList 2>/dev/null | grep . || scontrol -o show job "$1"'
 # Start-up files may set these: for SBATCH_WAIT, sbatch ends with the job, and for the others squeue hides jobs.
 CLEAN = (
     "unset SBATCH_WAIT SQUEUE_ACCOUNT SQUEUE_LICENSES SQUEUE_NAMES SQUEUE_PARTITION SQUEUE_QOS SQUEUE_STATES "
@@ -173,7 +174,7 @@ class SlurmScheduler(BatchSystem):
         """Return the reason that squeue says, and what it means."""
         return parse_reason(host.run(["sh", "-c", CLEAN + 'squeue -h -a -t PD -j "$1" -o %r', "sh", job]))
 
-    def ends(self, host: Host, job: str) -> list[str]:
+    def ends(self, host: Host, job: str) -> list[End]:
         """Ask the accounting; where there is none, the controller, which remembers jobs for some minutes."""
         return parse_ends(host.run(["sh", "-c", HOW_ENDED, "sh", job], timeout=20.0))
 
@@ -264,17 +265,25 @@ def parse_reason(output: bytes) -> str:
     return _said(said[0]) if said else ""
 
 
-def parse_ends(output: bytes) -> list[str]:
-    """Return how each element of a job ended, from `sacct -o State,ExitCode`, or from `scontrol -o show job`."""
+def parse_ends(output: bytes) -> list[End]:
+    """Return how each element of a job ended, from what HOW_ENDED prints: sacct's lines, or else scontrol's."""
     text = output.decode(errors="replace")
-    found = re.findall(r"JobState=(\S+) .*?\bExitCode=(\d+:\d+)", text)
-    found = found or re.findall(r"^([A-Z_]+[^|\n]*)\|(\d+:\d+)\|?$", text, re.MULTILINE)
+    records = [
+        (said["JobState"], said["ExitCode"], said.get("ArrayTaskId", "1"), said.get("NodeList", ""))
+        for said in (dict(re.findall(r"(\w+)=(\S+)", line)) for line in text.splitlines())
+        if "JobState" in said and "ExitCode" in said
+    ]
+    line = r"^([A-Z_]+[^|\n]*)\|(\d+:\d+)(?:\|\d+(?:_\[?([^|\]\n]*)\]?)?\|([^|\n]*))?\|?$"
     ends = []
-    for state, code in found:
+    for state, code, elements, host in records or re.findall(line, text, re.MULTILINE):
         status, _, signal = code.partition(":")
         how = f", signal {signal}" if signal != "0" else f", exit status {status}"
-        if state.split()[0] in ENDED:
-            ends.append(state + how if state == "FAILED" else state)
+        first = state.split()[0]
+        if first in ENDED:
+            said = state + how if state == "FAILED" else state
+            on = "" if host in ("(null)", "None assigned") else host
+            names = expand(elements.partition("%")[0] or "1")
+            ends += [End(said, FATES.get(first, Fate.OTHER), name, on) for name in names]
     return ends
 
 

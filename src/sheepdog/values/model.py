@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .. import client
@@ -286,6 +286,23 @@ class ArrayJob:
     """When the scheduler had nothing left of it."""
 
 
+class Fate(StrEnum):
+    """Why an element of an array job has ended."""
+
+    DELETED = "somebody deleted it"
+    ITSELF = "its worker ended, and said that all is well"
+    OTHER = "anything else: a limit, a failure, its node"
+
+
+class End(NamedTuple):
+    """How an element of an array job ended, in the words of its scheduler. Its name and host are empty if not known."""
+
+    text: str
+    fate: Fate = Fate.OTHER
+    element: str = ""
+    host: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """What a scheduler says of one array job.
@@ -303,6 +320,12 @@ class JobStatus:
     reason: str = ""
     started: bool = False
     """Something of it is known to have run, though it is gone."""
+    deleting: frozenset[str] = frozenset()
+    """The elements that run and that somebody has deleted."""
+    ends: tuple[End, ...] = ()
+    """How its elements ended that is gone, as far as that is known."""
+    unlimited: bool = False
+    """It is gone, and none of its elements had come to a limit, but for those of which ends says so."""
 
     @property
     def gone(self) -> bool:

@@ -31,6 +31,14 @@ def ended() -> LiveRequest:
     return live
 
 
+def deleted() -> LiveRequest:
+    """The scheduler has said twice that it has nothing left of an array job that waited."""
+    live = fresh()
+    hear(live, says(pending=2))
+    hear(live, says(reason="it was deleted"), times=2)
+    return live
+
+
 def broken() -> LiveRequest:
     """All elements are in error."""
     live = fresh()
@@ -104,6 +112,7 @@ def unreached() -> LiveRequest:
 WHERE = "What its workers said is in hive:d"
 ROWS: list[tuple[Callable[[], LiveRequest], str, Verdict]] = [
     (doubtful, "nobody_can_hold_the_doubtful", Verdict(Step.RELEASE)),
+    (deleted, "the_last_array_job_was_deleted", Verdict(Step.CANCEL, "the array job job1 was deleted", 1)),
     (
         ended,
         "an_array_job_is_no_more",

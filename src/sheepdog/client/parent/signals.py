@@ -5,6 +5,8 @@ import select
 import signal
 import time
 
+from ..wire.outcomes import DELETED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable  # noqa: F401 (named in a comment)
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 # limit of time, SIGUSR2 before it kills, SIGXCPU every second at a soft limit of memory; Slurm sends SIGTERM.
 WARNINGS = {
     signal.SIGUSR1: "SIGUSR1 from the scheduler (to be suspended, or its time is nearly over)",
-    signal.SIGUSR2: "SIGUSR2 from the scheduler (deleted, or its time was over)",
-    signal.SIGTERM: "SIGTERM (deleted, or its time was over)",
+    signal.SIGUSR2: "SIGUSR2 from the scheduler (%s)" % DELETED,
+    signal.SIGTERM: "SIGTERM (%s)" % DELETED,
     signal.SIGXCPU: "SIGXCPU (a soft limit of processor time or memory was passed)",
 }  # type: dict[int, str]
 

@@ -17,4 +17,7 @@ Outcome = collections.namedtuple("Outcome", "task attempt kind seconds value out
 # peak    bytes of memory that its process has had at most, if this task made it more; else, or if nobody knows, 0
 Outcome.__new__.__defaults__ = (0, None, 0)
 
+DELETED = "deleted, or its time was over"
+"""What a worker says that was warned by a signal as they come before the end of a job."""
+
 INTERRUPTION = "the worker was ended while the task ran: "

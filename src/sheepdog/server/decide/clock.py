@@ -181,9 +181,15 @@ def conclude(service: Service, live: LiveRequest) -> None:
         match found.step:
             case Step.RELEASE:
                 release_doubtful(service, live)
+            case Step.CANCEL:
+                service.storage.end_array(request_id, found.job)
+                return service.cancel(live, found.text)
             case Step.END_JOB:
+                deleted = live.is_deleted(found.job)
                 service.storage.end_array(request_id, found.job)
                 live.end_array(found.job, found.text)
+                if deleted:
+                    live.jobs.cut_down()
                 live.facts.end_unheard(found.text, found.job)
                 live.facts.note(What.JOB_ENDED, found.text)
             case Step.GIVE_UP:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...client import IN_MEMORY, MAX_VALUE, PROTOCOL
+from ...client import DELETED, IN_MEMORY, MAX_VALUE, PROTOCOL
 from ...errors import RequestNotFound
 from ...values.facts import What
 from ...values.model import StoredBlob
@@ -193,6 +193,8 @@ def see_off(live: LiveRequest, worker: str, seconds: float, reason: str, now: fl
         log.info("request %d: worker %s on %s is leaving: %s", live.request.id, worker[:8], seen.host, reason)
         live.facts.note(What.LEAVING, reason, worker=worker)
     seen.leaving = reason
+    if DELETED in reason:
+        live.workers.warned.add(seen.element)
     live.reasons.ended = f"they were ended: {reason}"
     live.queue.shorten(worker, now + min(live.queue.lease, seconds + SHORT_LEASE))
 

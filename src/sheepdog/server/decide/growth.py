@@ -18,7 +18,7 @@ QUEUED = 60.0  # seconds in the scheduler's queue after which the rest joins it
 
 def growth(live: LiveRequest, now: float) -> Shortage | None:
     """Tell how many more workers a request should have; None if those that it has will do, or nobody knows yet."""
-    if live.request.open or live.options.config.workers or not live.jobs.size or live.jobs.in_doubt:
+    if live.request.open or live.options.config.workers or not live.jobs.size or live.jobs.in_doubt or live.jobs.cut:
         return None
     tries = live.tries
     if tries.failures or tries.fruitless or not tries.may_begin(now):  # the site takes no more, or they do not last

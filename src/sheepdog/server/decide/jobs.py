@@ -16,7 +16,9 @@ class ArrayJobs:
         self.levels: dict[int, int] = {}  # of all, however they are
         self.statuses: dict[int, JobStatus] = {}  # what the scheduler said of them
         self.missed: dict[int, int] = {}  # how often in a row it had nothing left of them
+        self.before: dict[int, JobStatus] = {}  # what it said of them last while they were there
         self.size = 0  # of the largest
+        self.cut = False  # whether one was deleted on purpose while there were others
         self.directory = ""  # of the latest one's files
         self.started = False  # whether any element is known to have run
 
@@ -38,15 +40,22 @@ class ArrayJobs:
 
     def end(self, number: int) -> None:
         """Forget one of which the scheduler has nothing left. A worker of it may be late: its level stays."""
-        for memory in (self.there, self.statuses, self.missed):
+        for memory in (self.there, self.statuses, self.missed, self.before):
             memory.pop(number, None)
 
     def hear(self, number: int, status: JobStatus, lost: Collection[Element]) -> None:
         """Take note of what the scheduler says. lost are the elements that do not run, whatever it says."""
         self.statuses[number] = status
+        if not status.gone:
+            self.before[number] = status
         self.started = self.started or bool(status.running) or status.started
         over = not (self._running(number, status) - set(lost) or status.pending or status.broken)
         self.missed[number] = self.missed.get(number, 0) + 1 if over else 0
+
+    def cut_down(self) -> None:
+        """Make do with those that are there: another one was deleted on purpose."""
+        if self.there:
+            self.size, self.cut = sum(array.workers for array in self.there.values()), True
 
     # --- what it says of all of them
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ...config.options import Options
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
+from .deletion import is_deletion
 from .facts import Facts
 from .jobs import ArrayJobs
 from .order import SILENCE, Order
@@ -91,6 +92,19 @@ class LiveRequest:
         self.jobs.end(number)
         self.reasons.ended = why
 
+    def is_deleted(self, number: int) -> bool:
+        """Tell whether somebody has deleted an array job, on purpose and as a whole, as far as can be told."""
+        workers, jobs = self.workers, self.jobs
+        array, status = jobs.there.get(number), jobs.statuses.get(number)
+        if array is None or status is None:
+            return False
+        names = [str(name) for name in range(1, array.workers + 1)]
+        elements = (
+            {element.name for element in those if element.array == number}
+            for those in (workers.warned, workers.called, workers.dismissed)
+        )
+        return is_deletion(names, jobs.before.get(number), status, *elements)
+
     def hear(self, number: int, status: JobStatus, asked: float, patience: float) -> list[str]:
         """Take note of what the scheduler says of an array job. Return the workers that it has lost.
 
@@ -131,4 +145,5 @@ class LiveRequest:
     def is_calm(self, now: float) -> bool:
         """Tell whether the workers say enough themselves: all that run have been heard lately."""
         heard = self.workers.known and not self.workers.silent(now - self.queue.lease / 2)
-        return bool(heard) and self.all_heard() and not (self.queue.doubtful or self.jobs.in_doubt)
+        in_doubt = self.queue.doubtful or self.jobs.in_doubt or self.workers.leaving
+        return bool(heard) and self.all_heard() and not in_doubt

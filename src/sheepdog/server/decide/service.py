@@ -145,13 +145,19 @@ class Service:
             live.facts.end(name, seen, why, self.clock())
         live.facts.end_unheard(why)
 
-    def give_up(self, live: LiveRequest, reason: str, kept: bool = True) -> None:
+    def cancel(self, live: LiveRequest, reason: str) -> None:
+        """End the tasks of a request that somebody has ended by other means than ours."""
+        if not live.request.open:
+            reason += f"; `sheepdog.retry({live.request.id}, {self.storage.dbfile!r})` runs the rest"
+        self.give_up(live, reason, kept=False, kind=Kind.CANCELLED)
+
+    def give_up(self, live: LiveRequest, reason: str, kept: bool = True, kind: Kind = Kind.NOT_RUN) -> None:
         """End all tasks of a request that have not ended, with this reason. kept: its workers' words may tell more."""
         if kept:
             self.storage.set_gave_up(live.request.id)
         if live.request.open:
             self.storage.close_request(live.request.id)
-        count = self.storage.end_pending(live.request.id, Kind.NOT_RUN, reason)
+        count = self.storage.end_pending(live.request.id, kind, reason)
         log.warning("request %d: %d tasks ended: %s", live.request.id, count, reason)
         live.facts.note(What.STOPPED, reason)
         self.retire(live)

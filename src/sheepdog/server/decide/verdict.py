@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .live import LiveRequest
 from .shortage import shortage
-from .words import last_words, never_joined, situation
+from .words import last_words, never_joined, situation, words_of_deletion
 
 UNREACHABLE = 600.0  # seconds that workers may run, and none of them call, before the request ends
 
@@ -20,6 +20,7 @@ class Step(Enum):
     """What to do with a request."""
 
     RELEASE = "let its doubtful tasks be taken; then look again"
+    CANCEL = "note that an array job is no more, and end its tasks as cancelled"
     END_JOB = "note that an array job is no more; then look again"
     GIVE_UP = "end its tasks"
     NOTE = "tell its user"
@@ -52,6 +53,14 @@ def verdict(live: LiveRequest, now: float) -> Verdict:
 def nobody_can_hold_the_doubtful(live: LiveRequest, _: float) -> bool:
     """Tell whether there are tasks of which a worker might have spoken, and all workers have."""
     return live.queue.doubtful and live.all_heard()
+
+
+def the_last_array_job_was_deleted(live: LiveRequest, _: float) -> bool:
+    """Tell whether somebody has deleted an array job, and there are no others."""
+    number = _ended_job(live)
+    others = live.tries.under_way or len(live.jobs.there) > 1
+    idle = live.queue.empty and live.workers.joined  # there may be calls, which are then new work
+    return number is not None and not (others or idle) and live.is_deleted(number)
 
 
 def an_array_job_is_no_more(live: LiveRequest, _: float) -> bool:
@@ -112,8 +121,16 @@ def release(_: LiveRequest, __: float) -> Verdict:
 def end_the_job(live: LiveRequest, _: float) -> Verdict:
     """Say how an array job has ended."""
     number = _ended_job(live) or 0
+    if live.is_deleted(number):
+        return Verdict(Step.END_JOB, words_of_deletion(live, number), number)
     job, reason = live.jobs.there[number].job, live.jobs.statuses[number].reason
     return Verdict(Step.END_JOB, f"the array job {job} has ended before its tasks: {reason}", number)
+
+
+def cancel(live: LiveRequest, _: float) -> Verdict:
+    """Say who has ended it, and what runs the rest."""
+    number = _ended_job(live) or 0
+    return Verdict(Step.CANCEL, words_of_deletion(live, number), number)
 
 
 def give_up_as_broken(live: LiveRequest, _: float) -> Verdict:
@@ -161,6 +178,7 @@ def _ended_job(live: LiveRequest) -> int | None:
 
 TABLE = (
     Row(nobody_can_hold_the_doubtful, release),
+    Row(the_last_array_job_was_deleted, cancel),
     Row(an_array_job_is_no_more, end_the_job),
     Row(none_can_start, give_up_as_broken),
     Row(some_cannot_start, tell_what_is_broken),

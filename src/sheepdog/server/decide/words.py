@@ -42,6 +42,15 @@ def never_joined(live: LiveRequest) -> str:
     return f"not run: {'; '.join(filter(None, (live.reasons.ended, why)))}{end} {last_words(live)}"
 
 
+DELETED_BY = {"gridengine": "qdel", "slurm": "scancel"}
+
+
+def words_of_deletion(live: LiveRequest, number: int) -> str:
+    """Return that an array job was deleted."""
+    command = DELETED_BY.get(live.options.scheduler)
+    return f"the array job {live.jobs.there[number].job} was deleted{f' ({command})' if command else ''}"
+
+
 def last_words(live: LiveRequest) -> str:
     """Return where to read on."""
     return f"What its workers said is in {head_node(live)}:{live.jobs.directory}"

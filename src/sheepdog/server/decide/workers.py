@@ -57,6 +57,8 @@ class Workers:
         self.known: dict[str, WorkerSeen] = {}
         self.called: set[Element] = set()  # the elements from which a worker has called
         self.lost: set[Element] = set()  # those whose worker was lost, whatever the scheduler says
+        self.warned: set[Element] = set()  # those whose worker was warned by a signal, as before a deletion
+        self.dismissed: set[Element] = set()  # those whose worker was told to end
         self.refused: dict[str, str] = {}  # element -> why
         self._quiet: dict[Element, float] = {}  # since when nobody is heard from an element that is said to run
         self._replaced: set[str] = set()  # workers that another one followed in their element
@@ -90,7 +92,8 @@ class Workers:
         """Take note of a worker that calls for the first time."""
         self.known[name] = seen
         self.called.add(seen.element)
-        self.lost.discard(seen.element)
+        for ended in (self.lost, self.warned, self.dismissed):
+            ended.discard(seen.element)
 
     def take(self) -> None:
         """Note that a worker can run the function."""
@@ -103,7 +106,9 @@ class Workers:
 
     def remove(self, name: str) -> None:
         """Forget a worker that was told to end."""
-        self.known.pop(name, None)
+        seen = self.known.pop(name, None)
+        if seen is not None:
+            self.dismissed.add(seen.element)
 
     def lose(self, name: str) -> WorkerSeen | None:
         """Forget a worker that is lost. Return what was known of it."""

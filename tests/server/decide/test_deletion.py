@@ -1,0 +1,180 @@
+"""When an array job that is gone was deleted on purpose: a table, and what follows for its request."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sheepdog.client import DELETED
+from sheepdog.server.decide import arrays, clock
+from sheepdog.server.decide.deletion import is_deletion
+from sheepdog.storage import Storage
+from sheepdog.values.model import ArrayJob, End, Fate, JobStatus, Kind, RequestState
+from tests.faults import fault
+from tests.server.decide.farm import GONE, Farm
+from tests.server.decide.lives import says
+
+NAMES = {"1", "2", "3"}
+SIGNAL = {"reason": f"SIGUSR2 from the scheduler ({DELETED})", "seconds": 1.0}
+
+
+def gone(ends: dict[int, Fate] | None = None, **other: Any) -> JobStatus:
+    return JobStatus(ends=tuple(End("", fate, str(name)) for name, fate in (ends or {}).items()), **other)
+
+
+CANCELLED = dict.fromkeys((1, 2, 3), Fate.DELETED)
+WELL = dict.fromkeys((1, 2, 3), Fate.ITSELF)
+TABLE: dict[str, tuple[bool, dict[str, Any]]] = {
+    # Slurm says it of each
+    "all run": (True, {"before": says(1, 2, 3), "gone": gone(CANCELLED)}),
+    "all wait": (True, {"before": says(pending=3), "gone": gone(CANCELLED)}),
+    "the rest of it": (True, {"before": says(1, 2), "gone": gone({**CANCELLED, 3: Fate.OTHER})}),
+    "never listed": (True, {"before": None, "gone": gone(CANCELLED)}),
+    "one of them": (False, {"before": says(1, 2), "gone": gone({1: Fate.OTHER, 2: Fate.OTHER, 3: Fate.DELETED})}),
+    "one, and the others left in time": (False, {"before": says(1, 2), "gone": gone({**WELL, 3: Fate.DELETED})}),
+    "one, while none was looking": (False, {"before": None, "gone": gone({**WELL, 3: Fate.DELETED})}),
+    "some were told to end": (
+        True,
+        {"before": says(1, 2, 3), "gone": gone({**CANCELLED, 1: Fate.ITSELF}), "dismissed": {"1"}},
+    ),
+    # Grid Engine says only what else it was; the workers were warned
+    "warned": (True, {"before": says(1, 2, 3), "gone": gone(WELL, unlimited=True), "warned": NAMES}),
+    "warned at a limit": (
+        False,
+        {"before": says(1, 2, 3), "gone": gone(dict.fromkeys((1, 2, 3), Fate.OTHER), unlimited=True), "warned": NAMES},
+    ),
+    "warned, and no accounting": (True, {"before": says(1, 2, 3), "gone": gone(unlimited=True), "warned": NAMES}),
+    "warned, and limits": (False, {"before": says(1, 2, 3), "gone": gone(), "warned": NAMES}),
+    "one was not warned": (False, {"before": says(1, 2, 3), "gone": gone(unlimited=True), "warned": {"1", "2"}}),
+    "seen to be deleted": (True, {"before": says(1, 2, 3, deleting=frozenset(NAMES)), "gone": gone()}),
+    # of what waits nothing is known afterwards
+    "all waited": (True, {"before": says(pending=3), "gone": gone()}),
+    "one waited": (
+        True,
+        {"before": says(1, 2, pending=1), "gone": gone(WELL | {3: Fate.ITSELF}, unlimited=True), "warned": NAMES},
+    ),
+    "two waited": (
+        True,
+        {"before": says(1, pending=2), "gone": gone({1: Fate.ITSELF}, unlimited=True), "warned": {"1"}},
+    ),
+    "they waited, were started and fell": (False, {"before": says(pending=3), "gone": gone(started=True)}),
+    "they waited, were started and called": (False, {"before": says(pending=3), "gone": gone(), "called": NAMES}),
+    "fewer waited": (False, {"before": says(pending=1), "gone": gone()}),
+    # nothing is known
+    "killed": (False, {"before": says(1, 2, 3), "gone": gone()}),
+    "failed": (False, {"before": says(1, 2, 3), "gone": gone(dict.fromkeys((1, 2, 3), Fate.OTHER))}),
+    "nothing at all": (False, {"before": None, "gone": gone()}),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_the_table(case: str) -> None:
+    expected, said = TABLE[case]
+    assert is_deletion(NAMES, **said) is expected
+
+
+def work(farm: Farm, *elements: str, array: int = 1) -> None:
+    """Have workers call from these elements, and hold a task each."""
+    for element in elements:
+        assert farm.exchange(f"{array}.{element}", 1, element=element, array=array).header["tasks"]
+
+
+def warn(farm: Farm, *elements: str, array: int = 1) -> None:
+    for element in elements:
+        farm.exchange(f"{array}.{element}", 0, element=element, array=array, leaving=SIGNAL)
+
+
+@fault("qdel all", "the whole array job is deleted on purpose", promise="it does not come back; retry runs the rest")
+@pytest.mark.parametrize("scheduler", ["gridengine", "slurm", "drmaa"])
+def test_the_tasks_that_are_left_end_as_cancelled(storage: Storage, scheduler: str) -> None:
+    farm = Farm(storage, [b""] * 10, scheduler=scheduler)
+    farm.heed(says(1, 2))
+    work(farm, "1", "2")
+    farm.exchange("1.1", 0, {1: b"result"}, element="1")
+    warn(farm, "1", "2")
+    farm.heed(gone({1: Fate.ITSELF, 2: Fate.ITSELF}, unlimited=True), times=2)
+    progress = farm.storage.progress(farm.request)
+    assert (progress.done, progress.cancelled, progress.failed) == (1, 9, 0)
+    command = {"gridengine": " (qdel)", "slurm": " (scancel)"}.get(scheduler, "")
+    again = f"sheepdog.retry({farm.request}, {storage.dbfile!r})"
+    assert {*farm.errors} == {f"the array job 12 was deleted{command}; `{again}` runs the rest"}
+    assert clock.wanted(farm.service) == []
+    assert farm.state == RequestState.ENDED
+
+
+def test_one_that_waited_is_not_asked_for_its_python(farm: Farm) -> None:
+    farm.heed(says(pending=2))
+    farm.heed(JobStatus(reason="it was deleted"), times=2)
+    assert farm.errors[0].startswith("the array job 12 was deleted; `sheepdog.retry(")
+    assert farm.storage.progress(farm.request).cancelled == 10
+
+
+@fault((36, "qdel one"), "the scheduler ends the workers for their time", promise="others are submitted, as ever")
+def test_what_ended_otherwise_comes_back(farm: Farm) -> None:
+    farm.heed(says(1, 2))
+    work(farm, "1", "2")
+    warn(farm, "1", "2")
+    farm.heed(gone({1: Fate.OTHER, 2: Fate.OTHER}, unlimited=True), times=2)
+    [wanted] = clock.wanted(farm.service)
+    assert wanted.workers == 2
+
+
+@fault("qdel all", "one of several array jobs is deleted", promise="it does not come back; the others do the tasks")
+def test_the_others_go_on_with_what_is_left(farm: Farm) -> None:
+    work(farm, "1", "2")
+    array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 8))
+    arrays.submitted(farm.service, farm.request, replace(array, job="13"))
+    farm.heed(says(1, 2))
+    farm.heed(says(pending=8), array=2)
+    farm.heed(JobStatus(reason="gone"), times=2, array=2)
+    assert farm.errors == []
+    assert clock.wanted(farm.service) == []
+    farm.live.pace.end([3600.0])
+    assert clock.wanted(farm.service) == []  # nor does it grow again
+    farm.heed(GONE, times=2)
+    assert [wanted.workers for wanted in clock.wanted(farm.service)] == [2]  # what ends by itself comes back
+
+
+@fault("qdel all", "several array jobs are deleted at once", promise="none comes back")
+def test_all_of_several_are_deleted(farm: Farm) -> None:
+    array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
+    arrays.submitted(farm.service, farm.request, replace(array, job="13"))
+    for status in (says(pending=2), gone(), gone()):
+        farm.heed(status)
+        farm.heed(status, array=2)
+    assert farm.storage.progress(farm.request).cancelled == 10
+    assert clock.wanted(farm.service) == []
+
+
+def test_the_calls_of_an_executor_end_and_later_ones_have_new_workers(storage: Storage) -> None:
+    farm = Farm(storage, [b""] * 2, open=True)
+    farm.heed(says(pending=2))
+    farm.heed(gone(), times=2)
+    assert farm.errors == ["the array job 12 was deleted"] * 2
+    idle = Farm(storage, [], open=True)
+    idle.heed(says(1, 2))
+    for element in "12":
+        idle.join(f"1.{element}", element=element)
+        idle.exchange(f"1.{element}", 0, element=element, leaving=SIGNAL)
+    idle.heed(gone(unlimited=True), times=2)
+    assert idle.state == RequestState.SUBMITTED
+    assert clock.wanted(idle.service) == []
+    storage.add_tasks(idle.request, [b""])
+    clock.tick(idle.service)
+    assert [wanted.workers for wanted in clock.wanted(idle.service)] == [2]
+
+
+def test_an_attempt_that_a_deletion_ended_is_told(farm: Farm) -> None:
+    farm.heed(says(1))
+    work(farm, "1")
+    farm.exchange("1.1", 0, element="1", holding=[1], leaving=SIGNAL)
+    farm.heed(gone(unlimited=True), times=2)
+    assert farm.history == [(1, 1, Kind.INTERRUPTED, True)]
+
+
+def test_the_scheduler_is_asked_soon_after_a_warning(farm: Farm) -> None:
+    farm.heed(says(1))
+    work(farm, "1")
+    assert clock.watched(farm.service)[0].calm
+    warn(farm, "1")
+    assert not clock.watched(farm.service)[0].calm
