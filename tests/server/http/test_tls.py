@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from sheepdog.server.http.tls import NARROW, TLS, WIDE
 from tests.wire import Wire
 
 
@@ -24,12 +23,3 @@ def test_old_tls_is_refused(wire: Wire) -> None:
             version(old)
     assert version(ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
     assert version(ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
-
-
-def test_a_connection_takes_in_as_much_at_a_time_as_is_said() -> None:
-    """More than usual while something large comes: of thousands of connections, each has this memory."""
-    tls = TLS.__new__(TLS)
-    for size in (WIDE, NARROW):
-        tls.resize(size)
-        assert len(tls.get_buffer(-1)) == size
-    assert TLS.max_size == NARROW

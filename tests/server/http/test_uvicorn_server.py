@@ -1,37 +1,52 @@
 """Many connections, more than there may be, and no descriptor left."""
 
+import asyncio
+import json
 import os
+import random
 import resource
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from sheepdog import client
+from sheepdog.server.http.connections import MAX_STRANGERS
 from sheepdog.server.http.uvicorn_server import MAX_CONNECTIONS, room
 from tests.faults import fault
 from tests.waiting import until
-from tests.wire import Make, Wire, answer, ended
+from tests.wire import WORKER, Make, Wire, answer, ended
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many descriptors as there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @fault(
     (24, "idle connections"),
-    "a thousand idle connections and five hundred slow ones",
+    "a thousand idle workers and two hundred slow strangers",
     promise="workers are served in less than two seconds; little memory for each",
 )
-def test_a_worker_among_a_thousand_idle_and_five_hundred_slow_ones(wire: Wire) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
+def test_a_worker_among_a_thousand_idle_and_two_hundred_slow_ones(many_files: None, wire: Wire) -> None:
+    with wire.made:
         worker = wire.connect()
         assert wire.exchange(worker)[0] == 200
         before, few = wire.rss(), wire.sockets()
         for _ in range(1000):
-            wire.connect()
+            assert wire.exchange(wire.connect())[0] == 200
         idle = (wire.rss() - before) / 1000
-        slow = [wire.connect(tls=number % 2 == 0) for number in range(500)]
+        slow = [wire.connect(tls=number % 2 == 0) for number in range(200)]
         for connection in slow[::2]:
             connection.sendall(wire.head(10)[:40])
-        until(lambda: wire.sockets() - few >= 1500, "they are all there")
+        until(lambda: wire.sockets() - few >= 1200, "they are all there")
         times = []
         for number in range(100):
             slow[2 * number].sendall(b"x")
@@ -39,18 +54,94 @@ def test_a_worker_among_a_thousand_idle_and_five_hundred_slow_ones(wire: Wire) -
             assert wire.exchange(worker if number % 2 else None)[0] == 200
             times.append(time.perf_counter() - began)
         print(f"{idle / 1024:.0f} KiB for an idle connection; a call took {max(times):.3f} s at most")
-        assert idle < 300 << 10
+        assert idle < 100 << 10
         assert sorted(times)[98] < 2.0
-    finally:
-        wire.made.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("said", ["nothing", "half a hello", "TLS", "half a head"])
+@fault(
+    (24, "idle connections"),
+    "a thousand connections of a stranger, half-open, or with half a call",
+    promise="256 of them are kept; workers are served, and new ones come in; what they took of memory is given back",
+)
+def test_strangers_are_few_and_what_they_took_is_given_back(many_files: None, make: Make, said: str) -> None:
+    wire = make().start(connections={"GRACE_SECONDS": 0.5})
+    with wire.made, ExitStack() as strangers:
+        worker = wire.connect()
+        assert wire.exchange(worker)[0] == 200
+        before, few = wire.rss(), wire.sockets()
+        for _ in range(500 if said in ("TLS", "half a head") else 1000):
+            stranger = strangers.enter_context(socket.socket())
+            stranger.setblocking(False)
+            with suppress(BlockingIOError):
+                stranger.connect(("127.0.0.1", wire.port))
+            if said == "half a hello":
+                with suppress(OSError):
+                    stranger.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+            if said in ("TLS", "half a head"):
+                stranger.settimeout(30)
+                tls = strangers.enter_context(wire.context.wrap_socket(stranger))
+                tls.sendall(wire.head(10)[:50] if said == "half a head" else b"")
+        until(lambda: wire.sockets() - few >= MAX_STRANGERS, "there are as many as there may be")
+        assert wire.exchange(worker)[0] == 200
+        assert wire.exchange(worker="another")[0] == 200
+        assert wire.sockets() - few <= MAX_STRANGERS + 2  # that worker, and one that waits
+        took = wire.rss("VmHWM") - before
+        strangers.close()
+        until(lambda: wire.sockets() <= few + 1, "they have gone")
+        until(lambda: wire.rss() - before < took / 2, "what they took is given back")
+        print(f"they took {took >> 20} MiB, and {(wire.rss() - before) >> 20} stay")
+        assert took < MAX_STRANGERS * (200 << 10)
+        assert wire.exchange(worker)[0] == 200
+
+
+@fault(
+    (24, "idle connections"),
+    "a thousand workers start at once, and strangers have all places",
+    promise="all of them come in",
+)
+def test_a_thousand_workers_that_start_at_once_come_in(many_files: None, wire: Wire) -> None:
+    body = client.pack({**WORKER, "call": 1, "protocol": client.PROTOCOL, "python": client.describe_python()}, [])
+    there: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def start(number: int) -> None:
+        failures = 0
+        call = body.replace(b'"w"', json.dumps(f"{number:03x}").encode())
+        call = len(call[4:]).to_bytes(4, "big") + call[4:]
+        while True:
+            try:
+                async with asyncio.timeout(20):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port, ssl=wire.context)
+                    there.append((reader, writer))
+                    writer.write(wire.head(len(call), "join") + call)
+                    assert await reader.readline() in (b"HTTP/1.1 200 OK\r\n", b"")
+                    if not reader.at_eof():
+                        return
+            except (OSError, TimeoutError):
+                pass
+            failures += 1
+            await asyncio.sleep(random.uniform(0.2, 1.0) * 0.25 * 2**failures)  # as a worker does
+
+    async def start_all() -> None:
+        await asyncio.gather(*map(start, range(1000)))
+        for _, writer in there:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    with wire.made:
+        worker = wire.connect()
+        assert wire.exchange(worker)[0] == 200
+        for _ in range(MAX_STRANGERS):
+            wire.connect(tls=False)
+        asyncio.run(start_all())
+        assert wire.exchange(worker)[0] == 200
 
 
 @fault(
     24, "more connections than there may be", promise="workers keep theirs; the oldest stranger makes room, then 503"
 )
 def test_the_oldest_stranger_makes_room(make: Make) -> None:
-    wire = make().start(uvicorn_server={"MAX_CONNECTIONS": 5})
+    wire = make().start(uvicorn_server={"MAX_CONNECTIONS": 5}, connections={"GRACE_SECONDS": 0.2})
     worker = wire.connect()
     assert wire.exchange(worker)[0] == 200
     strangers = [wire.connect(tls=number % 2 == 0) for number in range(4)]
@@ -65,6 +156,18 @@ def test_the_oldest_stranger_makes_room(make: Make) -> None:
         assert (status, headers["retry-after"], headers["connection"]) == (503, "5", "close"), body
     others.pop().close()
     until(lambda: wire.exchange()[0] == 200, "there is room again")
+
+
+def test_a_stranger_has_time_to_show_a_token_while_others_wait(make: Make) -> None:
+    wire = make().start(connections={"GRACE_SECONDS": 1000.0, "MAX_STRANGERS": 3})
+    strangers = [wire.connect() for _ in range(3)]
+    waiting = wire.connect(tls=False)
+    waiting.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        wire.context.wrap_socket(waiting)
+    assert wire.exchange(strangers[1])[0] == 200
+    assert wire.exchange()[0] == 200, "its place is another's; the one that waited has given up"
+    assert wire.exchange(strangers[0])[0] == 200
 
 
 def test_there_are_fewer_connections_than_descriptors(make: Make) -> None:

@@ -36,7 +36,6 @@ PATH = re.compile("/requests/([1-9][0-9]{0,17})/([a-z]{1,20})")
 NOWHERE = 0, ""  # no request has this number
 MAX_BODY = MAX_VALUE + MAX_HEADER + (1 << 20)
 PIECE = 256 << 10  # of a reply
-LARGE = 256 << 10  # bytes of a body that is read in larger pieces than others
 REFUSE_SECONDS = 1.0  # after which a wrong token is answered
 MAX_REFUSED = 100  # answers that wait so; further ones are none: the connection ends
 WRONG = "the token is not this request's"
@@ -151,11 +150,10 @@ class App:
                 async with self.blobs.hold(body.in_memory(header["blobs"]) + expected):
                     connection.enter(Stage.BODY)
                     worker = str(header.get("worker"))
-                    with connection.wide(body.length > LARGE):
-                        await body.read_blobs(
-                            header["blobs"],  # an upload may take longer than a lease
-                            lambda: self.writer.submit(lambda service: exchange.heard(service, request_id, worker)),
-                        )
+                    await body.read_blobs(
+                        header["blobs"],  # an upload may take longer than a lease
+                        lambda: self.writer.submit(lambda service: exchange.heard(service, request_id, worker)),
+                    )
                     connection.enter(Stage.WORK)
                     call = Call(request_id, verb, header, body.blobs)
                     later: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()

@@ -7,7 +7,8 @@
       |                                                                |
       +---- no head in HEAD_SECONDS, or too few bytes in PACE_SECONDS -+--> dropped
 
-A connection that has not shown a token yet is a stranger.
+A connection that has not shown a token yet is a stranger. There are few places for these, and those that have shown one
+never make room for them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.server import ServerState
-
-from .tls import NARROW, TLS, WIDE
 
 if TYPE_CHECKING:
     Http = Any
@@ -30,6 +29,8 @@ else:
 
 HEAD_SECONDS = 30.0  # from connecting, or from the first byte of a later call, to the end of the call's head
 MAX_HEAD = 16 << 10
+MAX_STRANGERS = 256
+GRACE_SECONDS = 2.0  # that a stranger has to show a token while others wait for its place, and since another has
 PACE_SECONDS = 60.0  # in every so many seconds ...
 PACE = 8 << 10  # ... so many bytes a second of a body must come, and some of a reply go
 READ_AHEAD = 64 << 10  # bytes that TLS takes in while nobody reads
@@ -55,12 +56,11 @@ class Connection(Http):  # type: ignore[misc]
         self.opening: asyncio.Task[None] | None = None
         """Makes TLS of it."""
         self.stage = Stage.HEAD
-        self.since = loop.time()
+        self.since = self.came = loop.time()
         self.moved = 0  # bytes since then
         self.calls = 0
         self.stalled: tuple[float, int] | None = None  # when the other end stopped reading, with how much unsent
         self.flows = asyncio.Event()
-        self.tls: TLS | None = None
         super().__init__(config, state, {"connection": self}, loop)
 
     # --- what the loop says
@@ -132,21 +132,9 @@ class Connection(Http):  # type: ignore[misc]
         if self.stalled is not None:
             await self.flows.wait()
 
-    @contextmanager
-    def wide(self, large: bool) -> Iterator[None]:
-        """Meanwhile, take in more at a time, if what comes is large."""
-        tls = self.tls if large else None
-        if tls is not None:
-            tls.resize(WIDE)
-        try:
-            yield
-        finally:
-            if tls is not None:
-                tls.resize(NARROW)
-
     def trust(self) -> None:
         """Note that it has shown a right token."""
-        self.known.strangers.pop(self, None)
+        self.known.trust(self)
 
     def drop(self) -> None:
         """End it, whatever is under way."""
@@ -175,17 +163,51 @@ class Connection(Http):  # type: ignore[misc]
 
 
 class Connections:
-    """The connections that there are."""
+    """The connections that there are: so many at most. Used in the event loop alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.here: dict[Connection, None] = {}
         self.strangers: dict[Connection, None] = {}  # those of them that have shown no token; the oldest first
         self.surplus: dict[Connection, None] = {}  # beside them: they are told that there are too many
+        self.gone = 0  # since somebody last looked
+        self.freed = asyncio.Event()  # a stranger's place
+        self.trusted = 0.0  # when one showed a token last
 
     def __iter__(self) -> Iterator[Connection]:
         return iter([*self.here, *self.surplus])
 
+    async def make_room(self) -> bool:
+        """Wait for a stranger's place; return False if there is none, for all that are here have shown a token.
+
+        When strangers have all of them, the oldest makes room if it has had time to show a token, and if no other shows
+        one. So those who would keep others out do not for long; and of thousands of workers that start at once, none is
+        sent away while others are coming in.
+        """
+        while True:
+            places = min(MAX_STRANGERS, self.most - len(self.here) + len(self.strangers))
+            if len(self.strangers) < places or not places:
+                return bool(places)
+            oldest = next(iter(self.strangers))
+            grace = max(oldest.came, self.trusted) + GRACE_SECONDS - oldest.loop.time()
+            if grace <= 0:
+                oldest.drop()
+                continue
+            self.freed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.freed.wait(), grace)
+
+    def trust(self, connection: Connection) -> None:
+        """Note that one has shown a right token."""
+        if connection in self.strangers:
+            del self.strangers[connection]
+            self.trusted = connection.loop.time()
+            self.freed.set()
+
     def forget(self, connection: Connection) -> None:
         """Take a connection off the lists."""
         for ones in (self.here, self.strangers, self.surplus):
-            ones.pop(connection, None)
+            if connection in ones:
+                del ones[connection]
+                self.gone += ones is not self.strangers
+        self.freed.set()

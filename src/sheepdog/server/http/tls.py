@@ -7,42 +7,47 @@ import socket
 import ssl
 import tempfile
 from asyncio.sslproto import SSLProtocol
+from typing import Any
 
 from ...storage import Storage
 from ..certificate import ensure_certificate
 
 CLOSE_SECONDS = 5.0  # for the other end to agree that a connection ends
-
-
-NARROW, WIDE = 1 << 15, 1 << 18  # bytes of the buffer that each connection has; asyncio's own is always wide
+BUFFER = 1 << 18  # bytes that are taken in at a time, of all connections of a loop
+PIECE = 1 << 15  # bytes that are decrypted at a time
 
 
 class TLS(SSLProtocol):
-    """asyncio's TLS with another size of its buffer. asyncio has one for all of a process, and no option for it."""
+    """asyncio's TLS, which reads into a buffer that is given: asyncio makes each connection one of 256 KiB.
 
-    max_size = NARROW
+    What is read is taken out of it at once, so one buffer is enough for all connections of a loop.
+    """
 
-    def resize(self, size: int) -> None:
-        """Take in so many bytes at a time from now on."""
-        self._ssl_buffer = bytearray(size)
-        self._ssl_buffer_view = memoryview(self._ssl_buffer)
+    max_size = 0  # bytes of the buffer that asyncio makes
 
-    def get_buffer(self, n: int) -> memoryview:  # noqa: ARG002
-        """Return where to put what comes."""
-        return self._ssl_buffer_view
+    def __init__(self, buffer: bytearray, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.max_size = PIECE  # type: ignore[misc]  # from now on
+        self._ssl_buffer, self._ssl_buffer_view = buffer, memoryview(buffer)
 
 
-async def open_tls(protocol: asyncio.Protocol, accepted: socket.socket, context: ssl.SSLContext, seconds: float) -> TLS:
-    """Make TLS of an accepted connection, and return it; the protocol hears of it. OSError if not in this time."""
+async def open_tls(
+    protocol: asyncio.Protocol, accepted: socket.socket, context: ssl.SSLContext, seconds: float, buffer: bytearray
+) -> None:
+    """Make TLS of an accepted connection; the protocol hears when that is done. OSError if it is not, in this time.
+
+    buffer is shared with other connections of the loop.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
     tls = TLS(
+        buffer,
         loop,
         protocol,
         context,
         done,
         server_side=True,
-        ssl_handshake_timeout=seconds,  # type: ignore[arg-type]  # any number will do
+        ssl_handshake_timeout=seconds,
         ssl_shutdown_timeout=CLOSE_SECONDS,
     )
     transport, _ = await loop.connect_accepted_socket(lambda: tls, accepted)
@@ -51,7 +56,6 @@ async def open_tls(protocol: asyncio.Protocol, accepted: socket.socket, context:
     except BaseException:
         transport.abort()
         raise
-    return tls
 
 
 def make_context(dbfile: str) -> ssl.SSLContext:

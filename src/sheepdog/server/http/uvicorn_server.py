@@ -1,7 +1,7 @@
 """Accepts connections, bounds their number, and drops the slow; uvicorn speaks HTTP on them.
 
-When there are too many, the oldest stranger makes room; when all have shown a token, the newcomer is told to come
-again.
+When strangers have all their places, the next one waits; when all connections have shown a token, the newcomer is told
+to come again.
 
 All that leans on uvicorn's inner names is here and in connections.py; tests/server/http/test_inner_names.py lists them.
 """
@@ -18,13 +18,15 @@ from typing import Any
 
 import uvicorn
 
-from .connections import HEAD_SECONDS, MAX_HEAD, Connection, Connections
-from .tls import open_tls
+from .connections import HEAD_SECONDS, MAX_HEAD, MAX_STRANGERS, Connection, Connections
+from .memory import give_back
+from .tls import BUFFER, open_tls
 
 END_SECONDS = 4.0  # for the calls under way, when the server ends
 IDLE_SECONDS = 300  # a kept connection; longer than the longest heartbeat
 MAX_CONNECTIONS = 4096
 SPARE_CONNECTIONS = 64  # that are accepted to be told that there are too many
+MANY_GONE = 64  # connections that have ended: what they took of memory is given back
 OTHER_FILES = 512  # descriptors for everything else: the database, bodies
 
 
@@ -56,8 +58,8 @@ class Acceptor(uvicorn.Server):
         )
         self.listener = listener
         self.context = context
-        self.known = Connections()
-        self.most = room(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self.buffer = bytearray(BUFFER)
+        self.known = Connections(room(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
         self.loops: list[asyncio.Task[None]] = []
 
     def end(self) -> None:
@@ -98,24 +100,28 @@ class Acceptor(uvicorn.Server):
             except OSError:  # no descriptor is left, or the other end has gone already
                 await asyncio.sleep(0.1)
                 continue
-            known = self.known
-            crowded = len(known.here) >= self.most
-            if crowded and known.strangers:
-                next(iter(known.strangers)).drop()
-                crowded = False
-            if crowded and len(known.surplus) >= SPARE_CONNECTIONS:
+            self._tidy(MAX_STRANGERS)
+            try:
+                self._admit(accepted, not await self.known.make_room())
+            except BaseException:
                 accepted.close()
-                continue
-            # asyncio does so only if it sees that the protocol is TCP, which some listening sockets do not say.
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(self.config, self.server_state, known, crowded)
-            for ones in [known.surplus] if crowded else [known.here, known.strangers]:
-                ones[connection] = None
-            connection.opening = self.loop.create_task(self._open(connection, accepted))
+                raise
+
+    def _admit(self, accepted: socket.socket, surplus: bool) -> None:
+        known = self.known
+        if surplus and len(known.surplus) >= SPARE_CONNECTIONS:
+            accepted.close()
+            return
+        # asyncio does so only if it sees that the protocol is TCP, which some listening sockets do not say.
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self.config, self.server_state, known, surplus)
+        for ones in [known.surplus] if surplus else [known.here, known.strangers]:
+            ones[connection] = None
+        connection.opening = self.loop.create_task(self._open(connection, accepted))
 
     async def _open(self, connection: Connection, accepted: socket.socket) -> None:
         try:
-            connection.tls = await open_tls(connection, accepted, self.context, HEAD_SECONDS)
+            await open_tls(connection, accepted, self.context, HEAD_SECONDS, self.buffer)
             connection.opening = None
         except OSError:  # it spoke no TLS, or left, or was too slow
             self.known.forget(connection)
@@ -124,6 +130,13 @@ class Acceptor(uvicorn.Server):
         while True:
             await asyncio.sleep(min(1.0, HEAD_SECONDS / 10))
             self._drop(Connection.late)
+            self._tidy(MANY_GONE)
+
+    def _tidy(self, many: int) -> None:
+        """Give back what so many connections took that have ended."""
+        if self.known.gone >= many:
+            self.known.gone = 0
+            give_back()
 
     def _drop(self, which: Callable[[Connection], bool]) -> None:
         for connection in [one for one in self.known if which(one)]:
