@@ -80,6 +80,8 @@ NAMES = (
     "chaos",
     "calls that wait for others",
     "too large",
+    "slow head node",
+    "damaged request",
 )
 
 # What cannot be shown here: the fault, and why.

@@ -7,6 +7,7 @@ SheepdogError
 ├── JobError (AssertionError, RuntimeError, ValueError)   a Job is used out of turn
 ├── UntrustedResult                   a value is not plain data, and nothing else was to be loaded
 ├── RequestNotFound (ValueError)      no such request, or no such task, in this database
+├── DamagedRequest                    what is stored of one request is not what was written
 ├── StorageError                      the database file cannot be used
 │   ├── DamagedError                  ... because its content is not what was written
 │   ├── StorageBusy                   ... now, but may be later: it is locked, or the disk is full
@@ -61,6 +62,10 @@ class UntrustedResult(SheepdogError):
 
 class RequestNotFound(SheepdogError, ValueError):
     """There is no such request or task in this database."""
+
+
+class DamagedRequest(SheepdogError):
+    """What is stored of one request is not what was written, or not what this version can read."""
 
 
 class StorageError(SheepdogError):

@@ -9,6 +9,7 @@ import pytest
 
 from sheepdog.config import Config
 from sheepdog.config.options import CLUSTER_WORKERS, FIRST_WORKERS, STANDING_WORKERS, Options
+from sheepdog.errors import ConfigError
 
 CORES = len(os.sched_getaffinity(0))
 FULL = Config(
@@ -91,3 +92,15 @@ def test_which_workers_are_processes_of_this_machine(stored: dict[str, Any], her
 def test_how_many_workers(stored: dict[str, Any], tasks: int | None, first: int, workers: int) -> None:
     options = Options.read({"scheduler": "gridengine", **stored})
     assert (options.first_workers(tasks), options.workers(tasks)) == (first, workers)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("poll_interval", "soon"), ("lease", None), ("host", ["head"]), ("ge_opts", "-l a"), ("time", [7])]
+)
+def test_a_stored_value_of_another_kind_is_of_no_use(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{key} is .*, as it was stored"):
+        Options.read({key: value}).require_kinds()
+
+
+def test_a_stored_value_that_would_be_refused_now_is_of_use() -> None:
+    Options.read({"poll_interval": 0, "cpus": -1, "host": "a b", "unknown": 7}).require_kinds()

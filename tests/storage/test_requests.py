@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sheepdog.errors import RequestNotFound
+from sheepdog.errors import DamagedRequest, RequestNotFound
 from sheepdog.storage import Storage
 from sheepdog.values.model import RequestState
 from tests.storage.samples import request_of, unfinished
@@ -74,3 +74,12 @@ def test_the_note_is_part_of_the_progress(storage: Storage) -> None:
     assert storage.progress(request).note == "none has called"
     storage.set_note(request, "")
     assert storage.progress(request).note == ""
+
+
+@pytest.mark.parametrize(("column", "value"), [("options", "{"), ("options", "[1]"), ("form", "7"), ("state", 77)])
+def test_a_damaged_row_says_which_request(storage: Storage, column: str, value: object) -> None:
+    request = request_of(storage, 1)
+    with storage.transaction():
+        storage.db.execute(f"UPDATE request SET {column} = ?", (value,))
+    with pytest.raises(DamagedRequest, match=f"of request {request} cannot be read"):
+        storage.get_request(request)

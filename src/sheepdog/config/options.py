@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
+from ..errors import ConfigError
+from .checks import short
 from .config import KEYS, Config
 
 FIRST_WORKERS = 16  # of a cluster, before anybody knows how long the tasks are
@@ -31,6 +35,13 @@ class Options:
     def read(cls, stored: Mapping[str, Any]) -> Options:
         """Return the options that a version of any age has stored: nothing of them is refused."""
         return cls(_config(stored), stored.get("directory", ""), stored.get("maker", {}), bool(stored.get("ordered")))
+
+    def require_kinds(self) -> None:
+        """Raise ConfigError if a value is of another kind than its key has: it can be of no use, whoever stored it."""
+        for name, kinds in _kinds().items():
+            value = getattr(self.config, name)
+            if not isinstance(value, kinds):
+                raise ConfigError(f"{name} is {short(value)}, a {type(value).__name__}, as it was stored")
 
     def stored(self) -> dict[str, Any]:
         """Return what the store keeps, as JSON."""
@@ -59,6 +70,16 @@ class Options:
         """Return how many workers to begin with; server/decide/growth.py says when there are to be more."""
         workers = self.workers(tasks)
         return workers if self.config.workers or self.scheduler == "local" else min(FIRST_WORKERS, workers)
+
+
+@cache
+def _kinds() -> dict[str, tuple[type, ...]]:
+    """Return the types that the values of each key may have."""
+    found = {}
+    for name, hint in get_type_hints(Config).items():
+        kinds = {get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else [hint])}
+        found[name] = tuple(kinds | {int} if float in kinds else kinds)
+    return found
 
 
 def _config(stored: Mapping[str, Any]) -> Config:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..client import IN_MEMORY
-from ..errors import NotOwnRequest, RequestNotFound
+from ..errors import DamagedRequest, NotOwnRequest, RequestNotFound
 from ..printable import printable
 from ..values.model import REQUEST_STATES, Function, Progress, Request, RequestState, StoredBlob, after, before
 from .files import Files
@@ -131,9 +131,14 @@ class Requests(Workers, Files, Own):
         """Return a request without its function and tasks."""
         names = Request._fields
         row = dict(zip(names, self._one(request_id, ", ".join(names)), strict=True))
-        row.update({key: json.loads(row[key]) for key in ("form", "options")})
-        row.update({key: bool(row[key]) for key in ("gave_up", "open")})
-        return Request(**{**row, "state": RequestState(row["state"])})
+        try:
+            said = {key: dict(json.loads(row[key])) for key in ("form", "options")}
+            flags = {key: bool(row[key]) for key in ("gave_up", "open")}
+            return Request(**{**row, **said, **flags, "state": RequestState(row["state"])})
+        except (ValueError, TypeError) as error:
+            raise DamagedRequest(
+                f"what {self.dbfile} says of request {request_id} cannot be read ({error}): make the request again"
+            ) from error
 
     def requests(self, *states: RequestState) -> list[int]:
         """Return the ids of the requests in these states that were made in this file."""

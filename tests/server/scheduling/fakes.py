@@ -23,6 +23,7 @@ from sheepdog.server.decide import clock, exchange
 from sheepdog.server.decide.service import Service
 from sheepdog.server.scheduling.nodes import HeadNode, head_key
 from sheepdog.server.scheduling.thread import Scheduling
+from sheepdog.server.scheduling.watcher import Watcher
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, JobStatus, RequestState
 from sheepdog.values.serialisation import form
@@ -137,11 +138,18 @@ class Farm:
         options = self.options(request)
         node = HeadNode(replace(options, config=replace(options.config, scheduler="gridengine")), 0.0)
         node.host = node.scheduler = fake
-        self.thread.context.nodes[head_key(options)] = node
+        self.watcher(request).context.head = node
         return fake
 
+    def watcher(self, request: int) -> Watcher:
+        """Return the watcher of a request's head node; made, if there is none."""
+        key = head_key(self.options(request))
+        return self.thread.watchers.setdefault(key, Watcher(self.writer, key))
+
     def node(self, request: int) -> HeadNode:
-        return self.thread.context.nodes[head_key(self.options(request))]
+        node = self.watcher(request).context.head
+        assert node
+        return node
 
     def options(self, request: int) -> Options:
         return Options.read(self.storage.get_request(request).options)
@@ -149,7 +157,9 @@ class Farm:
     def look(self, later: float = 0.0) -> None:
         clock.tick(self.writer.service)
         self.now = max(self.now, time.monotonic()) + later
-        self.thread.look(self.now)
+        self.thread.look()
+        for watcher in list(self.thread.watchers.values()):
+            watcher.look(self.now)
 
     def later(self, minutes: float) -> None:
         """Set the service's clock forward."""

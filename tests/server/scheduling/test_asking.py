@@ -34,7 +34,7 @@ def test_one_question_for_all_requests_of_a_head_node(farm: Farm) -> None:
     farm.look()
     assert fake.asked == [["1", "2", "3"]]
     assert other.asked == [["4"]]
-    assert farm.thread.context.questions == 2
+    assert [watcher.context.questions for watcher in farm.thread.watchers.values()] == [1, 1]
 
 
 @fault("polite", "many requests at once", promise="one status query at most in an interval, counted in the log")

@@ -120,7 +120,7 @@ def test_what_cannot_be_cleared_up_is_tried_again_and_does_not_stand_in_the_way(
     farm.look()
     assert sound.cancelled == ["2"]
     farm.look()  # not again at once
-    assert farm.thread.clearing.tries[first][0] == 1
+    assert farm.watcher(first).clearing.tries[first][0] == 1
     broken.error = None
     farm.look(10)
     assert broken.cancelled == ["1"]

@@ -22,9 +22,11 @@ def writer(storage: Storage) -> Submitter:
 
 
 def test_two_requests_on_one_host_share_its_head_node(writer: Submitter) -> None:
-    context = Context(writer)
+    context = Context(writer, head_key(Options(CONFIG)))
     node = context.node(Options(CONFIG), 100.0)
-    assert context.node(Options(replace(CONFIG, workers=7, queue="long"), maker={"pid": 1}), 200.0) is node
+    other = Options(replace(CONFIG, workers=7, queue="long"), maker={"pid": 1})
+    assert context.mine(other)
+    assert context.node(other, 200.0) is node
     assert (node.host.name, node.scheduler.name) == ("fear", "gridengine")
 
 
@@ -33,10 +35,10 @@ def test_two_requests_on_one_host_share_its_head_node(writer: Submitter) -> None
     [{"host": "hive"}, {"ssh_user": "anna"}, {"ssh_port": 2222}, {"ssh_keyfile": "key"}, {"scheduler": "slurm"}],
 )
 def test_another_way_there_is_another_head_node(writer: Submitter, other: dict[str, Any]) -> None:
-    context = Context(writer)
+    context = Context(writer, head_key(Options(CONFIG)))
     options = Options(replace(CONFIG, **other))
     assert head_key(options) != head_key(Options(CONFIG))
-    assert context.node(options, 0.0) is not context.node(Options(CONFIG), 0.0)
+    assert not context.mine(options)
 
 
 def test_it_is_asked_soon_after_the_submission() -> None:
@@ -46,7 +48,7 @@ def test_it_is_asked_soon_after_the_submission() -> None:
 
 def test_where_the_server_is(writer: Submitter, storage: Storage) -> None:
     """It is looked up until it is known, and then no more."""
-    context = Context(writer)
+    context = Context(writer, ())
     context.locate()
     assert (context.port, context.certificate) == ("", "")
     storage.set_settings(port=4000, certificate="CERTIFICATE")
@@ -58,7 +60,7 @@ def test_where_the_server_is(writer: Submitter, storage: Storage) -> None:
 
 
 def test_what_is_decided_comes_back(writer: Submitter) -> None:
-    context = Context(writer)
+    context = Context(writer, ())
     assert context.decide(lambda service, a, b: (bool(service.live), a + b), 1, 2) == (False, 3)
     with pytest.raises(RequestNotFound):
         context.decide(lambda service: service.storage.get_request(7))
@@ -72,7 +74,7 @@ class Asleep:
 
 
 def test_nothing_is_waited_for_without_end() -> None:
-    context = Context(Asleep())
+    context = Context(Asleep(), ())
     context.patience = 0.05
     with pytest.raises(TimeoutError):
         context.decide(lambda _: None)

@@ -270,7 +270,7 @@ def test_workers_are_told_of_another_port(farm: Farm) -> None:
     farm.look()
     assert secret.read_text() == "{}"  # they know it
     farm.storage.set_settings(port=5000)
-    farm.thread.context.port = 0
+    farm.watcher(request).context.port = 0
     old = os.umask(0)
     try:
         farm.look()

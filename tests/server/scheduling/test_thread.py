@@ -1,18 +1,23 @@
-"""The thread for the schedulers: it goes on after a failure, and ends when it is told to."""
+"""The thread for the schedulers and its watchers: it has a watcher for each head node, and ends when it is told to."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sheepdog.deployment import Host
+from sheepdog.server.decide import clock
 from sheepdog.server.decide.service import Service
 from sheepdog.server.scheduling.thread import Scheduling
 from sheepdog.server.writer import Writer
 from sheepdog.storage import Storage
+from sheepdog.values.model import JobStatus, Kind, RequestState
+from tests.faults import fault
 from tests.server.scheduling.fakes import FakeScheduler, Farm
+from tests.waiting import until
 
 # The thread
 
@@ -67,3 +72,58 @@ def test_stop_does_not_wait_for_a_writer_that_died(tmp_path: Path) -> None:
             assert job
             job[1].set_result([])
         stopping.join()
+
+
+# The watchers
+
+
+def test_watchers_are_there_for_as_long_as_there_is_something_to_do(farm: Farm) -> None:
+    first, second = farm.request("1", host="first"), farm.request("2", host="second")
+    for request in (first, second):
+        farm.put(request, FakeScheduler())
+    farm.look()
+    assert [watcher.context.key[1] for watcher in farm.thread.watchers.values()] == ["first", "second"]
+    there = farm.watcher(first)
+    farm.finish(first)
+    for _ in range(2):
+        farm.look()
+    assert [watcher.context.key[1] for watcher in farm.thread.watchers.values()] == ["second"]
+    assert there._over.is_set()
+
+
+@pytest.mark.slow
+@fault("slow head node", "a head node does not answer", promise="the others are asked all the while")
+def test_a_head_node_that_hangs_delays_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(FakeScheduler):
+        def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
+            hangs.set()
+            assert goes_on.wait(60)
+            return super().status(host, jobs)
+
+    with Storage(tmp_path / "db") as storage:
+        storage.initdb()
+        writer = Writer(str(tmp_path / "db"))
+        writer.start()
+        farm = Farm(storage, tmp_path)
+        farm.thread = Scheduling(writer)
+        first, second = (farm.request(host[0], host=host, poll_interval=1.0) for host in ("first", "second"))
+        writer.submit(clock.tick).result()
+        there = farm.put(second, FakeScheduler(1.0))
+        farm.put(first, Hanging())
+        for request in (first, second):
+            farm.watcher(request).context.writer = writer
+        farm.thread.start()
+        try:
+            assert hangs.wait(60)
+            asked = len(there.asked)
+            until(lambda: len(there.asked) > asked + 1, "the other is asked again and again")
+            storage.end_pending(second, Kind.CANCELLED, "cancelled")
+            until(lambda: farm.state(second) == RequestState.CLOSED, "it is cleared up there")
+        finally:
+            goes_on.set()
+            farm.thread.stop()
+            writer.stop()
+    assert there.cancelled == ["s"]

@@ -1,14 +1,24 @@
 """An array job's life as the server keeps it: planned, submitted, moved, found or forgotten, cleared up.
 
 Plain functions over the service, as in clock.py. What they note lets another server go on from any point.
+Those that look for something to do are asked about one head node: mine says whether a request is on it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ...config.options import Options
 from ...values.facts import What
 from ...values.model import ArrayJob, Request, RequestState
 from .service import Service
+
+Mine = Callable[[Options], bool]
+
+
+def anywhere(_: Options) -> bool:
+    """Take a request on any head node."""
+    return True
 
 
 def plan(service: Service, request_id: int, array: ArrayJob) -> ArrayJob:
@@ -46,26 +56,29 @@ def not_submitted(service: Service, request_id: int, number: int, error: str, re
     service.storage.set_note(request_id, f"workers cannot be submitted again: {error}; trying on")
 
 
-def unsubmitted(service: Service) -> list[tuple[Request, Options, tuple[ArrayJob, ...]]]:
+def unsubmitted(service: Service, mine: Mine = anywhere) -> list[tuple[Request, Options, tuple[ArrayJob, ...]]]:
     """Return the requests that are being submitted, and what has been noted of it so far."""
     found = []
     for request_id in service.storage.requests(RequestState.NEW):
-        live = service.find(request_id)
-        if live is not None and live.options.maker:
-            noted = (array for array in service.storage.arrays(request_id) if array.ended is None)
-            found.append((live.request, live.options, tuple(noted)))  # the others are of an earlier attempt
+        with service.apart(request_id):
+            live = service.find(request_id)
+            if live is not None and live.options.maker and mine(live.options):
+                noted = (array for array in service.storage.arrays(request_id) if array.ended is None)
+                found.append((live.request, live.options, tuple(noted)))  # the others are of an earlier attempt
     return found
 
 
-def unseen(service: Service) -> list[tuple[Request, Options, ArrayJob]]:
+def unseen(service: Service, mine: Mine = anywhere) -> list[tuple[Request, Options, ArrayJob]]:
     """Return array jobs of submitted requests whose submission nobody saw to its end: a server died meanwhile."""
-    return [
-        (live.request, live.options, array)
-        for live in service.live.values()
-        if not live.tries.under_way and live.request.state == RequestState.SUBMITTED
-        for array in service.storage.arrays(live.request.id)
-        if not array.job and array.ended is None
-    ]
+    found = []
+    for live in list(service.live.values()):
+        with service.apart(live.request.id):
+            seen_to = live.tries.under_way or live.request.state != RequestState.SUBMITTED
+            if not seen_to and mine(live.options):
+                noted = service.storage.arrays(live.request.id)
+                lost = (array for array in noted if not array.job and array.ended is None)
+                found += [(live.request, live.options, array) for array in lost]
+    return found
 
 
 def forget(service: Service, request_id: int, number: int) -> None:
@@ -89,16 +102,16 @@ def abandon(service: Service, request_id: int) -> None:
         service.give_up(live, reason, kept=False)
 
 
-def left_over(service: Service) -> list[tuple[Request, tuple[ArrayJob, ...], bool]]:
+def left_over(service: Service, mine: Mine = anywhere) -> list[tuple[Request, tuple[ArrayJob, ...], bool]]:
     """Return the ended requests of which something is left on a host, and whether workers may still wait there."""
-    return [
-        (
-            service.storage.get_request(request_id),
-            tuple(service.storage.arrays(request_id)),
-            request_id not in service.complete,
-        )
-        for request_id in service.storage.requests(RequestState.ENDED)
-    ]
+    found = []
+    for request_id in service.storage.requests(RequestState.ENDED):
+        with service.apart(request_id):
+            request = service.storage.get_request(request_id)
+            if mine(Options.read(request.options)):
+                left = tuple(service.storage.arrays(request_id))
+                found.append((request, left, request_id not in service.complete))
+    return found
 
 
 def clear(service: Service, request_id: int) -> None:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...values.facts import What
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
+from .arrays import Mine, anywhere
 from .growth import growth
 from .live import LiveRequest
 from .outcomes import lose, release_doubtful
@@ -24,6 +25,8 @@ from .verdict import Step, verdict
 from .words import situation
 
 log = logging.getLogger(__name__)
+
+Head = TypeVar("Head", bound=Hashable)
 
 UNREACHED = 60.0  # seconds without any worker after which the user hears of it
 
@@ -57,15 +60,10 @@ class Wanted(NamedTuple):
 def tick(service: Service) -> None:
     """Look for new requests and for those that ended elsewhere; take back what silent workers held."""
     for request_id in service.open_requests():
-        try:
+        with service.apart(request_id):
             live = service.find(request_id)
             if live is not None:
                 look_after(service, live)
-        except RequestNotFound:  # it was removed
-            service.forget(request_id)
-        except StorageError:  # what is remembered may not have been stored: it is made again from what was
-            service.forget(request_id)
-            raise
 
 
 def look_after(service: Service, live: LiveRequest) -> None:
@@ -94,6 +92,17 @@ def unattended(service: Service) -> list[tuple[Request, Options]]:
     return [(live.request, live.options) for live in service.live.values() if live.request.open]
 
 
+def busy(service: Service, head: Callable[[Options], Head]) -> set[Head]:
+    """Return the head nodes that something is to be done with. head says which one a request is on."""
+    found = set()
+    for request_id in [*service.live, *service.storage.requests(RequestState.ENDED)]:
+        with service.apart(request_id):
+            live = service.live.get(request_id)
+            request = live.request if live else service.storage.get_request(request_id)
+            found.add(head(live.options if live else Options.read(request.options)))
+    return found
+
+
 def close(service: Service, request_id: int) -> None:
     """Let an open request end with the tasks that it has."""
     service.storage.close_request(request_id)
@@ -107,20 +116,17 @@ def close(service: Service, request_id: int) -> None:
 # --- what the scheduler says
 
 
-def watched(service: Service) -> list[Watched]:
-    """Return the unfinished requests of which a scheduler knows."""
+def watched(service: Service, mine: Mine = anywhere) -> list[Watched]:
+    """Return the unfinished requests of which a scheduler knows; mine says whether one is on this head node."""
     now = service.clock()
-    return [
-        Watched(
-            live.request,
-            live.options,
-            tuple(array for array in live.jobs.there.values() if array.job),
-            live.is_calm(now),
-            bool(live.workers.known),
-        )
-        for live in service.live.values()
-        if any(array.job for array in live.jobs.there.values())
-    ]
+    found = []
+    for live in list(service.live.values()):
+        with service.apart(live.request.id):
+            submitted = tuple(array for array in live.jobs.there.values() if array.job)
+            if submitted and mine(live.options):
+                calm, heard = live.is_calm(now), bool(live.workers.known)
+                found.append(Watched(live.request, live.options, submitted, calm, heard))
+    return found
 
 
 def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], asked: float) -> dict[int, list[str]]:
@@ -203,26 +209,36 @@ def conclude(service: Service, live: LiveRequest) -> None:
 # --- workers that are lacking
 
 
-def wanted(service: Service) -> list[Wanted]:
-    """Return the workers to submit again; arrays.submitted or arrays.not_submitted tells what came of it."""
+def wanted(service: Service, mine: Mine = anywhere) -> list[Wanted]:
+    """Return the workers to submit again; arrays.submitted or arrays.not_submitted tells what came of it.
+
+    mine says whether a request is on this head node.
+    """
     found = []
-    for live in service.live.values():
-        now, tries = service.clock(), live.tries
-        live.queue.wake(now)
-        lacking = shortage(live, now)
-        if lacking is None:
-            lacking = growth(live, now)
-        elif not live.workers.joined:
-            continue
-        if lacking is None or not tries.affords(lacking.first):
-            continue
-        tries.begin(lacking.first)
-        service.storage.set_fruitless(live.request.id, tries.fruitless)
-        times = f"are submitted again ({tries.fruitless} of {tries.limit} times in a row)"
-        if lacking.first:
-            times = "with more are submitted" if lacking.level else "are submitted beside the others"
-        log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
-        service.storage.set_note(live.request.id, f"{lacking.why}; {lacking.workers} workers {times}")
-        live.facts.note(What.SUBMITTING, f"{lacking.workers}: {lacking.why}")
-        found.append(Wanted(live.request, live.options, lacking.workers, lacking.level, lacking.why))
+    for live in list(service.live.values()):
+        with service.apart(live.request.id):
+            if mine(live.options) and (lacking := want(service, live)):
+                found.append(lacking)
     return found
+
+
+def want(service: Service, live: LiveRequest) -> Wanted | None:
+    """Return the workers of a request to submit again; None if there are to be none, or not now."""
+    now, tries = service.clock(), live.tries
+    live.queue.wake(now)
+    lacking = shortage(live, now)
+    if lacking is None:
+        lacking = growth(live, now)
+    elif not live.workers.joined:
+        return None
+    if lacking is None or not tries.affords(lacking.first):
+        return None
+    tries.begin(lacking.first)
+    service.storage.set_fruitless(live.request.id, tries.fruitless)
+    times = f"are submitted again ({tries.fruitless} of {tries.limit} times in a row)"
+    if lacking.first:
+        times = "with more are submitted" if lacking.level else "are submitted beside the others"
+    log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
+    service.storage.set_note(live.request.id, f"{lacking.why}; {lacking.workers} workers {times}")
+    live.facts.note(What.SUBMITTING, f"{lacking.workers}: {lacking.why}")
+    return Wanted(live.request, live.options, lacking.workers, lacking.level, lacking.why)

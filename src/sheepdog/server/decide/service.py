@@ -6,11 +6,11 @@ No socket, no thread, no clock of its own. What is remembered can be made again 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from ...config.options import Options
-from ...errors import RequestNotFound, StorageError
+from ...errors import ConfigError, RequestNotFound, StorageError
 from ...storage import Storage
 from ...values.facts import What
 from ...values.model import Kind, Request, RequestState
@@ -21,6 +21,9 @@ from .queue import Queue
 
 log = logging.getLogger(__name__)
 
+FAULTS = 3  # in a row, after which a request ends
+FAULT_SECONDS = 60.0  # from one fault to the next that is in a row with it
+
 
 class Service:
     """What the decisions are made over. clock is monotonic, in seconds."""
@@ -30,6 +33,7 @@ class Service:
         self.clock = clock
         self.live: dict[int, LiveRequest] = {}
         self.complete: set[int] = set()  # ended requests of which no worker waits in a scheduler's queue
+        self.faults: dict[int, tuple[int, float]] = {}  # how many in a row requests had, and when the last one was
         self._version = -1  # of the store, when it was last compared with what is remembered
 
     def token(self, request_id: int) -> str | None:
@@ -60,6 +64,48 @@ class Service:
         """Forget a request: it is no more, or what is remembered of it may not be what is stored."""
         self.live.pop(request_id, None)
 
+    # --- a request whose row or options are of no use
+
+    @contextmanager
+    def apart(self, request_id: int) -> Iterator[None]:
+        """Keep what is wrong with one request from the others. What is wrong with the store is everybody's."""
+        try:
+            yield
+        except RequestNotFound:  # it was removed
+            self.forget(request_id)
+        except StorageError:  # what is remembered may not have been stored: it is made again from what was
+            self.forget(request_id)
+            raise
+        except ConfigError as error:
+            self.end_unusable(request_id, str(error))
+        except Exception as error:
+            self.fail(request_id, error)
+
+    def fail(self, request_id: int, error: Exception) -> None:
+        """Note a fault that only this request has; what is remembered of it is made again. After some, it ends."""
+        self.forget(request_id)
+        count, latest = self.faults.get(request_id, (0, -FAULT_SECONDS))
+        count = 1 + (count if self.clock() - latest <= FAULT_SECONDS else 0)
+        self.faults[request_id] = count, self.clock()
+        log.warning("request %d cannot be dealt with: %s", request_id, error, exc_info=error)
+        if count >= FAULTS:
+            words = f"{type(error).__name__}: {error}"
+            text = f"this version of Sheepdog cannot deal with what is stored of it ({words})"
+            self.end_unusable(request_id, f"{text}; the server's log says more")
+
+    def end_unusable(self, request_id: int, why: str) -> None:
+        """End a request of which no more can be used than its number; if it has ended, let what is left of it be."""
+        log.warning("request %d: %s", request_id, why)
+        self.forget(request_id)
+        self.faults.pop(request_id, None)
+        with suppress(RequestNotFound):
+            if request_id in self.storage.requests(RequestState.ENDED):
+                self.storage.step(request_id, "clear")
+                return
+            self.storage.close_request(request_id)
+            self.storage.end_pending(request_id, Kind.NOT_RUN, f"not run: {why}")
+            self.storage.step(request_id, "end")
+
     def ready(self) -> dict[int, int]:
         """Return how many tasks of each open request workers without any may have now."""
         now = self.clock()
@@ -82,15 +128,16 @@ class Service:
         """Return the requests that have not ended; forget those that others cancelled, removed or began again."""
         found = self.storage.unended()
         for request_id, live in list(self.live.items()):
-            latest = found.get(request_id)
-            if latest is None or latest.token != live.request.token:
-                self.drop(live)
-                continue
-            if live.request.open:
-                same = latest.state == live.request.state
-                request = live.request if same else self.storage.get_request(request_id)
-                self.grow(live, request._replace(tasks=latest.tasks, open=latest.open))
-            self.withdraw(live, latest.cancelled)
+            with self.apart(request_id):
+                latest = found.get(request_id)
+                if latest is None or latest.token != live.request.token:
+                    self.drop(live)
+                    continue
+                if live.request.open:
+                    same = latest.state == live.request.state
+                    request = live.request if same else self.storage.get_request(request_id)
+                    self.grow(live, request._replace(tasks=latest.tasks, open=latest.open))
+                self.withdraw(live, latest.cancelled)
         return list(found)
 
     def grow(self, live: LiveRequest, latest: Request) -> None:
@@ -168,6 +215,7 @@ class Service:
 def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
     """Make what the server remembers of a request from what is stored of it."""
     options = Options.read(request.options)
+    options.require_kinds()
     policy = Policy.of(options.config)
     past = pasts(storage, request, policy)
     queue = Queue(storage.pending(request.id), options.config.lease, request.leased, past)

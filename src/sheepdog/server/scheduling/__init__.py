@@ -1,1 +1,1 @@
-"""The server's thread for what takes a scheduler: asking, submitting, clearing up."""
+"""The server's threads for what takes a scheduler, one for each head node: asking, submitting, clearing up."""

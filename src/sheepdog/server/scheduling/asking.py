@@ -1,4 +1,4 @@
-"""What the schedulers say: one question a head node and interval, for all requests there.
+"""What a scheduler says: one question an interval, for all requests on its head node.
 
 While the workers say enough themselves, it is put more rarely. What a job leaves that is gone is brought in with it.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ...client import read_blob, unpack
 from ...deployment import job_directory
@@ -21,7 +21,7 @@ from ...values.model import ArrayJob, JobStatus, Request
 from ..calls import Call
 from ..decide import clock, outcomes
 from ..decide.clock import Watched
-from .nodes import LONGEST, Context, HeadNode, head_key
+from .nodes import LONGEST, Context, HeadNode
 from .turns import take_turn
 
 log = logging.getLogger(__name__)
@@ -30,15 +30,12 @@ RARELY = 10  # intervals between two questions while the workers say enough them
 PUZZLING = 20  # intervals that workers wait before the scheduler is asked why, after the first time
 
 
-def ask_all(context: Context, watched: list[Watched], now: float) -> None:
-    """Ask each head node whose turn it is."""
-    groups: dict[tuple[Any, ...], list[Watched]] = defaultdict(list)
-    for each in watched:
-        groups[head_key(each.options)].append(each)
-    for key, there in groups.items():
-        node = context.node(there[0].options, now)
-        if now >= max(node.not_before, node.asked + interval(node, there)):
-            ask(context, key, node, there)
+def ask_in_time(context: Context, watched: list[Watched], now: float) -> None:
+    """Ask the head node, if it is its turn."""
+    if watched:
+        node = context.node(watched[0].options, now)
+        if now >= max(node.not_before, node.asked + interval(node, watched)):
+            ask(context, node, watched)
 
 
 def interval(node: HeadNode, watched: list[Watched]) -> float:
@@ -48,11 +45,11 @@ def interval(node: HeadNode, watched: list[Watched]) -> float:
     return min(each.options.config.poll_interval * (RARELY if each.calm else 1) for each in watched)
 
 
-def ask(context: Context, key: tuple[Any, ...], node: HeadNode, watched: list[Watched]) -> None:
+def ask(context: Context, node: HeadNode, watched: list[Watched]) -> None:
     """Put one question for all these requests."""
     if node.scheduler.interval > 1:
         interval = min(each.options.config.poll_interval for each in watched)
-        pause = take_turn(repr(key), interval)
+        pause = take_turn(repr(context.key), interval)
         if pause:
             node.not_before = time.monotonic() + pause
             return
@@ -72,22 +69,28 @@ def ask(context: Context, key: tuple[Any, ...], node: HeadNode, watched: list[Wa
     node.failures = 0
     node.asked = time.monotonic()
     for each in watched:
-        told = [array for array in each.arrays if array.job in answer]
-        statuses = {array.number: answer[array.job] for array in told}
-        for array in told:
-            if statuses[array.number].gone:
-                statuses[array.number] = look_back(context, node, each.request, array, statuses[array.number])
-        lost = context.decide(clock.heed, each.request.id, statuses, asked)
-        if isinstance(node.scheduler, LocalScheduler):
-            for array in each.arrays:
-                if array.number in lost:
-                    node.scheduler.end_stopped(node.host, array.job, lost[array.number])
-        wonder(context, node, each, statuses)
-        listen(context, node, each, statuses)
-        if untold := [array.job for array in each.arrays if array not in told]:
-            text = f"it neither lists the array job {', '.join(untold)} nor says that there is none"
-            log.warning("request %d: %s", each.request.id, text)
-            context.decide(clock.unanswered, each.request.id, text)
+        with context.apart(each.request.id):
+            tell(context, node, each, answer, asked)
+
+
+def tell(context: Context, node: HeadNode, each: Watched, answer: Mapping[str, JobStatus], asked: float) -> None:
+    """Hand over what the scheduler says of one request's array jobs, and look for what it does not say."""
+    told = [array for array in each.arrays if array.job in answer]
+    statuses = {array.number: answer[array.job] for array in told}
+    for array in told:
+        if statuses[array.number].gone:
+            statuses[array.number] = look_back(context, node, each.request, array, statuses[array.number])
+    lost = context.decide(clock.heed, each.request.id, statuses, asked)
+    if isinstance(node.scheduler, LocalScheduler):
+        for array in each.arrays:
+            if array.number in lost:
+                node.scheduler.end_stopped(node.host, array.job, lost[array.number])
+    wonder(context, node, each, statuses)
+    listen(context, node, each, statuses)
+    if untold := [array.job for array in each.arrays if array not in told]:
+        text = f"it neither lists the array job {', '.join(untold)} nor says that there is none"
+        log.warning("request %d: %s", each.request.id, text)
+        context.decide(clock.unanswered, each.request.id, text)
 
 
 def listen(context: Context, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:

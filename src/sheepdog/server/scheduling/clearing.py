@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from ...config.options import Options
 from ...deployment import job_directory
-from ...errors import SheepdogError
+from ...errors import StorageError
 from ...values.model import ArrayJob, Request
 from ..decide import arrays
 from .nodes import LONGEST, Context
@@ -28,13 +28,15 @@ class Clearing:
 
     def clear_up(self, now: float) -> None:
         """Take away what is left of the requests that have ended."""
-        for request, left, waiting in self.context.decide(arrays.left_over):
+        for request, left, waiting in self.context.decide(arrays.left_over, self.context.mine):
             tries, due = self.tries.get(request.id, (0, 0.0))
             if now < due:
                 continue
             try:
                 remove(self.context, request, left, waiting)
-            except SheepdogError as error:
+            except (StorageError, TimeoutError):
+                raise
+            except Exception as error:  # of this request alone: the others are cleared up after
                 jobs = any(array.job for array in left)
                 if tries + 1 < (CLEAR_JOBS_TRIES if jobs else CLEAR_TRIES):
                     self.tries[request.id] = tries + 1, now + min(LONGEST, 10.0 * 2 ** min(tries, 10))
@@ -50,7 +52,7 @@ class Clearing:
         for request, noted in left:
             try:
                 remove(self.context, request, noted, True)
-            except SheepdogError as error:
+            except Exception as error:
                 log.warning("request %d: its workers will find out themselves: %s", request.id, error)
 
 

@@ -1,15 +1,20 @@
-"""The head nodes, and what the rooms of this package share: who decides, and where the server is."""
+"""A head node, and what the rooms of this package share: who decides, and where the server is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from ...config.options import Options
 from ...deployment import Host
+from ...errors import ConfigError, StorageError
 from ...schedulers import Scheduler, submit
 from ..decide.service import Service
+
+log = logging.getLogger(__name__)
 
 FIRST = 10.0  # seconds after the submission in which a job in error shows
 LONGEST = 600.0  # seconds between two tries to reach a head node that does not answer
@@ -39,11 +44,12 @@ class HeadNode:
 
 
 class Context:
-    """What the rooms share. It decides nothing itself: that is done in the service's thread."""
+    """What the rooms share for one head node. It decides nothing itself: that is done in the service's thread."""
 
-    def __init__(self, writer: Submitter) -> None:
+    def __init__(self, writer: Submitter, key: tuple[Any, ...]) -> None:
         self.writer = writer
-        self.nodes: dict[tuple[Any, ...], HeadNode] = {}
+        self.key = key
+        self.head: HeadNode | None = None
         self.patience = PATIENCE
         self.questions = 0  # that have been put to schedulers
         self.port: Any = 0
@@ -61,12 +67,27 @@ class Context:
         future: Future[T] = self.writer.submit(lambda service: decide(service, *arguments))
         return future.result(self.patience)
 
+    @contextmanager
+    def apart(self, request_id: int) -> Iterator[None]:
+        """Keep what is wrong with one request from the others. What is wrong with the store is everybody's."""
+        try:
+            yield
+        except (StorageError, TimeoutError):
+            raise
+        except ConfigError as error:  # an option that was taken once, and is not any more
+            self.decide(Service.end_unusable, request_id, str(error))
+        except Exception as error:
+            self.decide(Service.fail, request_id, error)
+
+    def mine(self, options: Options) -> bool:
+        """Tell whether a request is on this head node."""
+        return head_key(options) == self.key
+
     def node(self, options: Options, now: float) -> HeadNode:
-        """Return the head node of a request."""
-        key = head_key(options)
-        if key not in self.nodes:
-            self.nodes[key] = HeadNode(options, now)
-        return self.nodes[key]
+        """Return the head node, which is made of the options of a request on it."""
+        if self.head is None:
+            self.head = HeadNode(options, now)
+        return self.head
 
 
 def head_key(options: Options) -> tuple[Any, ...]:

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from ...config.options import Options
 from ...deployment import job_directory
-from ...errors import SchedulerBusy, SchedulerError, SheepdogError
+from ...errors import ConfigError, SchedulerBusy, SchedulerError, SheepdogError
 from ...schedulers import submit as submission
 from ...values import identity as process
 from ...values.model import ArrayJob, Request
-from ..decide import arrays, clock
+from ..decide import arrays
 from ..decide.clock import Wanted, Watched
 from .nodes import AGAIN, Context
 
@@ -36,7 +36,7 @@ def submit(context: Context, wanted: Wanted) -> None:
         submitted = submission.submit(options, host, request, array, context.certificate)
     except Exception as error:
         log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
-        refused = isinstance(error, SchedulerError) and not isinstance(error, SchedulerBusy)
+        refused = isinstance(error, (SchedulerError, ConfigError)) and not isinstance(error, SchedulerBusy)
         context.decide(arrays.not_submitted, request.id, number, str(error), refused)
         return
     if not context.decide(arrays.submitted, request.id, submitted):
@@ -69,7 +69,7 @@ def is_port(array: ArrayJob, port: int) -> bool:
 
 
 class Adoption:
-    """The submissions and the open requests whose makers have died."""
+    """The submissions that nobody sees to the end."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -77,22 +77,18 @@ class Adoption:
 
     def adopt(self, now: float) -> None:
         """Find out what became of submissions that nobody sees to the end: their maker or their server has died."""
-        for request, options, noted in self.context.decide(arrays.unsubmitted):
-            alive = process.lives(options.maker)
-            if not alive:
-                patience = HIDDEN if alive is None else LATE_ANSWER if noted else 0.0
-                abandon = functools.partial(self.context.decide, arrays.abandon, request.id)
-                self.look_for(request, options, noted, now, patience, abandon)
-        for request, options, array in self.context.decide(arrays.unseen):
-            forget = functools.partial(self.context.decide, arrays.forget, request.id, array.number)
-            self.look_for(request, options, (array,), now, LATE_ANSWER, forget)
-
-    def close(self) -> None:
-        """Let requests end to which nobody adds tasks any more: their makers have died."""
-        for request, options in self.context.decide(clock.unattended):
-            if options.maker and process.lives(options.maker) is False:
-                log.info("request %d: its maker has ended; it ends with the tasks that it has", request.id)
-                self.context.decide(clock.close, request.id)
+        context = self.context
+        for request, options, noted in context.decide(arrays.unsubmitted, context.mine):
+            with context.apart(request.id):
+                alive = process.lives(options.maker)
+                if not alive:
+                    patience = HIDDEN if alive is None else LATE_ANSWER if noted else 0.0
+                    abandon = functools.partial(context.decide, arrays.abandon, request.id)
+                    self.look_for(request, options, noted, now, patience, abandon)
+        for request, options, array in context.decide(arrays.unseen, context.mine):
+            with context.apart(request.id):
+                forget = functools.partial(context.decide, arrays.forget, request.id, array.number)
+                self.look_for(request, options, (array,), now, LATE_ANSWER, forget)
 
     def look_for(
         self,

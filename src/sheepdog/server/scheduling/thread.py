@@ -1,27 +1,27 @@
-"""The thread that does for the requests what takes a scheduler: asks, submits workers again, clears up.
-
-What is to be done is decided in server/decide, in the writer's thread.
-"""
+"""The thread that has a watcher for each head node while there is something to be done with it."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
+from ...config.options import Options
 from ...errors import SheepdogError, StorageError
+from ...values import identity as process
 from ...values.model import ArrayJob, Request
 from ..decide import clock
-from .asking import ask_all
-from .clearing import Clearing
-from .nodes import Context, Submitter
-from .submitting import Adoption, submit, tell_port
+from .nodes import Context, Submitter, head_key
+from .watcher import PAUSE, Watcher
 
 log = logging.getLogger(__name__)
 
 STOPPING = 5.0  # seconds with the service's thread while the server ends
+LEAVING = 2.0  # seconds in which watchers should have done what they are doing, when it ends
 
 
 class Scheduling(threading.Thread):
@@ -29,44 +29,75 @@ class Scheduling(threading.Thread):
 
     def __init__(self, writer: Submitter) -> None:
         super().__init__(name="scheduling", daemon=True)
-        self.context = Context(writer)
-        self.adoption = Adoption(self.context)
-        self.clearing = Clearing(self.context)
+        self.context = Context(writer, ())
+        self.watchers: dict[tuple[Any, ...], Watcher] = {}
         self._over = threading.Event()
 
     def stop(self) -> None:
-        """End the thread, without waiting for a host that does not answer; clear up once more."""
+        """End the threads, without waiting for hosts that do not answer; clear up once more where they do."""
         self.context.patience = STOPPING
+        end = time.monotonic() + LEAVING
         self._over.set()
-        self.join(2.0)
-        if not self.is_alive():
-            with suppress(TimeoutError, SheepdogError):
-                self.clearing.clear_up(time.monotonic())
+        self.join(LEAVING)
+        if self.is_alive():
+            return
+        with suppress(TimeoutError, SheepdogError):
+            self.look()
+        watchers = [*self.watchers.values()]
+        for each in watchers:
+            each.context.patience = STOPPING
+            each.leave()
+        for each in watchers:
+            if each.ident is not None:
+                each.join(max(0.0, end - time.monotonic()))
+        all_at_once(each.finish for each in watchers if not each.is_alive())
 
     def disband(self, left: Iterable[tuple[Request, tuple[ArrayJob, ...]]]) -> None:
-        """End the workers of requests that are no more: their database was removed. For when the thread has ended."""
-        self.clearing.disband(left)
+        """End the workers of requests that are no more: their database was removed. For when the threads have ended."""
+        there = defaultdict(list)
+        for request, noted in left:
+            there[head_key(Options.read(request.options))].append((request, noted))
+
+        def clear(key: tuple[Any, ...]) -> Callable[[], None]:
+            return lambda: Watcher(self.context.writer, key).clearing.disband(there[key])
+
+        all_at_once(map(clear, there))
 
     def run(self) -> None:
         """Look, until stopped."""
-        while not self._over.wait(0.5):
+        while not self._over.wait(PAUSE):
             try:
-                self.look(time.monotonic())
+                self.look()
+                for each in self.watchers.values():
+                    if each.ident is None:
+                        each.start()
             except StorageError:  # the writer has said so
                 self._over.wait(1.0)
             except Exception:
                 log.exception("the thread for the schedulers failed")
 
-    def look(self, now: float) -> None:
-        """Do what is to be done."""
-        context = self.context
-        context.locate()
-        self.adoption.adopt(now)
-        self.adoption.close()
-        self.clearing.clear_up(now)
-        watched = context.decide(clock.watched)
-        for each in watched:
-            tell_port(context, each, now)
-        ask_all(context, watched, now)
-        for wanted in context.decide(clock.wanted):
-            submit(context, wanted)
+    def look(self) -> None:
+        """Find the head nodes that something is to be done with: each has a watcher, and no other has."""
+        self.close()
+        busy = self.context.decide(clock.busy, head_key)
+        for key in self.watchers.keys() - busy:
+            self.watchers.pop(key).leave()
+        for key in busy - self.watchers.keys():
+            self.watchers[key] = Watcher(self.context.writer, key)
+
+    def close(self) -> None:
+        """Let requests end to which nobody adds tasks any more: their makers have died."""
+        for request, options in self.context.decide(clock.unattended):
+            with self.context.apart(request.id):
+                if options.maker and process.lives(options.maker) is False:
+                    log.info("request %d: its maker has ended; it ends with the tasks that it has", request.id)
+                    self.context.decide(clock.close, request.id)
+
+
+def all_at_once(deeds: Iterable[Callable[[], None]]) -> None:
+    """Do all of these, each in a thread, and wait for them."""
+    threads = [threading.Thread(target=deed, daemon=True) for deed in deeds]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
