@@ -82,6 +82,7 @@ NAMES = (
     "too large",
     "slow head node",
     "damaged request",
+    "another address",
 )
 
 # What cannot be shown here: the fault, and why.

@@ -173,3 +173,8 @@ class TooManyWorkers(SchedulerError):
     def __init__(self, message: str, limit: int) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an exception says; some say nothing but their names."""
+    return str(error) or type(error).__name__

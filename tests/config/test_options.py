@@ -95,7 +95,8 @@ def test_how_many_workers(stored: dict[str, Any], tasks: int | None, first: int,
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("poll_interval", "soon"), ("lease", None), ("host", ["head"]), ("ge_opts", "-l a"), ("time", [7])]
+    ("key", "value"),
+    [("poll_interval", "soon"), ("lease", None), ("host", ["head"]), ("ge_opts", "-l a"), ("time", [7])],
 )
 def test_a_stored_value_of_another_kind_is_of_no_use(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"{key} is .*, as it was stored"):

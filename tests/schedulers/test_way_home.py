@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import sheepdog
+from sheepdog.deployment import LocalHost
 from sheepdog.errors import ConfigError
-from sheepdog.schedulers.way_home import addresses, check_way_home
+from sheepdog.schedulers.way_home import WayHome, address_towards, addresses, check_way_home, leads_here, source
 from tests.faults import fault
 
 
@@ -40,3 +41,64 @@ def test_it_is_said_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the node itself"):
         sheepdog.map_async(print, [(1,)], {**config, "localhost": "127.0.0.1"})
     assert not sheepdog.Server(dbfile=str(tmp_path / "db")).running
+
+
+ELSEWHERE = "192.0.2.1"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of this machine, which the head node sees."""
+    found = source("198.51.100.1")
+    if not found:
+        pytest.skip("this machine has no address but the loopback's")
+    monkeypatch.setenv("SSH_CONNECTION", f"{found} 50000 198.51.100.1 22")
+    return found
+
+
+def test_what_leads_here_now(here: str) -> None:
+    assert leads_here(here)
+    assert leads_here("known-on-the-cluster.invalid")
+    assert not leads_here("localhost")
+    assert not leads_here(ELSEWHERE)
+    assert not leads_here("2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("connection", "found"),
+    [
+        ("HERE 50000 198.51.100.1 22", True),
+        ("192.0.2.9 50000 198.51.100.1 22", True),  # translated on the way: then the one from which packets go there
+        ("192.0.2.9 50000 nowhere 22", False),
+        ("127.0.0.1 50000 127.0.0.1 22", False),
+        ("", False),
+        ("what else", False),
+    ],
+)
+def test_this_machines_address_towards_a_host(
+    here: str, monkeypatch: pytest.MonkeyPatch, connection: str, found: bool
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", connection.replace("HERE", here))
+    assert address_towards(LocalHost()) == (here if found else "")
+
+
+@fault("another address", "the name that workers call leads elsewhere now", promise="the head node says where this is")
+def test_the_way_home_is_found_anew(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = WayHome()
+    assert way.find([here, "other.invalid"], LocalHost()) == here
+    assert way.find([ELSEWHERE, here], LocalHost()) == here
+    assert way.find([ELSEWHERE], LocalHost()) == here
+    assert way.find(["a.invalid"], LocalHost()) == "a.invalid"
+    monkeypatch.setenv("SSH_CONNECTION", "")
+    assert way.find([ELSEWHERE], LocalHost()) == ELSEWHERE  # nobody knows better
+
+
+def test_a_name_that_never_led_here_may_be_translated_on_the_way(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"gate": ELSEWHERE, "mine": here}
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda name, *a, **more: real(table.get(name, name), *a, **more))
+    way = WayHome()
+    assert way.find(["gate"], LocalHost()) == "gate"
+    assert way.find(["mine"], LocalHost()) == "mine"
+    table["mine"] = ELSEWHERE
+    assert way.find(["mine"], LocalHost()) == here

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sheepdog.server.decide.held import HeldCall
 from sheepdog.server.decide.service import Service
 from sheepdog.server.writer import TICK, Clock, Writer
 from sheepdog.storage import Storage
-from sheepdog.values.model import Kind, RequestState
+from sheepdog.values.model import ArrayJob, Kind, RequestState
 from sheepdog.values.serialisation import form
 from tests.faults import fault
 from tests.waiting import until
@@ -150,6 +151,20 @@ def test_a_database_that_is_moved_takes_all_along(writer: Writer, storage: Stora
     until(lambda: not writer.is_alive(), "it has ended")
     with Storage(moved) as there:
         assert there.get_request(request).tasks == 1
+
+
+def test_what_has_ended_and_is_not_cleared_up_is_removed_too(writer: Writer, storage: Storage) -> None:
+    """Its workers may wait in a queue still."""
+    request = storage.new_request(b"f", b"", [b"x"], form=form(), options={"host": "hive"})
+    array = storage.new_array(request, ArrayJob(0, "herd_001_0badcafe", "d", 3))
+    storage.set_submitted(request, replace(array, job="7"))
+    storage.store_result(request, 1, b"r")
+    writer.start()
+    writer.submit(lambda service: service.live).result(LONG)
+    for end in ("", "-wal", "-shm"):
+        Path(f"{storage.dbfile}{end}").unlink(missing_ok=True)
+    until(lambda: not writer.is_alive(), "it has ended")
+    assert [(removed.id, left.job) for removed, (left,) in writer.removed] == [(request, "7")]
 
 
 def test_a_pause_is_not_counted() -> None:

@@ -32,6 +32,7 @@ IDLE = 600  # seconds after which a master that nobody uses ends
 LOGIN_TIMEOUT = 60.0
 LOGIN_TIMEOUT_INTERACTIVE = 180.0  # somebody types; sshd itself gives up after 120 s
 SSH_FAILED = 255
+SILENT = "ssh says nothing more"
 
 # Beside a missing or full master, ssh would open a connection of its own and ask the user again. With this it cannot,
 # and its words tell that the command was not begun.
@@ -142,7 +143,7 @@ class SSHHost:
 
     def _unanswered(self, what: str, done: subprocess.CompletedProcess[bytes], answer: frame.Answer) -> NoReturn:
         """Say why a command has no answer."""
-        words = end_of(text_of(answer.errors) or text_of(answer.output))
+        words = end_of(text_of(answer.errors) or text_of(answer.output)) or SILENT
         if answer.disturbed:
             raise HostError(
                 f"{what} was not run on {self.name}: a start-up file there ({_START_UP}) reads standard input, such as "
@@ -262,7 +263,7 @@ class SSHHost:
                 "then {try_} once, and compare the key"
             )
         advice = advice.format(try_=f"try: ssh {port}{user}{key}{shlex.quote(self.name)} true", asking=asking)
-        raise HostError(f"{what}: {end_of(words)} ({advice})")
+        raise HostError(f"{what}: {end_of(words) or SILENT} ({advice})")
 
 
 def _not_begun(done: subprocess.CompletedProcess[bytes]) -> bool:

@@ -36,17 +36,22 @@ def scheduler_of(options: Options) -> Scheduler:
     return make_scheduler(options.scheduler, options.config.poll_interval, options.directory)
 
 
-def urls(options: Options, port: int) -> tuple[str, ...]:
-    """Return the addresses at which workers reach a server on this port."""
-    address = "127.0.0.1" if options.here else options.config.localhost or socket.getfqdn()
+def own_name(options: Options) -> str:
+    """Return the name or address of this machine that workers are told, unless it is known to lead elsewhere."""
+    return options.config.localhost or socket.getfqdn()
+
+
+def urls(options: Options, port: int, home: str = "") -> tuple[str, ...]:
+    """Return the addresses at which workers reach a server on this port. home is this machine, if not as usual."""
+    address = "127.0.0.1" if options.here else home or own_name(options)
     return (f"https://{f'[{address}]' if ':' in address else address}:{port}",)
 
 
-def plan(options: Options, request: Request, workers: int, level: int, port: int) -> ArrayJob:
+def plan(options: Options, request: Request, workers: int, level: int, port: int, home: str = "") -> ArrayJob:
     """Return the next array job of a request, to be noted before it is submitted."""
     config = options.config
     name = f"{config.name or 'sheepdog'}_{request.id:03d}_{secrets.token_hex(4)}"
-    return ArrayJob(0, name, f"{config.ssh_dir}/{name}", workers, level, urls=urls(options, port))
+    return ArrayJob(0, name, f"{config.ssh_dir}/{name}", workers, level, urls=urls(options, port, home))
 
 
 def secret(options: Options, request: Request, array: ArrayJob, certificate: str) -> bytes:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from ..errors import DamagedError, RequestNotFound, StorageError
+from ..errors import DamagedError, RequestNotFound, SheepdogError, StorageError
 from ..storage import Storage
 from ..values.model import ArrayJob, Request, RequestState
 from .calls import Reply
@@ -149,6 +149,9 @@ class Writer(threading.Thread):
         with suppress(StorageError):  # or it was moved, and its log was left behind
             service.storage.checkpoint()
         self.removed = [(live.request, tuple(live.jobs.there.values())) for live in service.live.values()]
+        with suppress(SheepdogError):  # the file has no name any more, but can be read
+            for request in map(service.storage.get_request, service.storage.requests(RequestState.ENDED)):
+                self.removed.append((request, tuple(service.storage.arrays(request.id))))
         return True
 
     def _say(self, trouble: str) -> None:

@@ -56,3 +56,41 @@ def test_addresses_that_cannot_be_read_are_left_as_they_are(shepherd: Shepherd, 
     with pytest.raises(Later):
         link.join({})
     assert link.where == server.url
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@fault(
+    "another address",
+    "a worker does not reach its server, and its secret has been taken away",
+    promise="it ends within ten minutes, whatever it runs: the request has ended",
+)
+def test_who_has_no_secret_any_more_and_no_server_ends(shepherd: Shepherd, tmp_path: Path, runs: bool) -> None:
+    started = tmp_path / "started"
+    server = shepherd.serve(("open(args[0], 'w').close(); import time; time.sleep(1000)", str(started)))
+    if not runs:
+        server.status = (503, {})
+    worker = shepherd.work(server, {"GONE_PATIENCE": 0.5}, patience=86400.0)
+    until(started.exists if runs else lambda: "trying on" in shepherd.log(), "it has begun")
+    server.status = (503, {})
+    until(lambda: "trying on" in shepherd.log(), "it does not reach its server")
+    (shepherd.directory / "secret.json").rename(tmp_path / "secret.json")
+    assert worker.wait(60) == 0
+    assert "ends: the request has ended: its secret is gone" in shepherd.log()
+    assert not (shepherd.directory / "spool").exists()
+
+
+def test_a_secret_that_is_away_for_a_moment_is_no_end(shepherd: Shepherd, tmp_path: Path) -> None:
+    server = shepherd.serve()
+    server.status = (500, {})
+    shepherd.tell(server)
+    link = make_link({**shepherd.secret(server), "directory": str(shepherd.directory)})
+    secret = shepherd.directory / "secret.json"
+    for _ in range(2):
+        secret.rename(tmp_path / "secret.json")
+        with pytest.raises(Later):
+            link.join({})
+        assert link.gone_since  # type: ignore[attr-defined]
+        (tmp_path / "secret.json").rename(secret)
+        with pytest.raises(Later):
+            link.join({})
+        assert link.gone_since is None  # type: ignore[attr-defined]

@@ -43,3 +43,16 @@ def test_the_server_is_told_the_signal_the_status_and_the_memory(shepherd: Sheph
     assert [(found[task].signal, found[task].status) for task in (1, 2, 3, 4)] == [(0, None), (0, 3), (9, None), (0, 4)]
     assert found[1].peak > 1 << 20  # the first task of a process
     assert all(found[task].peak == 0 or found[task].peak > 1 << 20 for task in found)
+
+
+@fault(
+    "another address",
+    "a worker has never reached its server",
+    promise="it ends within ten minutes, however long it would try to deliver",
+)
+def test_who_never_joined_does_not_try_for_a_day(shepherd: Shepherd) -> None:
+    server = shepherd.serve(("result = 1",))
+    server.status = (503, {})
+    worker = shepherd.work(server, {"SPARE_PATIENCE": 0.5}, patience=86400.0)
+    assert worker.wait(60) == 1
+    assert "ends: no answer from the server for 0 s; the last error was: the server says 503" in shepherd.log()

@@ -6,6 +6,7 @@ import pytest
 
 from sheepdog.server.decide.live import LiveRequest
 from sheepdog.server.decide.verdict import TABLE, UNREACHABLE, Step, Verdict, verdict
+from tests.faults import fault
 from tests.server.decide.lives import array, call, hear, lose, make_live, says
 
 NOW = UNREACHABLE + 1
@@ -264,3 +265,18 @@ def test_workers_that_may_be_submitted_again_are_no_reason_to_give_up() -> None:
     live.workers.take()
     live.end_array(1, "it ended")
     assert verdict(live, NOW) == Verdict(Step.WAIT)
+
+
+@fault(
+    "another address",
+    "workers are lost that the scheduler says to run",
+    promise="the reason that their user reads says so",
+)
+def test_the_end_of_a_job_that_is_said_to_run_has_a_reason() -> None:
+    live = fresh()
+    lose(live, 1)
+    live.workers.take()
+    hear(live, says(1), times=2)
+    found = verdict(live, NOW)
+    assert found.step == Step.END_JOB
+    assert found.text.endswith("tasks: nothing is heard of its workers, though the scheduler says that they run")

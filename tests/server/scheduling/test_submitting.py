@@ -14,10 +14,11 @@ import pytest
 from sheepdog.client import RESULT
 from sheepdog.errors import HostError
 from sheepdog.schedulers import submit as submission
+from sheepdog.schedulers.way_home import source
 from sheepdog.server.calls import Call
 from sheepdog.server.decide import exchange
 from sheepdog.server.decide.outcomes import LASTING
-from sheepdog.server.scheduling.nodes import AGAIN, LONGEST
+from sheepdog.server.scheduling.nodes import AGAIN, HOME_SECONDS, LONGEST
 from sheepdog.server.scheduling.submitting import LATE_ANSWER
 from sheepdog.storage import Storage
 from sheepdog.values import identity as process
@@ -300,3 +301,79 @@ def test_workers_are_told_as_soon_as_their_host_answers(farm: Farm) -> None:
     fake.error = None
     farm.look(LONGEST)
     assert "https://me:5000" in (farm.directory(request) / "secret.json").read_text()
+
+
+# This machine has another address
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of this machine, which the head node sees."""
+    found = source("198.51.100.1")
+    if not found:
+        pytest.skip("this machine has no address but the loopback's")
+    monkeypatch.setenv("SSH_CONNECTION", f"{found} 50000 198.51.100.1 22")
+    return found
+
+
+@fault(
+    "another address",
+    "this machine has another address than its workers were told",
+    promise="their secrets tell the new one: of those that run, that wait, and that count as lost",
+)
+@pytest.mark.parametrize("said", [True, False])
+def test_workers_are_told_of_another_address(farm: Farm, here: str, said: bool) -> None:
+    request = farm.request("", localhost="192.0.2.1" if said else None)
+    array = farm.array(request)
+    farm.storage.set_urls(request, array.number, ["https://192.0.2.1:4000"])
+    farm.storage.set_submitted(request, replace(array, job="1"))
+    fake = farm.put(request, FakeScheduler())
+    fake.error = HostError("the network is unreachable")
+    farm.look()
+    assert farm.storage.arrays(request)[0].urls == ("https://192.0.2.1:4000",)
+    fake.error = None
+    farm.look(AGAIN)
+    url = f"https://{f'[{here}]' if ':' in here else here}:4000"
+    assert json.loads((farm.directory(request) / "secret.json").read_text())["urls"] == [url]
+    assert farm.storage.arrays(request)[0].urls == (url,)
+    assert farm.node(request).failures == 0  # it answers, and is asked at once
+    runs = fake.runs
+    farm.look(HOME_SECONDS)
+    assert fake.runs - runs <= 1  # to listen: nobody is told again
+
+
+def test_workers_that_count_as_lost_are_told_too(farm: Farm, here: str) -> None:
+    request = farm.request("7", localhost=here, resubmissions=0, tasks=3)
+    farm.call(request, want=1)
+    farm.put(request, FakeScheduler())
+    farm.look()
+    live = farm.writer.service.live[request]
+    live.end_array(1, "nothing was heard of it")
+    farm.storage.end_array(request, 1)
+    farm.storage.set_settings(port=5000)
+    farm.watcher(request).context.port = 0
+    farm.look()
+    assert ":5000" in (farm.directory(request) / "secret.json").read_text()
+    [array] = farm.storage.arrays(request)
+    assert array.ended
+    assert array.urls[0].endswith(":5000")
+    assert live.jobs.there == {}
+    farm.directory(request).joinpath("secret.json").unlink()
+    farm.directory(request).rename(farm.home / "gone")
+    farm.storage.set_settings(port=6000)
+    farm.watcher(request).context.port = 0
+    farm.look()
+    assert farm.storage.arrays(request)[0].urls[0].endswith(":6000")  # and nobody is in the way
+
+
+def test_new_workers_are_told_the_address_that_this_machine_has_now(
+    farm: Farm, gridengine: GridEngine, here: str
+) -> None:
+    request = farm.request("7", host=None, localhost="192.0.2.1")
+    farm.call(request, want=1)
+    gridengine.list()
+    for _ in range(3):
+        farm.look(INTERVAL)
+    secret = json.loads((Path(farm.storage.arrays(request)[-1].directory) / "secret.json").read_text())
+    assert secret["array"] == 2
+    assert here in secret["urls"][0]

@@ -8,7 +8,7 @@ import time
 from http.client import HTTPException, HTTPSConnection
 
 from ..wire.frames import chunks_of, pack, read_blobs, size_of, unpack
-from ..wire.limits import CHUNK, CONNECT_TIMEOUT, MAX_RETRY_AFTER, REPLY_TIMEOUT
+from ..wire.limits import CHUNK, CONNECT_TIMEOUT, GONE_PATIENCE, MAX_RETRY_AFTER, REPLY_TIMEOUT
 from . import Later, Link, Over, Refused
 
 TYPE_CHECKING = False
@@ -34,6 +34,7 @@ class HttpsLink(Link):
         self.urls = secret["urls"]
         self.turn = 0  # of these
         self.calling = False
+        self.gone_since = None  # type: float | None  # the secret
         self.connection = None  # type: HTTPSConnection | None
         self.context = pinned(secret["certificate"])
 
@@ -116,12 +117,21 @@ class HttpsLink(Link):
         return self.connection
 
     def _look_for_addresses(self) -> None:
-        """Read the server's addresses again: it writes them anew when it has had to take another port."""
+        """Read the server's addresses again: it writes them anew when it has others.
+
+        Raise Over if there have been none for long: what the server takes away when the request has ended.
+        """
         try:
             with open(os.path.join(self.directory, "secret.json"), encoding="utf-8") as file:
+                self.gone_since = None
                 urls = json.load(file)["urls"]
             if urls and urls != self.urls and all("://" in url and url.rsplit(":", 1)[1].isdigit() for url in urls):
                 self.urls, self.turn = urls, 0
+        except FileNotFoundError:
+            now = time.monotonic()
+            self.gone_since = self.gone_since or now
+            if now - self.gone_since > GONE_PATIENCE:  # a file system may be slow to show a file that was replaced
+                raise Over("the request has ended: its secret is gone, and the server does not answer")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
 

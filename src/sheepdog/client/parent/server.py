@@ -61,7 +61,7 @@ class Server(object):
                 raise Over(WARNINGS[signals.warning])
             answer = self.rhythm.attempt(
                 lambda _: self.link.join(self._signed({"protocol": PROTOCOL, "python": describe_python()})),
-                self.patience,
+                min(self.patience, SPARE_PATIENCE),
             )
             if answer is not None:
                 return answer

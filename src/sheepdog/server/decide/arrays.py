@@ -91,7 +91,9 @@ def moved(service: Service, request_id: int, array: ArrayJob) -> None:
     service.storage.set_urls(request_id, array.number, array.urls)
     live = service.live.get(request_id)
     if live is not None:
-        live.add_array(array)
+        for known in (live.jobs.there, live.jobs.past):
+            if array.number in known:
+                known[array.number] = array
 
 
 def abandon(service: Service, request_id: int) -> None:

@@ -34,7 +34,8 @@ UNREACHED = 60.0  # seconds without any worker after which the user hears of it
 class Watched(NamedTuple):
     """A request with array jobs, for whoever asks the schedulers.
 
-    calm: its workers say enough themselves; heard: there are some that have called.
+    calm: its workers say enough themselves; heard: there are some that have called. past are those of its array jobs
+    that are thought to have ended.
     """
 
     request: Request
@@ -42,6 +43,7 @@ class Watched(NamedTuple):
     arrays: tuple[ArrayJob, ...]
     calm: bool
     heard: bool = True
+    past: tuple[ArrayJob, ...] = ()
 
 
 class Wanted(NamedTuple):
@@ -123,9 +125,10 @@ def watched(service: Service, mine: Mine = anywhere) -> list[Watched]:
     for live in list(service.live.values()):
         with service.apart(live.request.id):
             submitted = tuple(array for array in live.jobs.there.values() if array.job)
-            if submitted and mine(live.options):
+            past = tuple(live.jobs.past.values())
+            if (submitted or past) and mine(live.options):
                 calm, heard = live.is_calm(now), bool(live.workers.known)
-                found.append(Watched(live.request, live.options, submitted, calm, heard))
+                found.append(Watched(live.request, live.options, submitted, calm, heard, past))
     return found
 
 

@@ -13,6 +13,7 @@ class ArrayJobs:
 
     def __init__(self) -> None:
         self.there: dict[int, ArrayJob] = {}  # those of which the scheduler may know
+        self.past: dict[int, ArrayJob] = {}  # those that count as ended, though the scheduler may still run them
         self.levels: dict[int, int] = {}  # of all, however they are
         self.statuses: dict[int, JobStatus] = {}  # what the scheduler said of them
         self.missed: dict[int, int] = {}  # how often in a row it had nothing left of them
@@ -29,6 +30,9 @@ class ArrayJobs:
         self.directory = array.directory
         if expected:
             self.there[array.number] = array
+            self.past.pop(array.number, None)
+        elif array.job:
+            self.past[array.number] = array
 
     def plan(self, array: ArrayJob) -> None:
         """Take note of one that is being submitted: its workers may call before that has returned."""
@@ -40,6 +44,9 @@ class ArrayJobs:
 
     def end(self, number: int) -> None:
         """Forget one of which the scheduler has nothing left. A worker of it may be late: its level stays."""
+        status = self.statuses.get(number)
+        if number in self.there and status and not status.gone:
+            self.past[number] = self.there[number]
         for memory in (self.there, self.statuses, self.missed, self.before):
             memory.pop(number, None)
 

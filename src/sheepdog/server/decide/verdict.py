@@ -15,6 +15,8 @@ from .words import last_words, never_joined, situation, words_of_deletion
 
 UNREACHABLE = 600.0  # seconds that workers may run, and none of them call, before the request ends
 
+NOT_HEARD = "nothing is heard of its workers, though the scheduler says that they run"
+
 
 class Step(Enum):
     """What to do with a request."""
@@ -123,7 +125,7 @@ def end_the_job(live: LiveRequest, _: float) -> Verdict:
     number = _ended_job(live) or 0
     if live.is_deleted(number):
         return Verdict(Step.END_JOB, words_of_deletion(live, number), number)
-    job, reason = live.jobs.there[number].job, live.jobs.statuses[number].reason
+    job, reason = live.jobs.there[number].job, live.jobs.statuses[number].reason or NOT_HEARD
     return Verdict(Step.END_JOB, f"the array job {job} has ended before its tasks: {reason}", number)
 
 

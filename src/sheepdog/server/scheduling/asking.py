@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from ...client import read_blob, unpack
 from ...deployment import job_directory
-from ...errors import SheepdogError
+from ...errors import SheepdogError, words_of
 from ...schedulers.local import LocalScheduler
 from ...values.model import ArrayJob, JobStatus, Request
 from ..calls import Call
@@ -64,7 +64,7 @@ def ask(context: Context, node: HeadNode, watched: list[Watched]) -> None:
         node.not_before = time.monotonic() + min(LONGEST, node.scheduler.interval * 2 ** min(node.failures, 10))
         log.warning("%s", error, exc_info=not isinstance(error, SheepdogError))
         for each in watched:
-            context.decide(clock.unanswered, each.request.id, str(error))
+            context.decide(clock.unanswered, each.request.id, words_of(error))
         return
     node.failures = 0
     node.asked = time.monotonic()

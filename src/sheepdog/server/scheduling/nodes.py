@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -12,12 +12,14 @@ from ...config.options import Options
 from ...deployment import Host
 from ...errors import ConfigError, StorageError
 from ...schedulers import Scheduler, submit
+from ...schedulers.way_home import WayHome
 from ..decide.service import Service
 
 log = logging.getLogger(__name__)
 
 FIRST = 10.0  # seconds after the submission in which a job in error shows
 LONGEST = 600.0  # seconds between two tries to reach a head node that does not answer
+HOME_SECONDS = 10.0  # between two looks whether workers are told the right name of this machine
 AGAIN = 60.0  # seconds until a host is asked again that did not do what it was asked
 PATIENCE = 60.0  # seconds with the service's thread
 
@@ -39,8 +41,20 @@ class HeadNode:
         self.scheduler: Scheduler = submit.scheduler_of(options)
         self.asked = now + min(FIRST, self.scheduler.interval) - self.scheduler.interval
         self.not_before = 0.0
+        self.tell_after = 0.0  # when its workers may be told where this machine is
         self.failures = 0
+        self.way_home = WayHome()
+        self.homes: dict[tuple[str, ...], tuple[float, str]] = {}  # names of this machine -> when, which is right
         self.explained: dict[int, float] = {}  # when it was asked why a request's workers wait
+
+    def home(self, names: Sequence[str], now: float) -> str:
+        """Return by which of these names, or by which address, workers of this node reach this machine."""
+        key = tuple(dict.fromkeys(names))
+        when, found = self.homes.get(key, (-HOME_SECONDS, ""))
+        if not found or now - when >= HOME_SECONDS:
+            found = self.way_home.find(key, self.host)
+            self.homes[key] = now, found
+        return found
 
 
 class Context:

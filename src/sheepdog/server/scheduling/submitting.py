@@ -7,16 +7,17 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from ...config.options import Options
 from ...deployment import job_directory
-from ...errors import ConfigError, SchedulerBusy, SchedulerError, SheepdogError
+from ...errors import CommandFailed, ConfigError, SchedulerBusy, SchedulerError, SheepdogError, words_of
 from ...schedulers import submit as submission
 from ...values import identity as process
 from ...values.model import ArrayJob, Request
 from ..decide import arrays
 from ..decide.clock import Wanted, Watched
-from .nodes import AGAIN, Context
+from .nodes import AGAIN, Context, HeadNode
 
 log = logging.getLogger(__name__)
 
@@ -29,43 +30,63 @@ def submit(context: Context, wanted: Wanted) -> None:
     request, options = wanted.request, wanted.options
     number = 0
     try:
-        host = context.node(options, time.monotonic()).host
-        array = submission.plan(options, request, wanted.workers, wanted.level, context.port)
+        now = time.monotonic()
+        node = context.node(options, now)
+        host = node.host
+        home = "" if options.here else node.home([submission.own_name(options)], now)
+        array = submission.plan(options, request, wanted.workers, wanted.level, context.port, home)
         array = context.decide(arrays.plan, request.id, array)
         number = array.number
         submitted = submission.submit(options, host, request, array, context.certificate)
     except Exception as error:
         log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
         refused = isinstance(error, (SchedulerError, ConfigError)) and not isinstance(error, SchedulerBusy)
-        context.decide(arrays.not_submitted, request.id, number, str(error), refused)
+        context.decide(arrays.not_submitted, request.id, number, words_of(error), refused)
         return
     if not context.decide(arrays.submitted, request.id, submitted):
         submission.scheduler_of(options).cancel(host, [submitted])  # it has ended meanwhile
 
 
-def tell_port(context: Context, watched: Watched, now: float) -> None:
-    """Tell workers that call another port than this server's where it is now."""
-    moved_on = [array for array in watched.arrays if not is_port(array, context.port)]
+def tell_way(context: Context, watched: Watched, now: float) -> None:
+    """Tell workers where this machine is, if they have been told another port, or a name that leads here no more.
+
+    Also those that are thought to have ended: they may only have lost their way.
+    """
     request, options = watched.request, watched.options
     node = context.node(options, now)
-    if not moved_on or now < node.not_before:
+    if now < node.tell_after:
         return
-    for array in moved_on:
-        moved = replace(array, urls=submission.urls(options, context.port))
-        try:
-            content = submission.secret(options, request, moved, context.certificate)
-            job_directory.rewrite(node.host, array.directory, "secret.json", content)
-        except SheepdogError as error:
-            log.warning("request %d: its workers do not know the new port: %s", request.id, error)
-            node.not_before = now + AGAIN
-            return
+    try:
+        for array in (*watched.arrays, *watched.past):
+            moved = replace(array, urls=urls_now(context, node, options, array, now))
+            if moved.urls != array.urls:
+                tell(context, node, request, options, moved)
+    except SheepdogError as error:
+        log.warning("request %d: its workers cannot be told where this machine is: %s", request.id, error)
+        node.tell_after = now + AGAIN
+
+
+def urls_now(context: Context, node: HeadNode, options: Options, array: ArrayJob, now: float) -> tuple[str, ...]:
+    """Return the addresses that the workers of an array job should call."""
+    if options.here:
+        return submission.urls(options, context.port)
+    told = [name for url in array.urls if (name := urlsplit(url).hostname)]
+    said = options.config.localhost
+    names = [said, *told] if said else [*told, submission.own_name(options)]
+    return submission.urls(options, context.port, node.home(names, now))
+
+
+def tell(context: Context, node: HeadNode, request: Request, options: Options, moved: ArrayJob) -> None:
+    """Write the secret of an array job anew, which its workers read when they lose the server."""
+    content = submission.secret(options, request, moved, context.certificate)
+    try:
+        job_directory.rewrite(node.host, moved.directory, "secret.json", content)
+    except CommandFailed as error:  # the directory is gone
+        log.warning("request %d: %s cannot be told where this machine is: %s", request.id, moved.name, error)
+    else:
         log.info("request %d: its workers are told that the server is at %s", request.id, moved.urls[0])
-        context.decide(arrays.moved, request.id, moved)
-
-
-def is_port(array: ArrayJob, port: int) -> bool:
-    """Tell whether the workers of an array job call this port."""
-    return all(url.endswith(f":{port}") for url in array.urls)
+        node.not_before, node.failures = 0.0, 0  # it answers
+    context.decide(arrays.moved, request.id, moved)
 
 
 class Adoption:

@@ -16,7 +16,7 @@ from ..decide import clock
 from .asking import ask_in_time
 from .clearing import Clearing
 from .nodes import Context, Submitter
-from .submitting import Adoption, submit, tell_port
+from .submitting import Adoption, submit, tell_way
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,9 @@ class Watcher(threading.Thread):
         watched = []
         for each in context.decide(clock.watched, context.mine):
             with context.apart(each.request.id):
-                tell_port(context, each, now)
-                watched.append(each)
+                tell_way(context, each, now)
+                if each.arrays:
+                    watched.append(each)
         ask_in_time(context, watched, now)
         for wanted in context.decide(clock.wanted, context.mine):
             with context.apart(wanted.request.id):
