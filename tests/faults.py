@@ -79,6 +79,7 @@ NAMES = (
     "notebooks",
     "chaos",
     "calls that wait for others",
+    "database grows",
     "too large",
     "slow head node",
     "damaged request",

@@ -25,6 +25,7 @@ from sheepdog.errors import SerialisationError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
 from sheepdog.values import serialisation
 from sheepdog.values.model import RequestState
+from sheepdog.values.ranges import total
 from tests.faults import fault
 from tests.front.cpython_executor import CANNOT_APPLY, SHARED
 from tests.local import DB, ROOT, workers_of
@@ -328,16 +329,17 @@ def size_of_database() -> int:
 
 
 @pytest.mark.parametrize("size", [0, 3000, 10_000_000])
-def test_a_function_travels_and_is_loaded_once(executor: Executor, size: int) -> None:
+def test_a_function_travels_and_is_loaded_once(place: Path, size: int) -> None:
     """Small ones go along with each call, large ones are in the database once; neither is loaded again."""
     large, loads = os.urandom(size), Counted()
 
     def f(i: int) -> tuple[int, int, Any]:
         return i, len(large), loads
 
-    assert [future.result(60) for future in [executor.submit(f, i) for i in range(12)]] == [
-        (i, size, 1) for i in range(12)
-    ]
+    with Executor({"keep": "1h"}, workers=1) as executor:
+        assert [future.result(60) for future in [executor.submit(f, i) for i in range(12)]] == [
+            (i, size, 1) for i in range(12)
+        ]
     assert size_of_database() < 3 * size + 2_000_000
     assert [args[1:] for args, _ in sheepdog.get_results(1, DB, block=False)] == [(i,) for i in range(12)]
     assert sheepdog.get_results(1, DB, block=False)[3][0][0](5)[:2] == (5, size)
@@ -398,6 +400,79 @@ def test_calls_are_run_again_with_their_functions(executor: Executor, place: Pat
     (place / "there").touch()
     assert sheepdog.retry(1, DB) == 1
     assert [result for _, result in sheepdog.get_results(1, DB)] == [5000]
+
+
+# --- what the database keeps of calls
+
+
+def delivered() -> int:
+    """How many tasks of the first request have been given to futures, and are not stored any more."""
+    with Storage(DB) as storage:
+        return total(storage.delivered(1))
+
+
+def double(data: bytes) -> bytes:
+    return data * 2
+
+
+@fault(
+    "database grows",
+    "an executor runs for months",
+    promise="what futures have been given goes, and its room is used again",
+)
+@pytest.mark.slow
+def test_the_database_of_an_executor_stays_as_small_as_what_is_under_way(executor: Executor) -> None:
+    for _ in range(10):  # 120 MB of arguments and results
+        futures = [executor.submit(double, os.urandom(100_000)) for _ in range(40)]
+        assert {len(future.result(60)) for future in futures} == {200_000}
+        until(lambda: delivered() == work(executor).tasks, "it is let go of")
+    assert work(executor).tasks == 400
+    assert size_of_database() < 75_000_000  # the file has 12 at once, and the log of what is moved into it late
+
+
+@pytest.mark.slow
+def test_functions_that_no_call_needs_any_more_go_too(executor: Executor) -> None:
+    def call(i: int) -> int:
+        own = bytes([i % 256]) * 5000
+        return executor.submit(lambda: len(own) + i).result(60)
+
+    first = bytes(5000)
+    f = lambda: len(first)
+    assert executor.submit(f).result(60) == 5000
+    assert [call(i) for i in range(130)] == [5000 + i for i in range(130)]
+    until(lambda: delivered() == 131, "they are let go of")
+    with Storage(DB) as storage:
+        until(lambda: len(storage.files_of(1)) < 131, "so are functions")
+    assert executor.submit(f).result(60) == 5000  # it is brought again
+
+
+def test_errors_stay_and_can_be_run_again(executor: Executor, place: Path) -> None:
+    def f(path: Path) -> int:
+        return 6 // path.exists()
+
+    failing = executor.submit(f, place / "there")
+    assert executor.submit(pow, 2, 3).result(60) == 8
+    assert isinstance(failing.exception(60), ZeroDivisionError)
+    executor.shutdown()
+    assert delivered() == 1
+    with pytest.warns(UserWarning, match="1 of 2 tasks of request 1 are left out: their futures have been given"):
+        [((_, path), result)] = sheepdog.get_results(1, DB)
+    assert (path, result) == (place / "there", None)
+    [(_, error)] = sheepdog.get_errors(1, DB)
+    assert error.startswith("ZeroDivisionError")
+    assert error.task == 1
+    with pytest.raises(ValueError, match="task 2 of request 1 is not stored any more"):
+        sheepdog.get_output(1, DB, 2)
+    (place / "there").touch()
+    assert sheepdog.retry(1, DB) == 1
+    with pytest.warns(UserWarning, match="1 of 2 tasks"):
+        assert [result for _, result in sheepdog.get_results(1, DB)] == [6]
+
+
+def test_the_option_keep_has_calls_and_results_stay(place: Path) -> None:
+    with Executor({"keep": "1h"}, workers=1) as executor:
+        assert executor.submit(pow, 2, 3).result(60) == 8
+    assert [result for _, result in sheepdog.get_results(1, DB)] == [8]
 
 
 # --- futures
@@ -719,4 +794,5 @@ def test_program_that_is_killed(place: Path) -> None:
     with Storage(DB) as storage:
         until(lambda: storage.get_request(1).state >= RequestState.ENDED, "the request has ended")
         assert storage.progress(1).done == 3
+        assert len([*storage.results(1)]) == 3  # nobody has been given one
     until(lambda: not workers_of(place), "the workers have ended")

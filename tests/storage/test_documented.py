@@ -33,7 +33,7 @@ def test_any_bytes_come_back_as_they_were(
     ended = list(zip(args, values, kinds, strict=True))
     assert storage.get_results(request) == [(a, v) for a, v, kind in ended if kind == Kind.RESULT]
     assert storage.get_errors(request) == [(a, v) for a, v, kind in ended if kind != Kind.RESULT]
-    assert list(storage.tasks(request)) == [(a, kind, v) for a, v, kind in ended]
+    assert list(storage.tasks(request)) == [(index, a, kind, v) for index, (a, v, kind) in enumerate(ended, 1)]
     count = {state: sum(1 for kind in kinds if kind.state == state) for state in State}
     progress = storage.progress(request)
     assert (progress.done, progress.failed) == (count[State.DONE], count[State.FAILED])

@@ -20,6 +20,7 @@ SCRIPTS = [
     "0017aee9a5eb31bd72c5af7fe452aa81c5d8baa28308dbb64c0e5bb0c9771ec9",
     "e6c4890bd53f98060306d8b9e3ae124e880eea18df0fe5dfdda15ac416fd1a85",
     "fabbc789e6543c31455ccafd3fa2393c2b7c7e456928d6e25c44c4465a2ce06b",
+    "87ef7ad6e40f114a56a584e0290c95a33818f72de0e345c8f3a26f577ffc48ec",
 ]
 
 RAISED = b"ValueError: two\0pickle"

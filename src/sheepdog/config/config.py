@@ -107,6 +107,9 @@ class Config:
     """First tasks that fail alike and so end the request; 0: never."""
     idle_time: float = key(600.0, seconds("more than 0", 1e-3), read_number)
     """Seconds without a call after which an executor's workers end."""
+    keep: str | None = key(None, optional(checks.time, "30 days"))
+    """How long a directory of an array job stays some of whose tasks failed; see keep_seconds. An executor then keeps
+    what its futures have been given."""
     tasks_per_child: int | None = key(None, optional(whole(1, 1_000_000_000), "no limit"), read_whole)
     """Tasks after which the worker's child is made anew."""
     max_output: int = key(16384, whole(0, 1 << 19), read_whole)
@@ -135,6 +138,11 @@ class Config:
     def time_seconds(self) -> int | None:
         """What time says, in seconds."""
         return None if self.time is None else parse_time(self.time)
+
+    @property
+    def keep_seconds(self) -> int:
+        """What keep says, or 30 days, in seconds."""
+        return parse_time(self.keep or "30d")
 
     @property
     def walltime(self) -> int | None:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import concurrent.futures
 import operator
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
 from ..client.wire.calls import name_in
 from ..config import Config, make_config
-from ..errors import StorageBusy
+from ..errors import RequestNotFound, StorageBusy
 from ..values.model import Kind, Outcome
+from ..values.ranges import runs_of
 from ..values.serialisation import local_modules_by_value, serialise_call
 from .feeder import Feeder
 from .results import opened
@@ -29,6 +31,8 @@ from .stream import Stream
 from .terminal import say_once
 
 AT_ONCE = 1000  # tasks in one commit
+LET_GO = 1.0  # seconds in which what futures have been given is let go of, if it is not AT_ONCE tasks before
+FUNCTIONS = 100  # that are stored before it is asked which of them no call needs any more
 
 T = TypeVar("T")
 
@@ -111,6 +115,9 @@ class CallFeeder(Feeder):
         self.broken: BaseException | None = None
         self.futures: dict[int, Future[Any]] = {}  # by the index of their task
         self.tasks: dict[Future[Any], int] = {}
+        self.delivered: list[int] = []  # tasks of which the store has what nobody needs any more
+        self.next_letting_go = 0.0
+        self.many = FUNCTIONS
         self.begun = 0  # the futures up to this index have been told that they run
         self.resources = ExitStack()
         self.refresh = self.resources.enter_context(local_modules_by_value())
@@ -171,6 +178,8 @@ class CallFeeder(Feeder):
             self.tell_begun()
             for outcome in list(stream.ended(self.out)):
                 self.settle(outcome)
+        if len(self.delivered) >= AT_ONCE or (self.delivered and time.monotonic() >= self.next_letting_go):
+            self.let_go()
         with self.lock:
             self.over = self.left and not self.backlog and not self.futures
         if self.over:
@@ -231,18 +240,43 @@ class CallFeeder(Feeder):
         """Tell a future how its task ended."""
         index = outcome.task
         self.out.remove(index)
-        if index not in self.futures or not self.tell_one(index):
-            return
-        future = self.futures[index]
-        self.drop(index)
-        if outcome.kind == Kind.CANCELLED:
-            future.set_exception(CancelledError(outcome.text))
-            return
-        value, error = opened(self.stream.request, outcome, self.settings.trusted)
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
+        if index in self.futures and self.tell_one(index):
+            future = self.futures[index]
+            self.drop(index)
+            if outcome.kind == Kind.CANCELLED:
+                future.set_exception(CancelledError(outcome.text))
+            else:
+                value, error = opened(self.stream.request, outcome, self.settings.trusted)
+                if error is not None:
+                    future.set_exception(error)
+                    return
+                future.set_result(value)
+        if outcome.kind == Kind.RESULT or (outcome.kind == Kind.CANCELLED and not outcome.attempts):
+            self.delivered.append(index)  # errors stay, and what was begun: either can be run again
+
+    def depart(self) -> None:
+        """Let go of the last ones."""
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the tasks that have been delivered, unless they are to be kept; if that cannot be now, later."""
+        self.next_letting_go = time.monotonic() + LET_GO
+        if self.settings.keep is not None:
+            self.delivered.clear()
+        with suppress(StorageBusy, RequestNotFound):
+            self.stream.discard(runs_of(sorted(self.delivered)))
+            self.delivered.clear()
+            if len(self.functions) > self.many:
+                self.forget_functions()
+
+    def forget_functions(self) -> None:
+        """Let go of the functions that no call needs any more: each call may bring one of its own."""
+        stored = self.stream.named()
+        with self.lock:
+            unneeded = self.functions - stored - {name_in(data) for data, _, _ in self.backlog}
+            self.functions -= unneeded  # from now on, a call that needs one of them brings it again
+            self.many = max(FUNCTIONS, 2 * len(self.functions))
+        self.stream.forget(unneeded)
 
     def end(self, problem: BaseException | None) -> None:
         """Fail the futures that have not ended, and all later calls, if there is a problem."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, overload
@@ -15,6 +16,7 @@ from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
 from ..server.life import Server
 from ..storage import Storage
 from ..values.model import Cause, Kind, Outcome, Progress, Report
+from ..values.ranges import total
 from . import dispatch as road
 from . import requests, waiting
 from .dispatch import dispatch
@@ -129,8 +131,8 @@ def get_results(
     If block, wait until every task has ended, and raise NotRun, with the reason, if none of them could be run; if
     verbose too, say each second on standard error how many have. Otherwise return what is there. To load a result is
     to run what it says: unless trusted, one that is not plain data (numbers, texts, bytes, and lists, tuples, dicts and
-    sets of these) raises UntrustedResult; None is as the request's option says. Raises ValueError if there is no such
-    request.
+    sets of these) raises UntrustedResult; None is as the request's option says. Of an executor's calls those are left
+    out, with a warning, whose futures have their results. Raises ValueError if there is no such request.
     """
     _require(dbfile)
     if block:
@@ -139,9 +141,10 @@ def get_results(
         if block:
             conclude(request_id, storage)
         trusted = _trusts(storage, request_id, trusted)
+        _tell_delivered(storage, request_id)
         return [
             (load_arguments(args, storage, trusted), load(value, trusted)[0] if kind == Kind.RESULT else None)
-            for args, kind, value in storage.tasks(request_id)
+            for _, args, kind, value in storage.tasks(request_id)
         ]
 
 
@@ -167,7 +170,7 @@ def get_errors(
             for _, outcome in storage.errors(request_id)
         }
         errors = []
-        for index, (args, kind, value) in enumerate(storage.tasks(request_id), 1):
+        for index, args, kind, value in storage.tasks(request_id):
             error = failed.get(index)
             if kind == Kind.RESULT and b"\x93" in value:  # it names a class or a function
                 problem = unreadable(value, trusted)
@@ -203,10 +206,21 @@ def get_output(
         if index is not None:
             return storage.output(request_id, index).decode("utf-8", "replace")
         trusted = _trusts(storage, request_id, trusted)
+        _tell_delivered(storage, request_id)
         return [
             (load_arguments(args, storage, trusted), output.decode("utf-8", "replace"))
             for args, output in storage.outputs(request_id)
         ]
+
+
+def _tell_delivered(storage: Storage, request_id: int) -> None:
+    """Warn that tasks are left out: an executor's whose futures have their results."""
+    if gone := total(storage.delivered(request_id)):
+        warnings.warn(
+            f"{gone} of {storage.count_tasks(request_id)} tasks of request {request_id} are left out: their futures "
+            "have been given the results, and nothing of them is stored any more. With the option keep, they stay",
+            stacklevel=3,
+        )
 
 
 def get_reports(request_id: int, dbfile: str | os.PathLike[str], trusted: bool | None = None) -> list[tuple[Any, Any]]:

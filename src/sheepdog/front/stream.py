@@ -80,6 +80,18 @@ class Stream:
         self.version = -1  # one's own commits are not seen as changes
         self.wakeup.look(self.port)
 
+    def discard(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Let go of what is stored of tasks of these ranges (first, last): who waited has their results."""
+        self.storage.discard(self.request, ranges)
+
+    def named(self) -> set[bytes]:
+        """Return the hashes of the functions that the stored tasks name."""
+        return self.storage.named_by_tasks(self.request)
+
+    def forget(self, functions: Iterable[bytes]) -> None:
+        """Let go of functions of these hashes, which no task names."""
+        self.storage.forget_files(self.request, [name.hex() for name in functions])
+
     def ended(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
         """Yield how tasks of these ranges (first, last) ended, of those that have."""
         return self.storage.outcomes(self.request, ranges)

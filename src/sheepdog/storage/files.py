@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from ..client import IN_MEMORY
+from ..client.wire.calls import HEAD, name_in
 from ..errors import StorageError
 from ..values.model import StoredBlob
 from .file import File
+from .schema import SPAN
 
 
 class Files(File):
@@ -50,9 +52,25 @@ class Files(File):
         """Return the files of a request: the hash of each, by its path."""
         return dict(self._query("SELECT path, hash FROM request_file WHERE request = ? ORDER BY path", request_id))
 
+    def named_by_tasks(self, request_id: int) -> set[bytes]:
+        """Return the hashes that the calls name which are stored of a request, each a task."""
+        query = "SELECT DISTINCT substr(args, 1, ?) FROM task WHERE id BETWEEN ? AND ?"
+        heads = self._query(query, HEAD, request_id * SPAN, request_id * SPAN + SPAN - 1)
+        return {name for (head,) in heads if (name := name_in(bytes(head)))}
+
+    def forget_files(self, request_id: int, hashes: Iterable[str]) -> None:
+        """Have a request name these files no more; drop those that no other names."""
+        with self.transaction():
+            for name in hashes:
+                self.db.execute("DELETE FROM request_file WHERE request = ? AND hash = ?", (request_id, name))
+                self._drop_file(name)
+
     def _remove_files(self, request_id: int) -> None:
         """Forget which files a request names, and drop those that no other names."""
         named = {*self.files_of(request_id).values()}
         self.db.execute("DELETE FROM request_file WHERE request = ?", (request_id,))
-        unnamed = "DELETE FROM file WHERE hash = ? AND hash NOT IN (SELECT hash FROM request_file)"
-        self.db.executemany(unnamed, ((name,) for name in named))
+        for name in named:
+            self._drop_file(name)
+
+    def _drop_file(self, name: str) -> None:
+        self.db.execute("DELETE FROM file WHERE hash = ? AND hash NOT IN (SELECT hash FROM request_file)", (name,))

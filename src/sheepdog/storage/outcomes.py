@@ -10,7 +10,7 @@ from typing import Any
 from ..client import size_of
 from ..errors import RequestNotFound
 from ..values.model import ENDS, Cause, Kind, Outcome, State
-from ..values.ranges import runs_of
+from ..values.ranges import Ranges, runs_of
 from .messages import Messages
 from .requests import Requests
 from .schema import SPAN
@@ -144,30 +144,37 @@ class Outcomes(Requests, Tasks, Messages):
         )
         return ((row % SPAN, value) for row, value in rows)
 
-    def tasks(self, request_id: int) -> Iterator[tuple[bytes, Kind | None, Any]]:
-        """Yield (serialised arguments, kind, value) of every task, in order; both are None if it has not ended."""
-        self.count_tasks(request_id)
-        rows = self._query(
-            "SELECT task.args, outcome.kind, outcome.value FROM task LEFT JOIN outcome USING (id)"
-            " WHERE id BETWEEN ? AND ? ORDER BY id",
-            *self._rows(request_id),
-        )
-        return ((args, None if kind is None else Kind(kind), value) for args, kind, value in rows)
+    def tasks(self, request_id: int) -> Iterator[tuple[int, bytes, Kind | None, Any]]:
+        """Yield (index, serialised arguments, kind, value) of every task that is stored, in order.
+
+        Kind and value are None if it has not ended.
+        """
+        for index, args, kind, value in self._stored(request_id, "task.args, kind, value"):
+            yield index, args, None if kind is None else Kind(kind), value
 
     def outputs(self, request_id: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (serialised arguments, end of what it printed) of every task, in order; empty if it has not ended."""
+        """Yield (serialised arguments, end of what it printed) of every task that is stored, in order.
+
+        It is empty if the task has not ended.
+        """
+        for _, args, output in self._stored(request_id, "task.args, ifnull(output, x'')"):
+            yield args, bytes(output)
+
+    def _stored(self, request_id: int, columns: str) -> Iterator[Any]:
         self.count_tasks(request_id)
+        delivered = Ranges(self.delivered(request_id))
         rows = self._query(
-            "SELECT args, ifnull(output, x'') FROM task LEFT JOIN outcome USING (id) WHERE id BETWEEN ? AND ?"
-            " ORDER BY id",
+            f"SELECT id, {columns} FROM task LEFT JOIN outcome USING (id) WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608
             *self._rows(request_id),
         )
-        return ((args, bytes(output)) for args, output in rows)
+        return ((row % SPAN, *rest) for row, *rest in rows if row % SPAN not in delivered)
 
     def output(self, request_id: int, task: int) -> bytes:
         """Return the end of what a task printed; empty if it has not ended."""
         for (output,) in self._query("SELECT output FROM outcome WHERE id = ?", self._row_id(request_id, task)):
             return output or b""
+        if self._delivered_among(request_id, task, task):
+            raise self._no_more(request_id, task)
         return b""
 
     def causes(self, request_id: int) -> list[Cause]:

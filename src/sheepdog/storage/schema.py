@@ -146,6 +146,12 @@ MIGRATIONS = (
     """
     ALTER TABLE request ADD COLUMN home TEXT NOT NULL DEFAULT '';
     """,
+    """
+    CREATE TABLE delivered (
+        first INTEGER PRIMARY KEY,  -- of a range of tasks' row ids
+        last INTEGER NOT NULL
+    );
+    """,
 )
 """One script a version of the schema, each taking the database from the version before."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..client import IN_MEMORY
+from ..errors import RequestNotFound
 from ..values.model import StoredBlob
-from ..values.ranges import gaps_of, runs_of
-from .rows import Rows
+from ..values.ranges import gaps_between, gaps_of, runs_of
+from .delivered import Delivered
 from .schema import SPAN
 
 
-class Tasks(Rows):
+class Tasks(Delivered):
     """The tasks of a request."""
 
     def read_tasks(self, request_id: int, indexes: Sequence[int], limit: int) -> list[tuple[int, bytes | StoredBlob]]:
@@ -32,20 +33,32 @@ class Tasks(Rows):
 
     def arguments(self, request_id: int, task: int) -> bytes:
         """Return the serialised arguments of a task."""
-        [(args,)] = self._query("SELECT args FROM task WHERE id = ?", self._row_id(request_id, task))
-        return bytes(args)
+        for (args,) in self._query("SELECT args FROM task WHERE id = ?", self._row_id(request_id, task)):
+            return bytes(args)
+        raise self._no_more(request_id, task)
+
+    def _no_more(self, request_id: int, task: int) -> RequestNotFound:
+        """Return the error of a task of which nothing is stored any more."""
+        return RequestNotFound(
+            f"task {task} of request {request_id} is not stored any more in {self.dbfile}: its caller has its result. "
+            "With the option keep, such tasks stay"
+        )
 
     def pending(self, request_id: int) -> list[tuple[int, int]]:
         """Return the tasks without an outcome, as ranges (first, last)."""
         tasks = self.count_tasks(request_id)
-        rows = self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", *self._rows(request_id))
-        return [*gaps_of((row % SPAN for (row,) in rows), tasks)]
+        base, found = request_id * SPAN, list[tuple[int, int]]()
+        for first, last in gaps_between(self.delivered(request_id), tasks):
+            rows = self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
+            found += gaps_of((row - base for (row,) in rows), last, first)
+        return found
 
     def ended_among(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> list[int]:
         """Return the tasks in these ranges (first, last) that have ended."""
-        base = request_id * SPAN
-        return [
-            row - base
-            for first, last in ranges
-            for (row,) in self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
-        ]
+        base, found = request_id * SPAN, []
+        for first, last in ranges:
+            rows = self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
+            found += [row - base for (row,) in rows]
+            for start, end in self._delivered_among(request_id, first, last):
+                found += range(start, end + 1)
+        return found

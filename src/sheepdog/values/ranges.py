@@ -23,13 +23,24 @@ def runs_of(numbers: Iterable[int]) -> Iterator[Range]:
         yield start, previous
 
 
-def gaps_of(numbers: Iterable[int], last: int) -> Iterator[Range]:
-    """Yield the ranges between 1 and last in which none of these ascending numbers is."""
-    expected = 1
+def gaps_of(numbers: Iterable[int], last: int, first: int = 1) -> Iterator[Range]:
+    """Yield the ranges between first and last in which none of these ascending numbers is."""
+    expected = first
     for number in numbers:
         if number > expected:
             yield expected, number - 1
         expected = number + 1
+    if expected <= last:
+        yield expected, last
+
+
+def gaps_between(ranges: Iterable[Range], last: int) -> Iterator[Range]:
+    """Yield the ranges between 1 and last in which none of these ascending ranges is."""
+    expected = 1
+    for start, end in ranges:
+        if start > expected:
+            yield expected, start - 1
+        expected = end + 1
     if expected <= last:
         yield expected, last
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NAMED, WITHIN = b"\0N", b"\0W"
 DIGEST = 32  # bytes of a hash
+HEAD = 2 + DIGEST  # bytes of a call in which there is a name, if it names its function
 LENGTH = struct.Struct("!I")
 SMALL = 2048  # bytes of a function that goes along with each call
 
@@ -29,17 +30,17 @@ def call_with(function: bytes, arguments: bytes) -> bytes:
 def name_in(call: "Blob") -> "bytes | None":
     """Return the hash of the function that a call names; None if it names none."""
     if isinstance(call, bytes):
-        head = call[: 2 + DIGEST]
+        head = call[:HEAD]
     else:
         call.seek(0)
-        head = call.read(2 + DIGEST)
+        head = call.read(HEAD)
     return head[2:] if head[:2] == NAMED else None
 
 
 def split(call: bytes) -> "tuple[bytes, bytes, bytes]":
     """Return the hash of a call's function, or its pickle, or neither; and the pickle of its arguments."""
     if call[:2] == NAMED:
-        return call[2 : 2 + DIGEST], b"", call[2 + DIGEST :]
+        return call[2:HEAD], b"", call[HEAD:]
     if call[:2] == WITHIN:
         start = 2 + LENGTH.size
         end = start + LENGTH.unpack_from(call, 2)[0]
