@@ -80,6 +80,7 @@ NAMES = (
     "chaos",
     "calls that wait for others",
     "database grows",
+    "files left",
     "too large",
     "slow head node",
     "damaged request",

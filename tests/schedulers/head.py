@@ -19,10 +19,13 @@ TOOLS = [
     "cat",
     "dd",
     "chmod",
+    "cmp",
     "echo",
+    "find",
     "grep",
     "head",
     "id",
+    "ln",
     "ls",
     "mkdir",
     "mv",
@@ -32,6 +35,7 @@ TOOLS = [
     "sleep",
     "tail",
     "tar",
+    "touch",
 ]
 
 
