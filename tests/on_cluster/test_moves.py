@@ -9,7 +9,7 @@ from tests.on_cluster.programs import log_of, ran_so_far, run
 from tests.user import User
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("ran")
+pytestmark = [pytest.mark.usefixtures("ran"), pytest.mark.timeout(600)]
 
 BEFORE = ADDRESSES["outside"]
 AFTER = BEFORE.rpartition(".")[0] + ".77"
@@ -17,7 +17,7 @@ AFTER = BEFORE.rpartition(".")[0] + ".77"
 
 def move(user: User, old: str, new: str) -> None:
     """Give the host another address, as a VPN does that takes the place of a network."""
-    script = f"ip addr add {new}/24 dev eth0; ip addr del {old}/24 dev eth0"
+    script = f"ip addr del {old}/24 dev eth0; ip addr add {new}/24 dev eth0"  # the other way round takes both
     user.sh("outside", f"{script}; ip route replace default via {BRIDGES['wan']}", user="root")
 
 
@@ -37,7 +37,10 @@ def test_the_submitting_host_gets_another_address(user: User) -> None:
     run(user, code)
     try:
         move(user, BEFORE, AFTER)
-        until(lambda: f"told that the server is at https://{AFTER}:" in log_of(user), "workers are told", timeout=180)
+        try:
+            until(lambda: f"the server is at https://{AFTER}:" in log_of(user), "workers are told", timeout=180)
+        finally:
+            print(log_of(user)[-4000:])
         results, count = run(user, "show([results(), arrays()])", timeout=300)
         assert results == [i * i for i in range(60)]
         assert count == 1

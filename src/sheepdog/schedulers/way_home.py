@@ -8,9 +8,11 @@ import socket
 from collections.abc import Iterable
 
 from ..deployment import Host
-from ..errors import ConfigError
+from ..deployment.ssh import SSHHost
+from ..errors import ConfigError, HostError
 
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+ASKING = 20.0  # seconds that a host may take to say which address of this machine it sees
 LOOPBACK = ("localhost", "ip6-localhost", "ip6-loopback")
 
 
@@ -53,7 +55,13 @@ class WayHome:
             return now[0]
         if not any(name in self.led or is_address(name) or is_loopback(name) for name in names):
             return names[0]
-        return address_towards(host) or names[0]
+        try:
+            return address_towards(host) or names[0]
+        except HostError:
+            if not isinstance(host, SSHHost):
+                raise
+            host.close()  # the connection that is shared was made from the old address, and hangs
+            return address_towards(host) or names[0]
 
 
 def leads_here(name: str) -> bool:
@@ -69,7 +77,7 @@ def address_towards(host: Host) -> str:
 
     Behind a translation of addresses, or a jump host, what the host sees is none of this machine's.
     """
-    said = host.run(["sh", "-c", 'echo "$SSH_CONNECTION"']).decode(errors="replace").split()
+    said = host.run(["sh", "-c", 'echo "$SSH_CONNECTION"'], timeout=ASKING).decode(errors="replace").split()
     if len(said) != 4:  # it is this machine, or no OpenSSH
         return ""
     seen, _, there, _ = said

@@ -342,6 +342,14 @@ def test_workers_are_told_of_another_address(farm: Farm, here: str, said: bool) 
     assert fake.runs - runs <= 1  # to listen: nobody is told again
 
 
+def test_a_name_is_told_as_it_is_written(farm: Farm) -> None:
+    request = farm.request("1", localhost="Me.Invalid")
+    farm.put(request, FakeScheduler())
+    farm.storage.set_urls(request, 1, ["https://Me.Invalid:4000"])
+    farm.look()
+    assert (farm.directory(request) / "secret.json").read_text() == "{}"  # they know it
+
+
 def test_workers_that_count_as_lost_are_told_too(farm: Farm, here: str) -> None:
     request = farm.request("7", localhost=here, resubmissions=0, tasks=3)
     farm.call(request, want=1)

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from ...config.options import Options
 from ...deployment import job_directory
@@ -70,7 +69,7 @@ def urls_now(context: Context, node: HeadNode, options: Options, array: ArrayJob
     """Return the addresses that the workers of an array job should call."""
     if options.here:
         return submission.urls(options, context.port)
-    told = [name for url in array.urls if (name := urlsplit(url).hostname)]
+    told = [url.partition("://")[2].rpartition(":")[0].strip("[]") for url in array.urls]
     said = options.config.localhost
     names = [said, *told] if said else [*told, submission.own_name(options)]
     return submission.urls(options, context.port, node.home(names, now))
