@@ -368,3 +368,10 @@ def test_without_a_spool_and_without_a_directory_nothing_is_collected(
     assert [farm.state(request) for request in (first, second)] == [RequestState.ENDED] * 2
     assert f"request {first}: what its workers left" not in caplog.text
     assert f"request {second}: what its workers left cannot be collected" in caplog.text
+
+
+def test_an_error_without_words_is_no_empty_reason(farm: Farm) -> None:
+    request = farm.request("1")
+    farm.put(request, FakeScheduler()).error = TimeoutError()
+    farm.look()
+    assert farm.writer.service.live[request].reasons.unanswered.endswith(": TimeoutError")

@@ -56,12 +56,12 @@ class Scheduling(threading.Thread):
         """End the workers of requests that are no more: their database was removed. For when the threads have ended."""
         there = defaultdict(list)
         for request, noted in left:
-            there[head_key(Options.read(request.options))].append((request, noted))
+            there[repr(head_key(Options.read(request.options)))].append((request, noted))
 
-        def clear(key: tuple[Any, ...]) -> Callable[[], None]:
-            return lambda: Watcher(self.context.writer, key).clearing.disband(there[key])
+        def clear(ones: list[tuple[Request, tuple[ArrayJob, ...]]]) -> Callable[[], None]:
+            return lambda: Watcher(self.context.writer, ()).clearing.disband(ones)
 
-        all_at_once(map(clear, there))
+        all_at_once(map(clear, there.values()))
 
     def run(self) -> None:
         """Look, until stopped."""
