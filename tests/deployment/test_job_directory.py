@@ -4,12 +4,14 @@ import io
 import os
 import shutil
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sheepdog.deployment import LocalHost, job_directory
+from sheepdog.deployment.upload import STORE
 from sheepdog.errors import CommandFailed, HostError
 from sheepdog.schedulers.gridengine import parse_qsub
 from sheepdog.schedulers.slurm import parse_sbatch
@@ -215,6 +217,114 @@ def test_only_the_directories_of_array_jobs_are_removed(jobs: list[Path], host: 
     assert sorted(path.name for path in gone.parent.iterdir()) == ["herd", JOBS[1], link.name, JOBS[2]]
     assert sorted(path.name for path in home.iterdir()) == [".sheepdog", job_directory.MARK]
     job_directory.remove(host, "nowhere", JOBS)
+
+
+@fault(
+    "files left",
+    "an array job some of whose tasks failed is over",
+    promise="what its workers said stays; what is empty or needless goes, and what all of them say",
+)
+def test_what_tells_of_a_failure_stays(jobs: list[Path], host: LocalHost | Shell) -> None:
+    one, other, unmarked = jobs
+    (unmarked / job_directory.MARK).unlink()
+    for directory in jobs:
+        for name in ("client.pyz", "cloudpickle.zip", "submit.sh", "errors", "herd.o12.2"):
+            (directory / name).touch()
+        said = "2026-11-27 18:30:28 worker 0a1b2c3d: {}\n".format
+        on, ends = said("on node1, Python 3.6.8, request 1"), said("ends: nothing left to do")
+        (directory / "herd.o12.3").write_text(on + ends)
+        (directory / "worker.1.log").write_text(on)
+        (directory / "herd.o12.4").write_text(on + "Segmentation fault\n" + ends)
+        for name in ("job_id", "keep", "sheepdog_001.sh", "herd.o12.1"):
+            (directory / name).write_text("x")
+        for name in ("attempted", "spool"):
+            (directory / name).mkdir()
+    (other / "spool" / "ab-1").write_text("outcome")
+    job_directory.tidy(host, ".sheepdog", [*JOBS, "nowhere_001_00000000"])
+    left = ["array_job", "herd.o12.1", "herd.o12.4", "job_id", "keep", "sheepdog_001.sh"]
+    assert sorted(path.name for path in one.iterdir()) == left
+    assert sorted(path.name for path in other.iterdir()) == [*left, "spool"]
+    assert len([*unmarked.iterdir()]) == 15
+
+
+DAY = 86400.0
+
+
+def age(directory: Path, days: float) -> None:
+    """Let nothing in a directory have changed for so long."""
+    then = time.time() - days * DAY
+    for path in (*directory.rglob("*"), directory):
+        os.utime(path, (then, then))
+
+
+@fault(
+    "files left",
+    "directories of array jobs are older than they are to be kept, also when their database is no more",
+    promise="they go when the host is next cleared up; those that may be in use stay",
+)
+def test_what_is_too_old_goes(there: Path, host: LocalHost | Shell) -> None:
+    def make(number: int, days: float, *names: str, keep: str = "") -> Path:
+        directory = there.with_name(f"herd_001_{number:08x}")
+        directory.mkdir()
+        (directory / job_directory.MARK).write_text(f"{directory.name}\n")
+        for name in names:
+            (directory / name).touch()
+        if keep:
+            (directory / job_directory.KEEP).write_text(keep)
+        age(directory, days)
+        return directory
+
+    gone = [make(1, 31), make(2, 2, keep="1440\n"), make(3, 366, "secret.json"), make(4, 31, keep="odd $(touch x)")]
+    stay = [make(11, 29), make(12, 31, keep="129600\n"), make(13, 364, "secret.json"), make(14, 31, "herd.o1.1")]
+    (stay[3] / "herd.o1.1").write_text("words of today")
+    unmarked, marked_otherwise, other = make(21, 99), make(22, 99), there.with_name("data_2024_0123456")
+    (unmarked / job_directory.MARK).unlink()
+    (marked_otherwise / job_directory.MARK).write_text(JOBS[0])
+    other.mkdir()
+    (other / job_directory.MARK).write_text(f"{other.name}\n")
+    link = there.with_name("herd_001_00000031")
+    link.symlink_to(stay[0])
+    somebodys = make(23, 99)
+    if os.getuid() == 0:
+        os.chown(somebodys, 1234, 1234)
+        stay.append(somebodys)
+    for directory in (unmarked, marked_otherwise, other, somebodys):
+        age(directory, 99)
+    job_directory.sweep(host, ".sheepdog")
+    assert [directory for directory in gone if directory.exists()] == []
+    assert all(directory.exists() for directory in (*stay, unmarked, marked_otherwise, other, link))
+    assert not [*there.parent.rglob("x"), *there.parent.parent.glob("x")]
+    job_directory.sweep(host, "nowhere")
+
+
+@fault("files left", "archives of earlier versions lie there", promise="they go after a month, but never while used")
+def test_archives_that_no_job_needs_go(there: Path, host: LocalHost | Shell) -> None:
+    store = there.parent / STORE
+    store.mkdir()
+    for name in ("old", "new", "used"):
+        (store / name).write_text(name)
+    os.link(store / "used", there / "client.pyz")
+    age(store, 31)
+    os.utime(store / "new")
+    job_directory.sweep(host, ".sheepdog")
+    assert sorted(path.name for path in store.iterdir()) == ["new", "used"]
+
+
+@fault("files left", "a directory cannot be removed yet", promise="it is an error, and it can be removed later")
+def test_what_cannot_be_removed_keeps_its_mark(jobs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = jobs[0].parent.parent / "bin"
+    programs.mkdir()
+    path = os.environ["PATH"]
+    fake = programs / "rm"
+    fake.write_text('#!/bin/sh\n/bin/rm -f "$2"/*; exit 1\n')  # NFS leaves .nfs files of what is open
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{path}")
+    with pytest.raises(CommandFailed):
+        job_directory.remove(LocalHost(), ".sheepdog", [JOBS[0]])
+    assert [path.name for path in jobs[0].iterdir()] == [job_directory.MARK]
+    monkeypatch.setenv("PATH", path)
+    job_directory.remove(LocalHost(), ".sheepdog", [JOBS[0]])
+    assert not jobs[0].exists()
 
 
 @pytest.mark.parametrize(

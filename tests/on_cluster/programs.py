@@ -83,6 +83,45 @@ def cancel_most(user: User) -> tuple[int, list[Any], list[str]]:
     return count, results, errors
 
 
+def what_is_left(user: User) -> list[list[str]]:
+    """Return the files of array jobs on the head node: after a request that went well, after one with failures, when
+    that is removed, and when others are one day old and three, and two is the limit.
+    """
+    code = """
+        C.update(workers=2, keep="2d")
+        def left():
+            found = head("find .sheepdog -type f ! -path '*/archives/*'").split()
+            return sorted(path.rpartition("/")[2] for path in found)
+        def is_tidy():
+            with Storage(DB) as storage:
+                return not storage.db.execute("SELECT 1 FROM job_directory WHERE state != 1").fetchall()
+        def pause():
+            until(is_tidy)
+            sheepdog.Server(dbfile=DB).stop()
+        divide = lambda i: 1 // i
+        sheepdog.map(f, [(1, 1), (1, 2)], C)
+        until(is_tidy)
+        found = [left()]
+        sheepdog.map(divide, [(0,), (1,)], C)
+        until(is_tidy)
+        found.append(left())
+        sheepdog.remove(2, DB)
+        found.append(left())
+        for _ in range(2):
+            sheepdog.map(divide, [(0,), (1,)], C)
+        pause()
+        for number, days in ((3, 1), (4, 3)):
+            head(f"find .sheepdog/*_00{number}_* -exec touch -d '{days} days ago' {{}} +")
+        sheepdog.map(f, [(1, 1)], C)
+        pause()
+        found.append(left())
+        assert len(head("ls .sheepdog/archives").split()) == 2
+        show(found)
+    """
+    found: list[list[str]] = run(user, code, 300)
+    return found
+
+
 def start(user: User, code: str) -> Program:
     return user.start(program(code), stdout=subprocess.PIPE)
 

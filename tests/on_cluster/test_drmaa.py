@@ -86,14 +86,15 @@ def test_the_environment_and_the_resources_of_a_task(user: DRMAAUser) -> None:
         C.update(cpus=2, memory="1G", time="1h", gpus=2, name="lamb", workers=1)
         names = ("NSLOTS", "SGE_TASK_ID", "SHEEPDOG_REQUEST_ID", "JOB_NAME", "LD_PRELOAD", "SHEEPDOG_DRMAA")
         asked = lambda: subprocess.run(["qstat", "-j", os.environ["JOB_ID"]], capture_output=True, text=True).stdout
-        show(sheepdog.map(lambda: [[*map(os.environ.get, names), os.getcwd()], asked()], [()], {**C, "gpus": None}))
+        look = lambda: [[*map(os.environ.get, names), os.getcwd()], asked(), os.listdir(os.environ["JOB_NAME"])]
+        show(sheepdog.map(look, [()], {**C, "gpus": None}))
     """
-    [[found, asked]] = run(user, code)
+    [[found, asked, files]] = run(user, code)
     name = found.pop(3)
     assert found == ["2", "1", "1", None, None, "/home/sheep/.sheepdog"]
     assert re.fullmatch("lamb_001_[0-9a-f]{8}", name)
     assert re.search(r"hard resource_list: +h_vmem=603979776,h_rt=3600$", asked, re.MULTILINE)
-    assert f"{name}.o1" in [path.name for path in (user.cluster.home_of("sheep") / ".sheepdog" / name).iterdir()]
+    assert f"{name}.o1" in files
 
 
 def test_what_the_library_says(user: DRMAAUser) -> None:
@@ -115,7 +116,7 @@ def test_a_submission_is_repeated(user: DRMAAUser) -> None:
     """DRMAA finds no job by its name: what was submitted is noted at once."""
     code = """
         sheepdog.map_async(f, [(1, 2)], {**C, "ge_opts": ["-h"]})
-        print(head("sh", "-c", "'cd ~/.sheepdog/* && rm job_id && sh submit.sh'"), file=sys.stderr)
+        print(head("sh", "-c", "'cd ~/.sheepdog/sheepdog_* && rm job_id && sh submit.sh'"), file=sys.stderr)
         show([job(), qstat().count(" hqw ")])
         sheepdog.cancel(1, DB)
     """

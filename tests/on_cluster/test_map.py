@@ -11,7 +11,7 @@ import pytest
 from sheepdog.schedulers.batch import WORKER_MEMORY
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import SETUP, main_job
+from tests.on_cluster.programs import SETUP, main_job, what_is_left
 from tests.user import PREFACE, PYTHON, User
 from tests.waiting import until
 
@@ -73,14 +73,24 @@ def test_environment_of_a_task(user: User) -> None:
     """The scheduler's variables stay, ours come on top; the working directory is ssh_dir."""
     code = """
         names = ("JOB_ID", "SGE_TASK_ID", "SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMPT")
-        show(sheepdog.map(lambda: [*map(os.environ.get, names), os.getcwd()], [()], {**C, "name": "lamb"}))
+        files = lambda: [[name, os.listdir(name)] for name in os.listdir(".") if name.startswith("lamb_001_")][0]
+        look = lambda: [*map(os.environ.get, names), os.getcwd(), *files()]
+        show(sheepdog.map(look, [()], {**C, "name": "lamb"}))
     """
-    [[job, *rest]] = user.run(code)
+    [[job, *rest, name, files]] = user.run(code)
     assert job.isdigit()
     assert rest == ["1", "1", "1", "1", "/home/sheep/.sheepdog"]
-    [directory] = (user.cluster.home_of("sheep") / ".sheepdog").iterdir()
-    assert directory.name.startswith("lamb_001_")
-    assert f"{directory.name}.o{job}.1" in [path.name for path in directory.iterdir()]
+    assert [file for file in files if job in file] == [f"{name}.o{job}.1"]
+
+
+@fault(
+    "files left",
+    "requests on Grid Engine go well, fail, are removed, or are too old",
+    promise="nothing stays but the archives, and for a while what tells of failures",
+)
+def test_what_is_left(user: User) -> None:
+    kept = ["array_job", "job_id", "keep", "sheepdog_002.sh"]
+    assert what_is_left(user) == [[], kept, [], [*kept[:3], "sheepdog_003.sh"]]
 
 
 def test_lines_and_variables_are_set_up_on_the_node(user: User) -> None:
@@ -107,16 +117,17 @@ def test_resources(user: User) -> None:
         C.update(cpus=2, gpus=1, memory="1G", queue="all.q", time="1h", workers=1)
         def look():
             job = subprocess.run(["qstat", "-j", os.environ["JOB_ID"]], capture_output=True, text=True).stdout
-            return [os.environ["NSLOTS"], os.environ["PE"], os.environ["QUEUE"], job]
+            [name] = [name for name in os.listdir(".") if name != "archives"]
+            file = open(f"{name}/sheepdog_001.sh").read().replace(name, "sheepdog_001_00000000")
+            return [os.environ["NSLOTS"], os.environ["PE"], os.environ["QUEUE"], job, file]
         show([*sheepdog.map(look, [()], C), sheepdog.job_script(C, 1)])
     """
-    [slots, environment, queue, job], script = user.run(code)
+    [slots, environment, queue, job, submitted], script = user.run(code)
     assert (slots, environment, queue) == ("2", "smp", "all.q")
     assert "h_rt=3600" in job
     for line in ("-q all.q", "-pe smp 2", f"-l h_vmem={(2**30 + WORKER_MEMORY) // 2}", "-l gpu=1", "-l h_rt=3600"):
         assert f"#$ {line}\n" in script
-    submitted = next(user.cluster.home_of("sheep").glob(".sheepdog/*/sheepdog_001.sh"))
-    assert submitted.read_text() == script.replace("sheepdog_001_00000000", submitted.parent.name)
+    assert submitted == script
 
 
 def test_memory_by_the_name_of_the_site(user: User) -> None:

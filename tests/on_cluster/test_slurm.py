@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import SETUP, main_job, run
+from tests.on_cluster.programs import SETUP, main_job, run, what_is_left
 from tests.user import User
 from tests.waiting import until
 
@@ -42,13 +42,24 @@ def test_environment_of_a_task(user: User) -> None:
     """Slurm's variables stay, ours come on top; the working directory is ssh_dir; the output is in the job's own."""
     code = """
         names = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SHEEPDOG_REQUEST_ID", "SHEEPDOG_ATTEMPT")
-        show(sheepdog.map(lambda: [*map(os.environ.get, names), os.getcwd()], [()], {**C, "name": "lamb"}))
+        files = lambda: [[name, os.listdir(name)] for name in os.listdir(".") if name.startswith("lamb_001_")][0]
+        look = lambda: [*map(os.environ.get, names), os.getcwd(), *files()]
+        show(sheepdog.map(look, [()], {**C, "name": "lamb"}))
     """
-    [[job, *rest]] = run(user, code)
+    [[job, *rest, name, files]] = run(user, code)
     assert job.isdigit()
     assert rest == ["1", "1", "1", "/home/sheep/.sheepdog"]
-    [directory] = (user.cluster.home_of("sheep") / ".sheepdog").iterdir()
-    assert f"{directory.name}.o{job}.1" in [path.name for path in directory.iterdir()]
+    assert f"{name}.o{job}.1" in files
+
+
+@fault(
+    "files left",
+    "requests on Slurm go well, fail, are removed, or are too old",
+    promise="nothing stays but the archives, and for a while what tells of failures",
+)
+def test_what_is_left(user: User) -> None:
+    kept = ["array_job", "job_id", "keep", "sheepdog_002.sh"]
+    assert what_is_left(user) == [[], kept, [], [*kept[:3], "sheepdog_003.sh"]]
 
 
 def test_lines_and_variables_are_set_up_on_the_node(user: User) -> None:

@@ -557,7 +557,7 @@ def test_the_options_of_a_job() -> None:
     assert options() == [
         "-wd $HOME/.sheepdog",
         "-o $HOME/.sheepdog/herd_012_ab/",
-        "-e $HOME/.sheepdog/herd_012_ab/",
+        "-j y",
         "-notify",
         "-r y",
         "-S /bin/sh",

@@ -117,6 +117,7 @@ def test_what_was_submitted_is_known_with_its_directory(head: Head) -> None:
             "cloudpickle.zip",
             "errors",
             "job_id",
+            "keep",
             "secret.json",
             "sheepdog_012.sh",
             "submit.sh",

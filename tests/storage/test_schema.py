@@ -21,6 +21,7 @@ SCRIPTS = [
     "e6c4890bd53f98060306d8b9e3ae124e880eea18df0fe5dfdda15ac416fd1a85",
     "fabbc789e6543c31455ccafd3fa2393c2b7c7e456928d6e25c44c4465a2ce06b",
     "87ef7ad6e40f114a56a584e0290c95a33818f72de0e345c8f3a26f577ffc48ec",
+    "4eb17970e3ba29f057cef3bfa939e2a0ddb18de1091210d0544671f74289cd19",
 ]
 
 RAISED = b"ValueError: two\0pickle"

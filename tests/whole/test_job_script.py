@@ -31,7 +31,7 @@ GRID_ENGINE = """\
 #$ -P flock
 #$ -wd $HOME/.sheepdog
 #$ -o $HOME/.sheepdog/lamb_001_00000000/
-#$ -e $HOME/.sheepdog/lamb_001_00000000/
+#$ -j y
 #$ -q long
 #$ -pe smp 4
 #$ -l h_rt=28800

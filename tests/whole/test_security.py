@@ -211,7 +211,7 @@ def test_modes_whatever_the_umask(place: Path, umask: int) -> None:
         assert {path.name: oct(mode(path)) for path in files} == {path.name: "0o600" for path in files}
     finally:
         os.umask(old)
-    [job] = (place / "home/.sheepdog").iterdir()
+    [job] = (place / "home/.sheepdog").glob("sheepdog_*")
     assert mode(job) == mode(job.parent) == 0o700
     [secret] = job.rglob("secret.json")
     assert mode(secret) == 0o600

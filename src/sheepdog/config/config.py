@@ -108,7 +108,7 @@ class Config:
     idle_time: float = key(600.0, seconds("more than 0", 1e-3), read_number)
     """Seconds without a call after which an executor's workers end."""
     keep: str | None = key(None, optional(checks.time, "30 days"))
-    """How long a directory of an array job stays some of whose tasks failed; see keep_seconds. An executor then keeps
+    """How long the directory of an array job stays if tasks failed; see keep_seconds. If it is said, an executor keeps
     what its futures have been given."""
     tasks_per_child: int | None = key(None, optional(whole(1, 1_000_000_000), "no limit"), read_whole)
     """Tasks after which the worker's child is made anew."""

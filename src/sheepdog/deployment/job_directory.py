@@ -15,10 +15,16 @@ from ..errors import CommandFailed, HostError
 from ..values.model import ArrayJob
 from .hosts import Host
 from .last_words import telling
+from .upload import STORE
 
 _BETWEEN = "--- another file"
 
 MARK = "array_job"  # the file that says whose directory it is: it holds the array job's name
+KEEP = "keep"  # the file that says for how many minutes it stays when its request has ended
+USUAL = (
+    "^[0-9: -]{19} worker [0-9a-f]{8}: (on .*|ends: (nothing left to do|the server says 410.*))$"  # see client/main.py
+)
+OLD, ABANDONED = 30 * 24 * 60, 365 * 24 * 60  # minutes: if it does not say; and at least, if nobody has seen its end
 NAME = r"[^/\0\n]+_[0-9]{3,}_[0-9a-f]{8}"  # of an array job, and so of its directory
 PIECE = 8 << 20  # bytes of a file that are in memory at once
 
@@ -80,7 +86,46 @@ def remove(host: Host, place: str, names: Iterable[str]) -> None:
     That is what lies in place under their names, is no link, and has our mark of that name; nothing else, whatever the
     store says. place is the option ssh_dir.
     """
-    _each(host, place, names, f'if [ "$(cat "./$name/{MARK}" 2>/dev/null)" = "$name" ]; then rm -rf "./$name"; fi')
+    # What another machine has open on NFS can stay behind: with its mark, so that it is found again.
+    again = f'{{ echo "$name" >"./$name/{MARK}"; exit 1; }}'
+    _each(host, place, names, f'if {_OURS}; then rm -rf "./$name" || {again}; fi')
+
+
+def tidy(host: Host, place: str, names: Iterable[str]) -> None:
+    """Leave in the directories of array jobs that are over what tells of them: what workers wrote, and the job file.
+
+    Of a worker's output, only if there is more than what all of them write.
+    """
+    needless = "rm -rf secret.json submit.sh attempted submitted found job_id.* *.pyz *.zip"
+    usual = f"grep -LvE '{USUAL}' *.o*[0-9] worker.*.log 2>/dev/null"
+    empty = "find . -type f -size 0 -exec rm -f {} +; rmdir spool 2>/dev/null"
+    tell = f'{needless}; {usual} | while read -r file; do rm -f "./$file"; done; {empty}; true'
+    _each(host, place, names, f'if {_OURS}; then (cd "./$name" && {tell}); fi')
+
+
+def sweep(host: Host, place: str) -> None:
+    """Remove the directories of array jobs in which nothing has changed for as long as they are to stay.
+
+    One that has a secret still may wait in a scheduler's queue: it stays for a year at least. Archives go that no job
+    has a link to, and none has had for long.
+    """
+    host.run(["sh", "-s", posixpath.normpath(place.removeprefix("~/"))], _SWEEP.encode(), timeout=600.0)
+
+
+_OURS = f'[ "$(cat "./$name/{MARK}" 2>/dev/null)" = "$name" ]'
+_SWEEP = f"""
+cd && cd "$1" 2>/dev/null || exit 0
+me=$(id -u)
+for name in *_[0-9][0-9][0-9]*_{"[0-9a-f]" * 8}; do
+  [ ! -h "./$name" ] && {_OURS} && [ -n "$(find "./$name" -prune -user "$me")" ] || continue
+  keep=$(cat "./$name/{KEEP}" 2>/dev/null)
+  case $keep in ''|*[!0-9]*|??????????*) keep={OLD};; esac
+  if [ -e "./$name/secret.json" ] && [ $keep -lt {ABANDONED} ]; then keep={ABANDONED}; fi
+  new=$(find "./$name" -mmin -"$keep" 2>&1) && [ -z "$new" ] && rm -rf "./$name"
+done
+if [ ! -h {STORE} ]; then find {STORE} -type f -user "$me" -links 1 -mmin +{OLD} -exec rm -f {{}} + 2>/dev/null; fi
+true
+"""
 
 
 def _each(host: Host, place: str, names: Iterable[str], command: str) -> None:

@@ -273,8 +273,8 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str]) -> int:
 def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
     """Remove a request from the database, with its arguments, results and errors. What has not ended is cancelled.
 
-    The file does not shrink; later requests use the room. Raises ValueError if there is no such request, and
-    ServerError if its host could not be cleared up within half a minute.
+    Its directories go from its host. If that does not answer within half a minute, the log says so, and a later server
+    sees to it. The file does not shrink; later requests use the room. Raises ValueError if there is no such request.
     """
     _require(dbfile)
     requests.remove(request_id, dbfile)

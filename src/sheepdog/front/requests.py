@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 from collections.abc import Callable, Mapping
@@ -11,13 +12,15 @@ from typing import Any
 from ..client import Run, run_any
 from ..config import make_config
 from ..config.options import Options
-from ..errors import ConfigError, NotOwnRequest, ServerError
+from ..errors import ConfigError, NotOwnRequest
 from ..server.life import log_file
 from ..storage import Storage
 from ..values.model import Function, Kind, Request, RequestState
 from ..values.serialisation import MAKERS, form, name_of, serialise_function
 from .dispatch import launch, options_of
-from .waiting import wait_for_clearing
+from .waiting import wait_for_clearing, wait_for_directories
+
+log = logging.getLogger("sheepdog")
 
 SOON = 1.0  # seconds in which a server that is there begins to clear up: one that is just dying holds its lock so long
 
@@ -52,12 +55,13 @@ def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
     cancel(request_id, dbfile)
     with Storage(dbfile) as storage:
         wait_for_clearing(storage, request_id)
-        if storage.get_request(request_id).state == RequestState.ENDED:
-            raise ServerError(
-                f"request {request_id} cannot be removed yet: the server has not cleared up after it on its host, see "
-                f"{log_file(storage.dbfile)}. It has ended; try again later"
+        storage.remove_request(request_id, cleared=False)
+        if not wait_for_directories(storage, request_id):
+            log.warning(
+                "request %d is removed, but not what it has left on its host: a server of %s will do that when it can, "
+                "see %s",
+                *(request_id, storage.dbfile, log_file(storage.dbfile)),
             )
-        storage.remove_request(request_id)
 
 
 def retry(

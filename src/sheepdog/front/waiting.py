@@ -138,3 +138,17 @@ def wait_for_clearing(storage: Storage, request_id: int, seconds: float = CLEARI
     while storage.get_request(request_id).state == RequestState.ENDED and time.monotonic() < deadline:
         Server(dbfile=storage.dbfile).start()
         time.sleep(0.05)
+
+
+def wait_for_directories(storage: Storage, request_id: int) -> bool:
+    """Wait, for CLEARING at most, until a server has removed the directories of a request that is no more.
+
+    Return whether it has.
+    """
+    deadline = time.monotonic() + CLEARING
+    while left := storage.left_directories(request_id):
+        if time.monotonic() > deadline:
+            break
+        Server(dbfile=storage.dbfile).start()
+        time.sleep(0.05)
+    return not left

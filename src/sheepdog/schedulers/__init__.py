@@ -61,8 +61,10 @@ class Scheduler(Protocol):
     def explain(self, host: Host, job: str) -> str:
         """Return why a job waits, or an empty text."""
 
-    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> bool:
         """Take jobs away, whatever they are doing; those that are not there any more, or never were, are no error.
+
+        Return whether any was there: what is taken away may take a while to end.
 
         Raises SchedulerBusy if it is not clear whether they are there. Nothing is taken away that is not theirs.
         """

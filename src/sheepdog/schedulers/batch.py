@@ -201,11 +201,11 @@ class BatchSystem(ABC):
         """Return what the batch system says of a waiting job."""
         return _said(self.waits, host, job)
 
-    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> bool:
         """Delete the jobs that have these names: an id alone may be another job's. One that is gone is no error."""
         found = [there for job in jobs for there in self._there(host, job)]
         if not found:
-            return
+            return False
         command = self.delete(found)
         try:
             host.run(command)
@@ -214,6 +214,7 @@ class BatchSystem(ABC):
             if error.status == NOT_FOUND or self.is_busy(words):
                 text = f"{command[0]} on {host.name} did not delete {', '.join(found)}: {words}"
                 raise SchedulerBusy(text) from error
+        return True
 
     def is_busy(self, words: str) -> bool:
         """Tell whether it says that it is down, or that it has no room now."""

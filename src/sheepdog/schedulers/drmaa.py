@@ -116,10 +116,11 @@ class DRMAAScheduler(BatchSystem):
         """Return what the program is told."""
         return ["cancel", *jobs]
 
-    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> bool:
         """Take each element away; one that has ended already is no error."""
         if ids := [job.job for job in jobs if job.job]:
             self._ask(host, *self.delete(ids))
+        return any(status.pending or status.running for status in self.jobs(host, ids).values()) if ids else False
 
     def _ask(self, host: Host, *words: str) -> bytes:
         """Run the program on the host."""

@@ -180,10 +180,11 @@ def directives(job: Job, config: Config, site: Site | None = None) -> Iterator[s
     home = "" if config.ssh_dir.startswith("/") else "$HOME/"
     if not qsub.gives(config.ge_opts, "-wd", "-cwd"):
         yield f"-wd {home}{config.ssh_dir}"
-    if not qsub.gives(config.ge_opts, "-o"):
+    theirs = qsub.gives(config.ge_opts, "-o")
+    if not theirs:
         yield f"-o {home}{job.directory}/"
     if not qsub.gives(config.ge_opts, "-e", "-j"):
-        yield f"-e {home}{job.directory}/"
+        yield f"-e {home}{job.directory}/" if theirs else "-j y"
     yield from requests(config, site or named(config))
     yield "-S /bin/sh"
     yield f"-N {job.name}"

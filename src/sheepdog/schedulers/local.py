@@ -105,11 +105,12 @@ class LocalScheduler:
         pids = job.split()
         host.run(["sh", "-c", END_STOPPED, "sh", *(pids[int(element) - 1] for element in elements)])
 
-    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> bool:
         """End the workers; their children end with them."""
         pids = self._alive(host, [pid for job in jobs for pid in job.job.split()], [job.directory for job in jobs])
         if pids:
             host.run(["sh", "-c", f"kill -9 {' '.join(pids)} || true"])
+        return bool(pids)
 
 
 def local_script(job: Job, directory: str) -> bytes:

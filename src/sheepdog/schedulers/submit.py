@@ -86,6 +86,7 @@ def submit(options: Options, host: Host, request: Request, array: ArrayJob, cert
             site = site or scheduler.site(host, config)
             files = {**job_file.worker_files(), **scheduler.files(job, config, site)}
             files[job_directory.MARK] = f"{array.name}\n".encode()
+            files[job_directory.KEEP] = b"%d\n" % -(-config.keep_seconds // 60)
             files["secret.json"] = secret(options, request, array, certificate)
             job_id, where = scheduler.submit(host, job, files)
         except ConnectionLost:

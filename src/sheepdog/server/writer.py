@@ -15,7 +15,7 @@ from ..errors import DamagedError, RequestNotFound, SheepdogError, StorageError
 from ..storage import Storage
 from ..values.model import ArrayJob, Request, RequestState
 from .calls import Reply
-from .decide import clock
+from .decide import arrays, clock
 from .decide.held import HeldCall, HeldCalls
 from .decide.service import Service
 from .life import file_number
@@ -126,7 +126,8 @@ class Writer(threading.Thread):
                 if now - ticked > TICK:
                     with suppress(StorageError):
                         clock.tick(service)
-                        if storage.requests(RequestState.NEW, RequestState.SUBMITTED, RequestState.ENDED):
+                        unfinished = RequestState.NEW, RequestState.SUBMITTED, RequestState.ENDED
+                        if storage.requests(*unfinished) or arrays.directories(service):
                             busy = now
                         self.idle = now - busy
                     if self._see_removal(service, served):

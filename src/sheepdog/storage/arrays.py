@@ -25,6 +25,7 @@ class Arrays(Requests):
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (request_id, number, *values),
             )
+            self.note_directory(request_id, array.name)
         return replace(array, number=int(number))
 
     def set_submitted(self, request_id: int, array: ArrayJob) -> bool:

@@ -15,8 +15,8 @@ from ..client import IN_MEMORY
 from ..errors import DamagedRequest, NotOwnRequest, RequestNotFound
 from ..printable import printable
 from ..values.model import REQUEST_STATES, Function, Progress, Request, RequestState, StoredBlob, after, before
+from .directories import Directories
 from .files import Files
-from .own import Own
 from .schema import SPAN
 from .workers import Workers
 
@@ -34,7 +34,7 @@ class Unended(NamedTuple):
     open: bool
 
 
-class Requests(Workers, Files, Own):
+class Requests(Workers, Files, Directories):
     """A request's own row, and the tasks that it is made with."""
 
     def new_request(
@@ -116,9 +116,12 @@ class Requests(Workers, Files, Own):
             self.db.execute("UPDATE request SET open = 0 WHERE id = ?", (request_id,))
             self._end_if_finished(request_id)
 
-    def remove_request(self, request_id: int) -> None:
-        """Remove a request and everything of it."""
+    def remove_request(self, request_id: int, cleared: bool = True) -> None:
+        """Remove a request and everything of it. Unless it is cleared, its directories are still to go."""
         with self.transaction():
+            if not cleared:
+                self.leave_directories(request_id, True)
+            self._forget_directories(request_id)
             for table in ("task", "outcome", "measure", "attempt", "checkpoint"):
                 self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
             self.db.execute("DELETE FROM report WHERE task BETWEEN ? AND ?", self._rows(request_id))

@@ -152,6 +152,20 @@ MIGRATIONS = (
         last INTEGER NOT NULL
     );
     """,
+    """
+    CREATE TABLE job_directory (
+        name TEXT PRIMARY KEY,  -- of the array job
+        request INTEGER NOT NULL,
+        job TEXT NOT NULL,
+        options TEXT NOT NULL,
+        home TEXT NOT NULL,
+        state INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX directory_of ON job_directory (request);
+    CREATE INDEX directory_left ON job_directory (state) WHERE state > 1;
+    INSERT OR IGNORE INTO job_directory
+        SELECT array_job.name, request, job, options, home, state = 3 FROM array_job JOIN request ON id = request;
+    """,
 )
 """One script a version of the schema, each taking the database from the version before."""
 

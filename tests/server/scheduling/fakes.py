@@ -64,6 +64,7 @@ class FakeScheduler:
         self.explained: list[str] = []
         self.never = ""
         self.error: Exception | None = None
+        self.gone: set[str] = set()  # the names of the jobs that it does not have any more
         self.runs = 0
 
     def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
@@ -97,10 +98,11 @@ class FakeScheduler:
         self.explained.append(job)
         return self.why
 
-    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> None:
+    def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> bool:
         if self.error:
             raise self.error
-        self.cancelled += [job.job for job in jobs]
+        self.cancelled += [job.job for job in jobs if job.name not in self.gone]
+        return any(job.name not in self.gone for job in jobs)
 
 
 class Farm:
@@ -109,6 +111,7 @@ class Farm:
         self.home = home
         self.writer = Inline(storage)
         self.thread = Scheduling(self.writer)
+        self.heads: dict[tuple[Any, ...], HeadNode] = {}  # those that were put there
         self.now = time.monotonic()
         storage.set_settings(port=4000, certificate="CERTIFICATE")
 
@@ -138,7 +141,7 @@ class Farm:
         options = self.options(request)
         node = HeadNode(replace(options, config=replace(options.config, scheduler="gridengine")), 0.0)
         node.host = node.scheduler = fake
-        self.watcher(request).context.head = node
+        self.heads[head_key(options)] = self.watcher(request).context.head = node
         return fake
 
     def watcher(self, request: int) -> Watcher:
@@ -151,6 +154,10 @@ class Farm:
         assert node
         return node
 
+    def put_off(self) -> set[str]:
+        """The directories that are left to the next server."""
+        return self.writer.service.put_off
+
     def options(self, request: int) -> Options:
         return Options.read(self.storage.get_request(request).options)
 
@@ -158,7 +165,8 @@ class Farm:
         clock.tick(self.writer.service)
         self.now = max(self.now, time.monotonic()) + later
         self.thread.look()
-        for watcher in list(self.thread.watchers.values()):
+        for key, watcher in list(self.thread.watchers.items()):
+            watcher.context.head = watcher.context.head or self.heads.get(key)
             watcher.look(self.now)
 
     def later(self, minutes: float) -> None:

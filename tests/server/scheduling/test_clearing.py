@@ -1,11 +1,13 @@
 """What is taken away when a request has ended."""
 
+import os
+
 import pytest
 
 from sheepdog.deployment.job_directory import MARK
 from sheepdog.errors import HostError
-from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES
-from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
+from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES, GONE_TRIES, LEAVING, SELDOM_MOST
+from sheepdog.values.model import ArrayJob, JobStatus, Kind, Outcome, RequestState
 from tests.faults import fault
 from tests.server.scheduling.fakes import INTERVAL, FakeScheduler, Farm
 
@@ -41,14 +43,104 @@ def test_a_job_that_is_thought_to_have_ended_is_taken_away_too(farm: Farm) -> No
     assert farm.state(request) == RequestState.CLOSED
 
 
+def fail(farm: Farm, request: int) -> None:
+    """Have all tasks of a request end with an error."""
+    farm.storage.store_outcomes(request, [Outcome(task=task, kind=Kind.RAISED, value=b"Error") for task in (1, 2)])
+
+
 @fault(51, "a secret lies on the cluster", promise="it goes when its request has ended; what the workers said stays")
+@fault("files left", "tasks of a request fail", promise="what its workers said stays, and nothing else")
 def test_the_secret_goes_and_the_workers_words_stay(farm: Farm) -> None:
     request = farm.request("7")
-    farm.put(request, FakeScheduler())
-    (farm.directory(request) / "herd.e7.1").write_text("words")
-    farm.finish(request)
+    fake = farm.put(request, FakeScheduler())
+    for name in ("client.pyz", "submit.sh", "herd.o7.2"):
+        (farm.directory(request) / name).touch()
+    (farm.directory(request) / "herd.o7.1").write_text("words")
+    fail(farm, request)
     farm.look()
-    assert sorted(file.name for file in farm.directory(request).iterdir()) == [MARK, "herd.e7.1"]
+    assert farm.state(request) == RequestState.CLOSED
+    names = ["client.pyz", "herd.o7.1", "herd.o7.2", "submit.sh"]
+    assert sorted(file.name for file in farm.directory(request).iterdir()) == [MARK, *names]
+    fake.gone.add(farm.directory(request).name)
+    farm.look(LEAVING)
+    assert sorted(file.name for file in farm.directory(request).iterdir()) == [MARK, "herd.o7.1"]
+    farm.storage.remove_request(request, cleared=False)
+    directory = farm.home / ".sheepdog"
+    farm.look()
+    assert [path.name for path in directory.iterdir()] == []
+
+
+@fault(
+    "files left",
+    "all tasks of a request have results",
+    promise="its directory goes when the scheduler has nothing of its array job any more",
+)
+def test_a_directory_goes_when_its_array_job_has_gone(farm: Farm) -> None:
+    request = farm.request("7")
+    fake = farm.put(request, FakeScheduler())
+    farm.finish(request, "12")
+    farm.look()
+    assert farm.state(request) == RequestState.CLOSED
+    assert fake.cancelled == []
+    farm.look(LEAVING)
+    assert fake.cancelled == ["7"]  # it is there still, though it should have ended by itself
+    assert farm.directory(request).exists()
+    fake.gone.add(farm.directory(request).name)
+    farm.look(1)
+    assert not farm.directory(request).exists()
+    assert farm.storage.left_directories() == []
+
+
+@fault(
+    "files left",
+    "a head node does not answer while a directory is to be removed",
+    promise="it is removed later, by another server if need be",
+)
+@pytest.mark.parametrize("why", ["silence", "the job stays"])
+def test_a_directory_that_cannot_go_yet_is_left_to_the_next_server(farm: Farm, why: str) -> None:
+    request = farm.request("7")
+    fake = farm.put(request, FakeScheduler())
+    farm.finish(request)
+    name = farm.directory(request).name
+    farm.look()
+    fake.error = HostError("does not answer") if why == "silence" else None
+    farm.storage.remove_request(request, cleared=False)
+    for _ in range(GONE_TRIES):
+        farm.look(1000)
+    assert farm.put_off() == {name}
+    assert (farm.home / ".sheepdog" / name).exists()
+    fake.error = None
+    fake.gone.add(name)
+    asked = fake.runs
+    farm.look(1000)
+    assert fake.runs == asked
+    following = Farm(farm.storage, farm.home)
+    following.heads = farm.heads
+    following.look()
+    assert not (farm.home / ".sheepdog" / name).exists()
+    assert farm.storage.left_directories() == []
+
+
+def test_what_is_too_old_goes_now_and_then(farm: Farm) -> None:
+    old = farm.home / ".sheepdog" / "wolf_001_00000001"
+
+    def make_old() -> None:
+        old.mkdir(parents=True)
+        (old / MARK).write_text(f"{old.name}\n")
+        for path in (old / MARK, old):
+            os.utime(path, (1e9, 1e9))
+
+    for first, stays in ((True, False), (False, True)):
+        make_old()
+        request = farm.request("7")
+        if first:
+            farm.put(request, FakeScheduler())
+        farm.finish(request)
+        farm.look()
+        assert old.exists() == stays
+    farm.finish(farm.request("7"))
+    farm.look(SELDOM_MOST)
+    assert not old.exists()
 
 
 def test_a_request_that_ended_before_it_was_noticed_is_cleared_up_too(farm: Farm) -> None:
@@ -76,6 +168,7 @@ def test_what_is_left_of_local_workers_is_removed_unless_it_tells_why(farm: Farm
     done, lost = farm.request("7", scheduler="local"), farm.request("8", scheduler="local")
     fake = farm.put(done, FakeScheduler(1.0))
     fake.name = "local"
+    fake.gone |= {farm.directory(done).name, farm.directory(lost).name}
     farm.finish(done)
     farm.look()
     assert not farm.directory(done).exists()

@@ -11,6 +11,7 @@ import pytest
 from sheepdog.deployment import Host
 from sheepdog.server.decide import clock
 from sheepdog.server.decide.service import Service
+from sheepdog.server.scheduling.clearing import LEAVING
 from sheepdog.server.scheduling.thread import Scheduling
 from sheepdog.server.writer import Writer
 from sheepdog.storage import Storage
@@ -80,13 +81,13 @@ def test_stop_does_not_wait_for_a_writer_that_died(tmp_path: Path) -> None:
 def test_watchers_are_there_for_as_long_as_there_is_something_to_do(farm: Farm) -> None:
     first, second = farm.request("1", host="first"), farm.request("2", host="second")
     for request in (first, second):
-        farm.put(request, FakeScheduler())
+        farm.put(request, FakeScheduler()).gone.add(farm.directory(request).name)
     farm.look()
     assert [watcher.context.key[1] for watcher in farm.thread.watchers.values()] == ["first", "second"]
     there = farm.watcher(first)
     farm.finish(first)
-    for _ in range(2):
-        farm.look()
+    for later in (0.0, LEAVING, 0.0):  # its directory goes last
+        farm.look(later)
     assert [watcher.context.key[1] for watcher in farm.thread.watchers.values()] == ["second"]
     assert there._over.is_set()
 

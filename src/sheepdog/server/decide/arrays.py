@@ -6,12 +6,17 @@ Those that look for something to do are asked about one head node: mine says whe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Hashable
 
 from ...config.options import Options
+from ...errors import ConfigError
 from ...values.facts import What
-from ...values.model import ArrayJob, Request, RequestState
+from ...values.model import ArrayJob, LeftDirectory, Request, RequestState
 from .service import Service
+
+log = logging.getLogger(__name__)
 
 Mine = Callable[[Options], bool]
 
@@ -117,6 +122,42 @@ def left_over(service: Service, mine: Mine = anywhere) -> list[tuple[Request, tu
 
 
 def clear(service: Service, request_id: int) -> None:
-    """Note that nothing is left of a request."""
+    """Note that nothing is left of a request but its directories: if none of its tasks failed, they are to go."""
     service.storage.step(request_id, "clear")
+    service.storage.leave_directories(request_id, not service.storage.progress(request_id).failed)
     service.complete.discard(request_id)
+
+
+def directories(service: Service, mine: Mine = anywhere) -> list[LeftDirectory]:
+    """Return the directories with which something is to be done, but for those that have been put off."""
+    found = []
+    for left in service.storage.left_directories():
+        if left.name in service.put_off:
+            continue
+        try:
+            if mine(Options.read(left.options)):
+                found.append(left)
+        except ConfigError as error:  # an option that was taken once, and is not any more
+            log.warning("the directory %s stays: %s", left.name, error)
+            put_off(service, left)
+    return found
+
+
+def settle(service: Service, left: LeftDirectory) -> None:
+    """Note that what was to be done with a directory has been done."""
+    service.storage.settle_directory(left)
+
+
+def not_swept_before(service: Service, place: Hashable) -> float:
+    """Return when what is too old may be looked for again at a place on a host."""
+    return service.swept.get(place, -math.inf)
+
+
+def swept(service: Service, place: Hashable, until: float) -> None:
+    """Note when what is too old may be looked for again at a place on a host."""
+    service.swept[place] = until
+
+
+def put_off(service: Service, left: LeftDirectory) -> None:
+    """Leave a directory to the next server."""
+    service.put_off.add(left.name)

@@ -15,7 +15,7 @@ from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...values.facts import What
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
-from .arrays import Mine, anywhere
+from .arrays import Mine, anywhere, directories
 from .growth import growth
 from .live import LiveRequest
 from .outcomes import lose, release_doubtful
@@ -102,7 +102,7 @@ def busy(service: Service, head: Callable[[Options], Head]) -> set[Head]:
             live = service.live.get(request_id)
             request = live.request if live else service.storage.get_request(request_id)
             found.add(head(live.options if live else Options.read(request.options)))
-    return found
+    return found | {head(Options.read(left.options)) for left in directories(service)}
 
 
 def close(service: Service, request_id: int) -> None:

@@ -6,7 +6,7 @@ No socket, no thread, no clock of its own. What is remembered can be made again 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 
 from ...config.options import Options
@@ -34,6 +34,8 @@ class Service:
         self.live: dict[int, LiveRequest] = {}
         self.complete: set[int] = set()  # ended requests of which no worker waits in a scheduler's queue
         self.faults: dict[int, tuple[int, float]] = {}  # how many in a row requests had, and when the last one was
+        self.put_off: set[str] = set()  # directories that the next server has to see to
+        self.swept: dict[Hashable, float] = {}  # places on hosts -> when what is old there may be looked for again
         self._version = -1  # of the store, when it was last compared with what is remembered
 
     def token(self, request_id: int) -> str | None:

@@ -1,0 +1,63 @@
+"""The directories of array jobs on their hosts: what is to become of them, also when their request is no more."""
+
+from __future__ import annotations
+
+import json
+
+from ..values.model import DirectoryState, LeftDirectory
+from .own import Own
+
+
+class Directories(Own):
+    """The directories that lie somewhere, as far as is known."""
+
+    def note_directory(self, request_id: int, name: str) -> None:
+        """Note that an array job of a request is about to get a directory."""
+        self.db.execute(
+            "INSERT OR REPLACE INTO job_directory SELECT ?, id, '', options, home, ? FROM request WHERE id = ?",
+            (name, DirectoryState.IN_USE, request_id),
+        )
+
+    def leave_directories(self, request_id: int, whole: bool) -> None:
+        """Note that a request needs its directories no more: they are to go, or if not whole but what is needless."""
+        job = "(SELECT job FROM array_job WHERE array_job.request = ? AND array_job.name = job_directory.name)"
+        with self.transaction():
+            self.db.execute(
+                f"UPDATE job_directory SET job = ifnull({job}, job), state = ?"  # noqa: S608
+                " WHERE request = ? AND (? OR state = ?)",
+                (
+                    request_id,
+                    DirectoryState.TO_REMOVE if whole else DirectoryState.TO_TIDY,
+                    request_id,
+                    whole,
+                    DirectoryState.IN_USE,
+                ),
+            )
+
+    def left_directories(self, request_id: int | None = None) -> list[LeftDirectory]:
+        """Return the directories with which something is to be done, all of this file or those of a request."""
+        rows = self._query(
+            "SELECT name, job, options, state, NOT EXISTS (SELECT 1 FROM request WHERE id = request)"
+            " FROM job_directory WHERE state > 1 AND home = ? AND (? IS NULL OR request = ?) ORDER BY name",
+            *(self.home, request_id, request_id),
+        )
+        return [
+            LeftDirectory(name, job, json.loads(options), DirectoryState(state), bool(removed))
+            for name, job, options, state, removed in rows
+        ]
+
+    def settle_directory(self, left: LeftDirectory) -> None:
+        """Note that what was to be done with a directory has been done."""
+        with self.transaction():
+            done = (left.name, left.state)  # it may have been removed meanwhile
+            if left.state == DirectoryState.TO_REMOVE:
+                self.db.execute("DELETE FROM job_directory WHERE name = ? AND state = ?", done)
+            else:
+                kept = (DirectoryState.KEPT, *done)
+                self.db.execute("UPDATE job_directory SET state = ? WHERE name = ? AND state = ?", kept)
+
+    def _forget_directories(self, request_id: int) -> None:
+        """Forget the directories of a request; but not those that are to go."""
+        self.db.execute(
+            "DELETE FROM job_directory WHERE request = ? AND state != ?", (request_id, DirectoryState.TO_REMOVE)
+        )

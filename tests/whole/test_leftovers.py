@@ -1,0 +1,55 @@
+"""What requests leave behind on this machine."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import sheepdog
+from sheepdog.deployment.upload import STORE
+from sheepdog.storage import Storage
+from tests.faults import fault
+from tests.local import DB
+from tests.waiting import until
+
+
+def left(place: Path) -> list[str]:
+    """The files in the directories of array jobs that are there."""
+    jobs = place / "home/.sheepdog"
+    return sorted(path.name for path in jobs.rglob("*") if path.is_file() and path.parent.name != STORE)
+
+
+def kept(place: Path) -> int:
+    return len(list((place / "home/.sheepdog" / STORE).iterdir()))
+
+
+@fault("files left", "requests go well", promise="nothing stays but the archives, once for all of them")
+def test_nothing_is_left_of_what_went_well(place: Path) -> None:
+    for _ in range(3):
+        assert sheepdog.map(pow, [(2, 3), (2, 4)], {"workers": 2}) == [8, 16]
+    until(lambda: left(place) == [], "the directories have gone")
+    assert kept(place) == 2
+
+
+@fault("files left", "tasks fail", promise="what tells of it stays until `remove`, or for as long as `keep` says")
+@pytest.mark.parametrize("way", ["remove", "age"])
+def test_what_tells_of_a_failure_stays_for_a_while(place: Path, way: str) -> None:
+    config = {"workers": 2, "keep": "2d"}
+    assert sheepdog.map(lambda i: 1 // i, [(0,), (1,)], config) == [None, 1]
+    with Storage(DB) as storage:
+        until(lambda: not storage.db.execute("SELECT 1 FROM job_directory WHERE state != 1").fetchall(), "it is tidy")
+    assert left(place) == ["array_job", "job_id", "keep"]
+    if way == "remove":
+        sheepdog.remove(1, DB)
+        assert left(place) == []
+        return
+    sheepdog.Server(dbfile=DB).stop()
+    for days, stays in ((1.9, True), (2.1, False)):
+        then = time.time() - 86400 * days
+        for path in [*(place / "home/.sheepdog").glob("sheepdog_001*"), *(place / "home/.sheepdog").glob("*_001_*/*")]:
+            os.utime(path, (then, then))
+        assert sheepdog.map(pow, [(2, 3)], config) == [8]
+        sheepdog.Server(dbfile=DB).stop()  # when it has cleared up
+        assert (left(place) != []) == stays
+    sheepdog.remove(1, DB)  # nothing is there any more
