@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from sheepdog.errors import DamagedRequest, RequestNotFound
-from sheepdog.storage import Storage
-from sheepdog.values.model import RequestState
+from sheepdog.storage import Storage, file
+from sheepdog.values.model import Kind, RequestState
+from tests.faults import fault
 from tests.storage.samples import request_of, unfinished
 
 
@@ -83,3 +84,26 @@ def test_a_damaged_row_says_which_request(storage: Storage, column: str, value: 
         storage.db.execute(f"UPDATE request SET {column} = ?", (value,))
     with pytest.raises(DamagedRequest, match=f"of request {request} cannot be read"):
         storage.get_request(request)
+
+
+@fault("files left", "much of a database is free", promise="it is given back to the disk, unless something runs")
+def test_room_is_given_back_when_it_is_much_and_nothing_runs(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pages() -> int:
+        return int(storage.db.execute("PRAGMA page_count").fetchone()[0])
+
+    monkeypatch.setattr(file, "MUCH", 1_000_000)
+    first, second = (storage.new_request(b"f", b"", [bytes(100_000)] * 20) for _ in range(2))
+    small = storage.new_request(b"f", b"", [b"args"])
+    before = pages()
+    storage.end_pending(first, Kind.CANCELLED, "cancelled")
+    storage.remove_request(first)
+    storage.give_back()
+    assert pages() == before  # something runs
+    for request in (second, small):
+        storage.end_pending(request, Kind.CANCELLED, "cancelled")
+    storage.give_back()
+    assert pages() == before  # it is not half of it
+    storage.remove_request(second)
+    storage.give_back()
+    assert pages() < before / 10
+    assert storage.arguments(small, 1) == b"args"

@@ -8,7 +8,7 @@ import pytest
 
 import sheepdog
 from sheepdog.deployment.upload import STORE
-from sheepdog.storage import Storage
+from sheepdog.storage import Storage, file
 from tests.faults import fault
 from tests.local import DB
 from tests.waiting import until
@@ -53,3 +53,19 @@ def test_what_tells_of_a_failure_stays_for_a_while(place: Path, way: str) -> Non
         sheepdog.Server(dbfile=DB).stop()  # when it has cleared up
         assert (left(place) != []) == stays
     sheepdog.remove(1, DB)  # nothing is there any more
+
+
+@fault("files left", "a large request is removed", promise="its room is given back to the disk")
+@pytest.mark.slow
+def test_room_is_given_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "MUCH", 5_000_000)
+    assert sheepdog.map(len, [(b"small",)]) == [5]
+    for _ in range(2):
+        assert sheepdog.map(len, [(os.urandom(3_000_000),)] * 2) == [3_000_000] * 2
+    sheepdog.remove(2, DB)
+    before = os.path.getsize(DB)
+    assert before > 10_000_000  # half of it is in use
+    sheepdog.remove(3, DB)
+    until(lambda: os.path.getsize(DB) < 1_000_000, "it is small again")
+    assert os.path.getsize(DB + "-wal") < 1_000_000 if os.path.exists(DB + "-wal") else True
+    assert [result for _, result in sheepdog.get_results(1, DB)] == [5]

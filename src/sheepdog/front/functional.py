@@ -274,7 +274,8 @@ def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
     """Remove a request from the database, with its arguments, results and errors. What has not ended is cancelled.
 
     Its directories go from its host. If that does not answer within half a minute, the log says so, and a later server
-    sees to it. The file does not shrink; later requests use the room. Raises ValueError if there is no such request.
+    sees to it. Later requests use the room in the file; if half of it is free, 64 MB at least, and nothing runs, the
+    file shrinks. Raises ValueError if there is no such request.
     """
     _require(dbfile)
     requests.remove(request_id, dbfile)

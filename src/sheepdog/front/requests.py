@@ -62,6 +62,7 @@ def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
                 "see %s",
                 *(request_id, storage.dbfile, log_file(storage.dbfile)),
             )
+        storage.give_back()
 
 
 def retry(

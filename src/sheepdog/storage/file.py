@@ -39,6 +39,7 @@ PASSING = (
 )
 PASSING_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EIO)
 PATIENCE = 60.0  # seconds in which others should have done what they lock the database for
+MUCH = 1 << 26  # bytes that are given back to the disk when they are free, and half of the file
 CHECKED = 1 << 28  # bytes of a file that is looked through before it is served: a million small tasks have half
 
 
@@ -196,6 +197,14 @@ class File:
             raise self._told(error) from error
         finally:
             self.db.execute(f"PRAGMA busy_timeout = {patience}")
+
+    def shrink(self) -> None:
+        """Give room back to the disk, if that is much: it takes writing all the rest anew. What cannot be, is not."""
+        names = "page_count", "freelist_count", "page_size"
+        pages, free, size = (self.db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        if free * size >= MUCH and 2 * free >= pages:
+            with contextlib.suppress(sqlite3.OperationalError):  # the disk is full, or somebody has it locked
+                self.db.execute("VACUUM")
 
     def checkpoint_by_itself(self) -> None:
         """From now on, move the log into the database as it grows. The server's business alone."""

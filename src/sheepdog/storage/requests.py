@@ -131,6 +131,11 @@ class Requests(Workers, Files, Directories):
                 self.db.execute(f"DELETE FROM {table} WHERE request = ?", (request_id,))  # noqa: S608
             self.db.execute("DELETE FROM request WHERE id = ?", (request_id,))
 
+    def give_back(self) -> None:
+        """Give room back to the disk, if that is much, and nobody needs the file meanwhile."""
+        if not self.requests(RequestState.NEW, RequestState.SUBMITTED):
+            self.shrink()
+
     def get_request(self, request_id: int) -> Request:
         """Return a request without its function and tasks."""
         names = Request._fields
