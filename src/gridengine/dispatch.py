@@ -9,7 +9,7 @@ from typing import Any
 from sheepdog import Job, Storage
 from sheepdog.errors import JobError
 from sheepdog.front.results import results
-from sheepdog.values.model import Request
+from sheepdog.values.model import Kind, Request
 
 from .schedulers import as_scheduler, best_available, join
 
@@ -20,12 +20,16 @@ class JobDispatcher:
     def __init__(self, scheduler: object = best_available) -> None:
         self.scheduler = as_scheduler(scheduler)
         self.request: tuple[int, str] | None = None
+        self.jobs: list[Job] = []
+        self.given: list[Any] | None = None  # the results, once they have been given: the store need not have them
 
     def dispatch(self, jobs: Iterable[Job]) -> None:
         """Start jobs. Returns as soon as the scheduler has them. RuntimeError if the last ones have not ended."""
         if self.request is not None and not self.finished:
             raise JobError("the jobs that were dispatched last have not ended: join() them before the next dispatch()")
+        jobs = list(jobs)
         self.request = self.scheduler.schedule(jobs)
+        self.jobs, self.given = jobs, None
 
     def join(self, timeout: float | None = None, reraise: bool = False) -> list[Any]:
         """Wait, and return the results in the order of the jobs; for a job that failed, its exception.
@@ -36,7 +40,21 @@ class JobDispatcher:
         if self.request is None:
             raise JobError("nothing has been dispatched: call dispatch(jobs) first")
         join(self.request, timeout)
-        return results(*self.request, reraise)
+        if self.given is None:
+            self.given = results(*self.request, reraise, deliver=True)
+            for job, value in zip(self.jobs, self.given, strict=True):
+                job._given = (value,)
+        failed = self._failed if reraise else []
+        if failed:
+            raise self.given[failed[0] - 1]
+        return list(self.given)
+
+    @property
+    def _failed(self) -> list[int]:
+        request_id, database = self.request or (0, "")
+        with Storage(database) as storage:
+            outcomes = storage.outcomes(request_id, [(1, len(self.jobs))])
+            return [outcome.task for outcome in outcomes if outcome.kind != Kind.RESULT]
 
     @property
     def finished(self) -> bool:

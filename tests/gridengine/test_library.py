@@ -26,6 +26,7 @@ from gridengine.schedulers import (
 )
 from sheepdog.config import sbatch
 from sheepdog.errors import SchedulerNotFound
+from tests.faults import fault
 from tests.local import DB
 from tests.waiting import until
 
@@ -177,8 +178,29 @@ def test_dispatcher() -> None:
     assert dispatcher.join(timeout=0)[:2] == [9, "lamb"]  # again
     with pytest.raises(ZeroDivisionError, match="by zero"):
         dispatcher.join(reraise=True)
+    assert [job.result() for job in jobs[:2]] == [9, "lamb"]
+    assert not any(job.is_alive() for job in jobs)
     dispatcher.dispatch([Job(target=square, args=(4,))])
     assert dispatcher.join(60) == [16]
+
+
+@fault("database grows", "a dispatcher has given its results", promise="the store lets go of them; errors stay")
+def test_what_a_dispatcher_has_given_goes() -> None:
+    dispatcher = JobDispatcher(ProcessScheduler)
+    for _ in range(2):
+        dispatcher.dispatch([Job(target=bytes, args=(100_000,)), Job(target=divmod, args=(1, 0))])
+        with pytest.raises(ZeroDivisionError):
+            dispatcher.join(reraise=True)  # so the other has not been given
+        assert dispatcher.join()[0] == bytes(100_000)
+    with sheepdog.Storage(DB) as storage:
+        assert [storage.delivered(request) for request in (1, 2)] == [[(1, 1)]] * 2
+    with pytest.raises(RuntimeError, match="have been given to who has joined its dispatcher"):
+        dispatcher.scheduler.results()
+    [(_, error)] = sheepdog.get_errors(1, DB)
+    assert error.startswith("ZeroDivisionError")
+    kept = JobDispatcher(ProcessScheduler(config={"keep": "1d"}))
+    kept.dispatch([Job(target=square, args=(3,))])
+    assert kept.join() == kept.scheduler.results() == [9]
 
 
 def test_a_dispatcher_that_runs(place: Path) -> None:

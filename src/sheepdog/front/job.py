@@ -20,7 +20,7 @@ from ..config.options import Options
 from ..errors import JobError, StorageError
 from ..server import Server
 from ..storage import Storage
-from ..values.model import Outcome
+from ..values.model import Kind, Outcome
 from ..values.serialisation import Arguments, name_of
 from . import requests
 from .dispatch import dispatch
@@ -54,6 +54,7 @@ class Job(Call):
     _begun = False  # somebody starts it, or has started it
     _signal = 0  # which ended it, if its user wanted it to
     _closed = False
+    _given: tuple[Any] | None = None  # its result, if the store may have let go of it
 
     def __init__(
         self,
@@ -126,6 +127,8 @@ class Job(Call):
         if outcome is None:
             raise TimeoutError(f"{self!r} has not ended after {timeout} seconds")
         request = self._started("result")[1]
+        if self._given is not None and outcome.kind == Kind.RESULT:
+            return self._given[0]
         with self._store() as storage:
             return value_of(request, outcome, Options.read(storage.get_request(request).options).config.trusted)
 
@@ -232,7 +235,9 @@ class Job(Call):
         assert self._place is not None
         _, request, task = self._place
         storage.get_request(request)  # RequestNotFound, if this is another database by now
-        return next(storage.outcomes(request, [(task, task)]), None)
+        if storage.ended_among(request, [(task, task)]):
+            return next(storage.outcomes(request, [(task, task)]), Outcome(task))
+        return None
 
     def _store(self) -> Storage:
         """Return the store of a job that has been started, which nobody makes again if it is gone."""

@@ -14,6 +14,7 @@ from ..errors import JobError, NotRun, TaskFailed, UntrustedResult
 from ..printable import printable
 from ..storage import Storage
 from ..values.model import ALIKE, Cause, Kind, Outcome
+from ..values.ranges import runs_of
 from ..values.serialisation import deserialise, deserialise_arguments
 
 ENDED_BY = {Kind.TIMEOUT: signal.SIGTERM, Kind.INTERRUPTED: signal.SIGTERM, Kind.LOST: signal.SIGKILL}
@@ -179,19 +180,28 @@ def value_of(request_id: int, outcome: Outcome, trusted: bool = True) -> Any:
     return value
 
 
-def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
+def results(request_id: int, dbfile: str, reraise: bool = True, deliver: bool = False) -> list[Any]:
     """Return the results of an ended request, in order. If reraise, raise the first error; else it is in the list.
 
-    Raises JobError if it has not ended.
+    If deliver, the store lets go of what is returned, unless the request's options have it kept; errors stay. Raises
+    JobError if the request has not ended, or has been delivered.
     """
     found: list[Any] = []
+    given: list[int] = []
     with Storage(dbfile) as storage:
         request = storage.get_request(request_id)
         if not (progress := storage.progress(request_id)).finished:
             raise JobError(f"request {request_id} has not ended ({progress}): join it first")
+        if storage.delivered(request_id):
+            raise JobError(
+                f"the results of request {request_id} have been given to who has joined its dispatcher, and are not "
+                "stored any more. With the option keep, they stay"
+            )
+        config = Options.read(request.options).config
         for outcome in storage.outcomes(request_id, [(1, request.tasks)]):
             try:
-                found.append(value_of(request_id, outcome, Options.read(request.options).config.trusted))
+                found.append(value_of(request_id, outcome, config.trusted))
+                given.append(outcome.task)
             except Exception as error:
                 if reraise:
                     error.add_note(
@@ -200,6 +210,8 @@ def results(request_id: int, dbfile: str, reraise: bool = True) -> list[Any]:
                     )
                     raise
                 found.append(error)
+        if deliver and config.keep is None:
+            storage.discard(request_id, runs_of(given))
     return found
 
 
