@@ -773,6 +773,33 @@ def test_submit_when_the_program_has_ended(place: Path) -> None:
     assert done.stdout.startswith("cannot schedule new futures after")
 
 
+@fault(
+    "database grows",
+    "a program is killed when some of its futures have their results",
+    promise="nothing is lost of those that have not",
+)
+def test_program_that_is_killed_between_two_results(place: Path) -> None:
+    code = """
+        import os, pathlib, sheepdog
+        from tests.tasks import wait_for
+        executor = sheepdog.Executor(workers=1)
+        go = pathlib.Path("go").absolute()
+        first, *others = [executor.submit(pow, 2, 3)] + [executor.submit(wait_for, go) for _ in range(3)]
+        print(first.result(), flush=True)
+        others[-1].result()
+    """
+    child = subprocess.Popen(program(code), stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "8\n"
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    (place / "go").touch()
+    with Storage(DB) as storage:
+        until(lambda: storage.get_request(1).state >= RequestState.ENDED, "the request has ended")
+        assert [task for task, _ in storage.results(1) if task > 1] == [2, 3, 4]
+
+
 def test_program_that_is_killed(place: Path) -> None:
     """What it has submitted is run; then the request ends, and the workers with it."""
     code = """

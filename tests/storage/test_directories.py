@@ -59,3 +59,11 @@ def test_those_of_another_database_are_nobodys_business(storage: Storage, state:
     submitted(storage, "herd_001_00000001")
     storage.db.execute("UPDATE job_directory SET home = 'elsewhere', state = ?", (state,))
     assert storage.left_directories() == []
+
+
+def test_taking_over_a_copy_takes_its_directories(storage: Storage) -> None:
+    storage.leave_directories(submitted(storage, "herd_001_00000001"), True)
+    storage.db.execute("UPDATE job_directory SET home = 'of the original'")
+    assert storage.left_directories() == []
+    storage.take_over()
+    assert [left.name for left in storage.left_directories()] == ["herd_001_00000001"]

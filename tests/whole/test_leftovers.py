@@ -8,6 +8,7 @@ import pytest
 
 import sheepdog
 from sheepdog.deployment.upload import STORE
+from sheepdog.front import waiting
 from sheepdog.storage import Storage, file
 from tests.faults import fault
 from tests.local import DB
@@ -53,6 +54,31 @@ def test_what_tells_of_a_failure_stays_for_a_while(place: Path, way: str) -> Non
         sheepdog.Server(dbfile=DB).stop()  # when it has cleared up
         assert (left(place) != []) == stays
     sheepdog.remove(1, DB)  # nothing is there any more
+
+
+@fault(
+    "files left",
+    "a host does not do what it is asked when a request is removed",
+    promise="the log says so; the next server of the database sees to it",
+)
+def test_what_cannot_be_removed_now_is_removed_later(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(waiting, "CLEARING", 3.0)
+    assert sheepdog.map(lambda i: 1 // i, [(0,)], {"workers": 1}) == [None]
+    sheepdog.Server(dbfile=DB).stop()
+    path, programs = os.environ["PATH"], place / "bin"
+    programs.mkdir()
+    (programs / "rm").write_text('#!/bin/sh\ncase "$*" in *sheepdog_001*) exit 1;; esac\nexec /bin/rm "$@"\n')
+    (programs / "rm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{path}")
+    sheepdog.remove(1, DB)
+    assert "request 1 is removed, but not what it has left on its host" in caplog.text
+    assert left(place) != []
+    sheepdog.Server(dbfile=DB).stop()
+    monkeypatch.setenv("PATH", path)
+    assert sheepdog.map(pow, [(2, 3)], {"workers": 1}) == [8]
+    until(lambda: left(place) == [], "nothing is left")
 
 
 @fault("files left", "a large request is removed", promise="its room is given back to the disk")

@@ -190,6 +190,8 @@ class Requests(Workers, Files, Directories):
             if not known:
                 ids = [number for (number,) in self._query("SELECT id FROM request WHERE home != ?", home)]
                 self.db.executemany("UPDATE request SET token = ? WHERE id = ?", ((new_token(), each) for each in ids))
+            else:
+                self.db.execute("UPDATE job_directory SET home = ?", (home,))
             self.db.execute("UPDATE request SET home = ?", (home,))
             return len(self.requests(RequestState.NEW, RequestState.SUBMITTED))
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CLEAR_TRIES = 4  # to take away what is left of a request
 CLEAR_JOBS_TRIES = 150  # ... if workers may be left: about a day, for so long they would hold their slots
-LEAVING = 5.0  # seconds in which workers that hear that their request has ended are gone
+LEAVING = 2.0  # seconds in which workers that hear that their request has ended are gone
 GONE_TRIES = 8  # looks, with longer and longer pauses, whether a scheduler has nothing of an array job any more
 SELDOM, SELDOM_MOST = 100, 3600.0  # times as long as it took, until the next look for what is too old; seconds at most
 
