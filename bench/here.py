@@ -256,13 +256,13 @@ def stream(n: int) -> Measure:
     return Measure("imap over a generator", "", [lambda: step(n // 10), lambda: step(n)], goals=goals)
 
 
-def parts_of(config: dict[str, Any]) -> Callable[[], dict[str, list[int]]]:
-    """Return what finds the processes, beside the submitting one, of the first request of a database."""
+def parts_of(config: dict[str, Any], request: int = 1) -> Callable[[], dict[str, list[int]]]:
+    """Return what finds the processes, beside the submitting one, of a request of a database."""
 
     def others() -> dict[str, list[int]]:
         server = sheepdog.Server(dbfile=config["dbfile"]).pid
         with sheepdog.Storage(config["dbfile"]) as storage, contextlib.suppress(ValueError):
-            workers = [int(pid) for array in storage.arrays(1) for pid in array.job.split()]
+            workers = [int(pid) for array in storage.arrays(request) for pid in array.job.split()]
             return {"server": [server or 0], "worker": workers, "worker's child": children_of(workers)}
         return {}
 

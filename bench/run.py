@@ -46,8 +46,11 @@ def main() -> None:
     parser.add_argument(
         "--stream", type=positive, metavar="N", help="measure memory and disk of imap with N tasks too (Linux; once)"
     )
+    parser.add_argument(
+        "--costs", action="store_true", help="measure processor time, large values and short tasks too (Linux)"
+    )
     parser.add_argument("--cluster", action="store_true", help="measure on the test cluster too (root on Debian)")
-    parser.add_argument("--only", action="store_true", help="measure only what the three before ask for")
+    parser.add_argument("--only", action="store_true", help="measure only what the four before ask for")
     parser.add_argument("--name", default="latest", help="of the file of samples (default: latest)")
     parser.add_argument(
         "--results",
@@ -57,8 +60,8 @@ def main() -> None:
         help="where NAME.json is written (default: results, beside this script)",
     )
     options = parser.parse_args()
-    if options.only and not (options.million or options.stream or options.cluster):
-        parser.error("--only needs --million, --stream or --cluster")
+    if options.only and not (options.million or options.stream or options.costs or options.cluster):
+        parser.error("--only needs --million, --stream, --costs or --cluster")
     report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "measures": []}
     print("  ".join(f"{key}: {value}" for key, value in report["machine"].items()), flush=True)
     for measuring, rounds in chosen(options):
@@ -92,6 +95,12 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[AbstractContextManager
         yield nullcontext(memory(1_000_000)), 1
     if options.stream:
         yield nullcontext(stream(options.stream)), 1
+    if options.costs:
+        from costs import large, processor_time, short
+
+        yield nullcontext(processor_time(max(options.tasks))), options.rounds
+        yield large(60), options.rounds
+        yield short(max(options.tasks) // 20), options.rounds
     if options.cluster:
         from on_cluster import cluster_calls
 

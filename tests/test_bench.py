@@ -48,4 +48,16 @@ def test_a_small_run_writes_every_sample(tmp_path: Path) -> None:
 def test_only_needs_something_to_measure() -> None:
     done = subprocess.run([sys.executable, RUN, "--only"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "--only needs --million, --stream or --cluster" in done.stderr
+    assert "--only needs --million, --stream, --costs or --cluster" in done.stderr
+
+
+def test_costs_are_told_by_process(tmp_path: Path) -> None:
+    options = ["--costs", "--only", "--rounds", "1", "--tasks", "200", "--results", str(tmp_path)]
+    done = subprocess.run([sys.executable, RUN, *options], capture_output=True, text=True, timeout=150, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tables = {each["title"]: each for each in json.loads((tmp_path / "latest.json").read_text())["measures"]}
+    assert [*tables["200 tasks: processor time of one"]["rows"]] == [
+        *("client", "server", "worker", "worker's child", "all"),
+    ]
+    assert tables["1 MB there and back"]["goals"][0]["beyond"] == "ProcessPoolExecutor"
+    assert tables["10 tasks of a millisecond"]["rows"]["as they slept"]["min"] > 0
