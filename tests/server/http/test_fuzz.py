@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
 
 from sheepdog import client
+from sheepdog.client.wire.records import RECORD
 from sheepdog.server.calls import MAX_HELD, Call, read_exchange
 from sheepdog.server.http.app import MEDIA_TYPE
 from tests.faults import fault
@@ -109,6 +110,10 @@ AWKWARD = [
     framed(json.dumps({**WORKER, "blobs": [0, 0], "call": 1, "outcomes": [[1, 1, [], 1]]}).encode()),
     framed(json.dumps({**WORKER, "blobs": [0, 0], "call": 1, "outcomes": [[10**30, 1, 0, 1.0]]}).encode()),
     framed(json.dumps({**WORKER, "blobs": [0, 0] * 9, "call": 1, "outcomes": {"abcd": 1}}).encode()),
+    framed(json.dumps({**WORKER, "blobs": [0], "call": 1, "records": 10**400}).encode()),
+    framed(json.dumps({**WORKER, "blobs": [9], "call": 1, "records": 1}).encode()) + b"x" * 9,
+    framed(json.dumps({**WORKER, "blobs": [RECORD.size], "call": 1, "records": 1}).encode()) + b"\xff" * RECORD.size,
+    framed(json.dumps({**WORKER, "blobs": [RECORD.size], "call": 1, "records": 1}).encode()) + b"\0" * RECORD.size,
 ]
 
 
