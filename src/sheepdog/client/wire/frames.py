@@ -40,7 +40,7 @@ def unpack(stream: "BinaryIO") -> "dict[str, Any]":
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
     lengths = header.get("blobs")
-    if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
+    if not isinstance(lengths, list) or not set(map(type, lengths)) <= {int} or min(lengths, default=0) < 0:
         raise ValueError("blobs must be a list of lengths")
     return header
 
