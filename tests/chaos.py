@@ -208,6 +208,7 @@ class There:
         self.config: dict[str, Any] = {"host": "head", "shell": PYTHON, "poll_interval": 1}
         self.ran = cluster.home_of("sheep") / "ran"
         self.ran_there = "/home/sheep/ran"
+        self.deleted: set[tuple[str, str]] = set()  # elements of array jobs
 
     def start(self, words: list[str], **options: Any) -> subprocess.Popen[str]:
         env = {"PYTHONPATH": f"{ROOT}:{ROOT}/src"}
@@ -227,7 +228,10 @@ class There:
             self.cluster.cut(host)
             return f"{host}, for {event.seconds:.1f} s", functools.partial(self.cluster.mend, host)
         pid = pick(workers, event.target)
-        job, element = (variable(pid, name) for name in ("JOB_ID", "SGE_TASK_ID"))
+        job, element = element_of(pid)
+        self.deleted.add((job, element))
+        if not {each for each in map(element_of, workers) if each[0] == job} - self.deleted:
+            return f"not {job}.{element}: that would be all of it, and end its request", None
         self.cluster.on("head", ["qdel", job, "-t", element], user="sheep", check=False)
         return f"{job}.{element}", None
 
@@ -249,6 +253,14 @@ def namespace(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
         return ""
+
+
+def element_of(pid: int) -> tuple[str, str]:
+    """Return the array job of a worker and its element; nothing of one that has ended."""
+    try:
+        return variable(pid, "JOB_ID"), variable(pid, "SGE_TASK_ID")
+    except OSError:
+        return "", ""
 
 
 def variable(pid: int, name: str) -> str:

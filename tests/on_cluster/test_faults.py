@@ -37,7 +37,6 @@ def test_all_is_deleted(user: User) -> None:
         deleted = job()
         head("qdel", deleted)
         left = results(), errors(), deleted, arrays()
-        C.clear()
         show([*left, sheepdog.retry(request_id, DB), arrays()])
         sheepdog.cancel(request_id, DB)
     """
@@ -48,19 +47,6 @@ def test_all_is_deleted(user: User) -> None:
         f"the array job {job} was deleted (qdel); `sheepdog.retry(1, '{user.place}/sheepdog.sqlite')`"
     }
     assert (arrays, arrays_then) == (1, 2)
-
-
-@fault("qdel all", "one of two array jobs is deleted", promise="it does not come back; the other does the tasks")
-def test_one_of_two_array_jobs_is_deleted(user: User) -> None:
-    code = """
-        request_id = sheepdog.map_async(note, [(i, 12 if i < 16 else 1) for i in range(80)], C)
-        until(lambda: arrays() == 2)
-        until(lambda: len(set(line.split()[0] for line in qstat().splitlines()[2:])) == 2)
-        head("qdel", job())
-        show([results(), errors(), arrays()])
-    """
-    results, errors, arrays = run(user, code)
-    assert (results, errors, arrays) == ([i * i for i in range(80)], [], 2)
 
 
 @fault("hold", "the array job is on hold", promise="the user is told; released, it runs")

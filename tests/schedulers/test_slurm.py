@@ -57,7 +57,7 @@ REASONS = {
     "running": "",
 }
 ENDS = {
-    "sacct-cancelled": ["CANCELLED by 7001"] * 2,
+    "sacct-cancelled": ["CANCELLED by 7001"] * 12,
     "sacct-completed": ["COMPLETED"] * 2,
     "sacct-failed": ["FAILED, exit status 7"] * 3,
     "sacct-node-fail": ["NODE_FAIL"],
@@ -155,6 +155,11 @@ def test_what_ended_each_element() -> None:
     [cancelled, *_] = parse_ends(read("scontrol-show-job-cancelled"))
     assert (cancelled.element, cancelled.fate) == ("2", Fate.DELETED)
     assert parse_ends(b"COMPLETED|0:0|7|node1\n") == [End("COMPLETED", Fate.ITSELF, "1", "node1")]
+
+
+def test_what_the_accounting_does_not_know_yet_the_controller_says() -> None:
+    said = b"CANCELLED by 7001|0:0|12_2|node2\n" + read("scontrol-show-job-cancelled")
+    assert [(end.element, end.text) for end in parse_ends(said)] == [("2", "CANCELLED by 7001"), ("1", "CANCELLED")]
 
 
 @pytest.mark.parametrize(("text", "job"), [("12\n", "12"), ("12;test\n", "12")])
@@ -316,6 +321,7 @@ def test_a_job_that_is_gone_has_a_reason(head: Head) -> None:
         assert head.scheduler.status(head.host, ["7"])["7"].reason == "3 workers ended with FAILED, exit status 7"
     assert head.ran.count("scontrol -o show job 7") == 2
     head.program("sacct", "sacct-timeout.txt")
+    head.program("scontrol", "scontrol-show-job-unknown.txt", 1, stream=2)
     assert head.scheduler.status(head.host, ["8"])["8"].reason == "1 workers ended with TIMEOUT"
 
 

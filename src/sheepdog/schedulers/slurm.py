@@ -48,7 +48,10 @@ WAITS = {
     "resources": "no node is free",
 }
 FATES = {"CANCELLED": Fate.DELETED, "COMPLETED": Fate.ITSELF}
-HOW_ENDED = 'sacct -X -n -P -j "$1" -o State,ExitCode,JobID,NodeList 2>/dev/null | grep . || scontrol -o show job "$1"'
+# The accounting knows for long, but of each element a little later than the controller, which forgets after minutes.
+HOW_ENDED = (
+    'sacct -X -n -P -j "$1" -o State,ExitCode,JobID,NodeList 2>/dev/null; scontrol -o show job "$1" 2>/dev/null; true'
+)
 # Start-up files may set these: for SBATCH_WAIT, sbatch ends with the job, and for the others squeue hides jobs.
 CLEAN = (
     "unset SBATCH_WAIT SQUEUE_ACCOUNT SQUEUE_LICENSES SQUEUE_NAMES SQUEUE_PARTITION SQUEUE_QOS SQUEUE_STATES "
@@ -266,25 +269,27 @@ def parse_reason(output: bytes) -> str:
 
 
 def parse_ends(output: bytes) -> list[End]:
-    """Return how each element of a job ended, from what HOW_ENDED prints: sacct's lines, or else scontrol's."""
+    """Return how each element of a job ended, from what HOW_ENDED prints: what sacct says, and else scontrol."""
     text = output.decode(errors="replace")
+    line = r"^([A-Z_]+[^|\n]*)\|(\d+:\d+)\|(\d+(?:_\[?[^|\]\n]*\]?)?)\|([^|\n]*)\|?$"
     records = [
-        (said["JobState"], said["ExitCode"], said.get("ArrayTaskId", "1"), said.get("NodeList", ""))
-        for said in (dict(re.findall(r"(\w+)=(\S+)", line)) for line in text.splitlines())
-        if "JobState" in said and "ExitCode" in said
+        (state, code, job.partition("_")[2].strip("[]"), node)
+        for state, code, job, node in re.findall(line, text, re.MULTILINE)
     ]
-    line = r"^([A-Z_]+[^|\n]*)\|(\d+:\d+)(?:\|\d+(?:_\[?([^|\]\n]*)\]?)?\|([^|\n]*))?\|?$"
-    ends = []
-    for state, code, elements, host in records or re.findall(line, text, re.MULTILINE):
+    for fields in (dict(re.findall(r"(\w+)=(\S+)", line)) for line in text.splitlines()):
+        if "JobState" in fields and "ExitCode" in fields:
+            records.append((fields["JobState"], fields["ExitCode"], fields.get("ArrayTaskId", ""), fields["NodeList"]))
+    ends: dict[str, End] = {}
+    for state, code, elements, node in records:
         status, _, signal = code.partition(":")
         how = f", signal {signal}" if signal != "0" else f", exit status {status}"
         first = state.split()[0]
         if first in ENDED:
             said = state + how if state == "FAILED" else state
-            on = "" if host in ("(null)", "None assigned") else host
-            names = expand(elements.partition("%")[0] or "1")
-            ends += [End(said, FATES.get(first, Fate.OTHER), name, on) for name in names]
-    return ends
+            host = "" if node in ("(null)", "None assigned") else node
+            for name in expand(elements.partition("%")[0] or "1"):
+                ends.setdefault(name, End(said, FATES.get(first, Fate.OTHER), name, host))
+    return [*ends.values()]
 
 
 def parse_config(output: bytes) -> dict[str, str]:

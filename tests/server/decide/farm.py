@@ -10,12 +10,16 @@ from sheepdog.server.decide import arrays, clock, exchange
 from sheepdog.server.decide.live import LiveRequest
 from sheepdog.server.decide.service import Service
 from sheepdog.storage import Storage
-from sheepdog.values.model import ArrayJob, JobStatus, Kind, RequestState
+from sheepdog.values.model import ArrayJob, End, JobStatus, Kind, RequestState
 from sheepdog.values.serialisation import form
 
 LEASE = 150.0
 LONGEST_PAUSE = 60.0  # between two tries of a worker that cannot reach the server
-GONE = JobStatus(reason="2 workers ended with exit status 1")
+GONE = JobStatus(
+    reason="2 workers ended with exit status 1",
+    started=True,
+    ends=tuple(End("exit status 1", element=name) for name in "12"),
+)
 LARGE = 10_000_000
 NOTHING: Mapping[int, Any] = {}
 

@@ -63,7 +63,8 @@ TABLE: dict[str, tuple[bool, dict[str, Any]]] = {
     # nothing is known
     "killed": (False, {"before": says(1, 2, 3), "gone": gone()}),
     "failed": (False, {"before": says(1, 2, 3), "gone": gone(dict.fromkeys((1, 2, 3), Fate.OTHER))}),
-    "nothing at all": (False, {"before": None, "gone": gone()}),
+    "nothing but that some have run": (False, {"before": None, "gone": gone(started=True)}),
+    "it has never been seen": (True, {"before": None, "gone": gone()}),
 }
 
 

@@ -28,7 +28,7 @@ def doubtful() -> LiveRequest:
 def ended() -> LiveRequest:
     """The scheduler has said twice that it has nothing left of the array job."""
     live = fresh()
-    hear(live, says(reason="exit status 1"), times=2)
+    hear(live, says(reason="exit status 1", started=True), times=2)
     return live
 
 
@@ -181,14 +181,14 @@ def test_each_row_has_its_example_and_they_stand_in_the_order_of_the_table() -> 
 def doubtful_and_ended() -> LiveRequest:
     """What an ended array job may have held is known before its end is told."""
     live = fresh(leased_before=3)
-    hear(live, says(), times=2)
+    hear(live, says(started=True), times=2)
     return live
 
 
 def ended_and_broken() -> LiveRequest:
     """One that is no more is not waited for when the other cannot start."""
     live = make_live(arrays=(array(1), array(2)))
-    hear(live, says(), 1, times=2)
+    hear(live, says(started=True), 1, times=2)
     hear(live, says(broken=True, reason=EQW), 2)
     return live
 

@@ -117,7 +117,7 @@ elif n=$3 && grep -q "number>$n<" '{head.bin}/listed.xml'; then {one}
 else echo "<unknown_jobs><ST_name>$3</ST_name></unknown_jobs>"
 fi""",
         )
-        self.program("qacct", "exit 1")
+        self.program("qacct", "for n in 1 2; do echo ==; echo taskid $n; echo failed 0; echo exit_status 1; done")
         self.program("qdel", "true")
         self.list()
 

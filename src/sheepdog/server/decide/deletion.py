@@ -10,8 +10,6 @@ from collections.abc import Collection
 
 from ...values.model import Fate, JobStatus
 
-NEVER_LISTED = JobStatus()
-
 
 def is_deletion(
     names: Collection[str],
@@ -23,11 +21,12 @@ def is_deletion(
 ) -> bool:
     """Tell whether a job of these elements that is gone was deleted.
 
-    before is what the scheduler said of it last while it was there. warned are the elements whose workers said that
-    they were; called those from which a worker has called at all; dismissed those whose workers were told to end.
+    before is what the scheduler said of it last while it was there; None if it has never listed it. warned are the
+    elements whose workers said that they were; called those from which a worker has called at all; dismissed those
+    whose workers were told to end.
     """
     fates = {end.element: end.fate for end in gone.ends}
-    listed = before or NEVER_LISTED
+    listed = before or JobStatus(pending=len(names))
     deleted = {name for name, fate in fates.items() if fate == Fate.DELETED} | listed.deleting
     if gone.unlimited:
         deleted |= {name for name in warned if fates.get(name) != Fate.OTHER}

@@ -194,7 +194,7 @@ def see_off(live: LiveRequest, worker: str, seconds: float, reason: str, now: fl
         live.facts.note(What.LEAVING, reason, worker=worker)
     seen.leaving = reason
     if DELETED in reason:
-        live.workers.warned.add(seen.element)
+        live.workers.warned.setdefault(seen.element, now)
     live.reasons.ended = f"they were ended: {reason}"
     live.queue.shorten(worker, now + min(live.queue.lease, seconds + SHORT_LEASE))
 

@@ -18,6 +18,7 @@ class ArrayJobs:
         self.statuses: dict[int, JobStatus] = {}  # what the scheduler said of them
         self.missed: dict[int, int] = {}  # how often in a row it had nothing left of them
         self.before: dict[int, JobStatus] = {}  # what it said of them last while they were there
+        self.asked: dict[int, float] = {}  # when it was asked that
         self.size = 0  # of the largest
         self.cut = False  # whether one was deleted on purpose while there were others
         self.directory = ""  # of the latest one's files
@@ -50,9 +51,9 @@ class ArrayJobs:
         for memory in (self.there, self.statuses, self.missed, self.before):
             memory.pop(number, None)
 
-    def hear(self, number: int, status: JobStatus, lost: Collection[Element]) -> None:
+    def hear(self, number: int, status: JobStatus, lost: Collection[Element], asked: float = 0.0) -> None:
         """Take note of what the scheduler says. lost are the elements that do not run, whatever it says."""
-        self.statuses[number] = status
+        self.statuses[number], self.asked[number] = status, asked
         if not status.gone:
             self.before[number] = status
         self.started = self.started or bool(status.running) or status.started

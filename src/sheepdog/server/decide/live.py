@@ -112,7 +112,7 @@ class LiveRequest:
         """
         if self.workers.joined:  # else its user is to hear that none can
             self.workers.listen({Element(number, name) for name in status.running}, asked, patience)
-        self.jobs.hear(number, status, self.workers.lost)
+        self.jobs.hear(number, status, self.workers.lost, asked)
         return self.workers.ended(number, status.running, asked)
 
     def held(self, now: float, but: str = "") -> list[int]:
@@ -123,6 +123,20 @@ class LiveRequest:
             for name, holder in self.queue.holders.items()
             if name != but
         ]
+
+    def in_question(self) -> bool:
+        """Tell whether somebody may have deleted an array job: all of it that runs was warned, as far as is known."""
+        latest: dict[int, float] = {}
+        for element, when in self.workers.warned.items():
+            latest[element.array] = max(when, latest.get(element.array, 0.0))
+        return any(self._may_be_deleted(number, when) for number, when in latest.items() if number in self.jobs.there)
+
+    def _may_be_deleted(self, number: int, warned: float) -> bool:
+        status, asked = self.jobs.statuses.get(number), self.jobs.asked.get(number, 0.0)
+        if status is None or asked <= warned:
+            return True
+        rest = {element for element in self.running if element.array == number} - self.workers.warned.keys()
+        return not status.pending and {element.name for element in rest} <= status.deleting
 
     @property
     def running(self) -> set[Element]:

@@ -57,7 +57,7 @@ class Workers:
         self.known: dict[str, WorkerSeen] = {}
         self.called: set[Element] = set()  # the elements from which a worker has called
         self.lost: set[Element] = set()  # those whose worker was lost, whatever the scheduler says
-        self.warned: set[Element] = set()  # those whose worker was warned by a signal, as before a deletion
+        self.warned: dict[Element, float] = {}  # those whose worker was warned by a signal, as before a deletion: when
         self.dismissed: set[Element] = set()  # those whose worker was told to end
         self.refused: dict[str, str] = {}  # element -> why
         self._quiet: dict[Element, float] = {}  # since when nobody is heard from an element that is said to run
@@ -92,8 +92,9 @@ class Workers:
         """Take note of a worker that calls for the first time."""
         self.known[name] = seen
         self.called.add(seen.element)
-        for ended in (self.lost, self.warned, self.dismissed):
+        for ended in (self.lost, self.dismissed):
             ended.discard(seen.element)
+        self.warned.pop(seen.element, None)
 
     def take(self) -> None:
         """Note that a worker can run the function."""
