@@ -85,6 +85,7 @@ NAMES = (
     "slow head node",
     "damaged request",
     "another address",
+    "bad node",
 )
 
 # What cannot be shown here: the fault, and why.

@@ -77,7 +77,7 @@ def test_a_large_value_goes_into_a_file(size: int) -> None:
     assert not isinstance(found[0][1], bytes)
     with found[0][1] as file:
         assert read(file) == value
-    assert [(head[0], output) for head, _, output in found] == [(1, b"printed"), (0, b"")]
+    assert [(item[0][0], item[2]) for item in found] == [(1, b"printed"), (0, b"")]
 
 
 @pytest.mark.parametrize(("kind", "expected"), [(RESULT, True), (REPORT, False)])
@@ -88,5 +88,5 @@ def test_an_outcome_on_its_way_is_told_from_a_message(kind: int, expected: bool)
     assert incoming.in_outcome == expected
     found = list(incoming.feed(data[-1:]))
     assert not incoming.in_outcome
-    for value in [value for _, value, _ in found] + [message.value for message in incoming.take_messages()]:
+    for value in [value for _, value, *_ in found] + [message.value for message in incoming.take_messages()]:
         value.close()

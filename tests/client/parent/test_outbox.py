@@ -104,7 +104,7 @@ def test_a_checkpoint_takes_the_place_of_the_task_s_last_one() -> None:
 
 def records(*tasks: int, value: bytes = b"r") -> Records:
     data = b"".join(RECORD.pack(task, 7, RESULT, 0.1, NO_STATUS, 0, len(value), 0) + value for task in tasks)
-    return Records(data, list(tasks), [0.1] * len(tasks))
+    return Records(data, list(tasks), [0.1] * len(tasks), 0)
 
 
 def test_records_go_as_they_are_and_those_dropped_are_taken_out() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sheepdog.client import TIMEOUT
+from sheepdog.client import RAISED, TIMEOUT
 from tests.client.children import alive
 from tests.client.shepherd import WAIT_FOR, Shepherd
 from tests.faults import fault
@@ -96,6 +96,22 @@ def test_calls_behind_one_that_takes_longer_than_the_server_says_are_given_back(
 def test_a_timeout_is_each_tasks_own(shepherd: Shepherd) -> None:
     """Each sleeps for less than the timeout; together they take longer, and longer than BATCH_STUCK."""
     assert shepherd.run(*[("import time; time.sleep(0.1); result = 1",)] * 25, timeout=0.6) == [1] * 25
+
+
+@fault("bad node", "a node turns bad while a worker there has many tasks", promise="it gives them back")
+def test_tasks_behind_some_that_fail_are_given_back(shepherd: Shepherd, tmp_path: Path) -> None:
+    """At once; but not again while they fail."""
+    bad = tmp_path / "bad"
+    source = f"import os, time; time.sleep(0.005)\nif os.path.exists({str(bad)!r}): 0/0"
+    server = shepherd.serve(*[(source,)] * 2000)
+    server.stop_when_done = False
+    shepherd.work(server, {"BATCH_SECONDS": 10.0, "BATCH_STUCK": 100.0})
+    until(lambda: len(server.leased) > 200, "it has many")
+    bad.touch()
+    until(lambda: "tasks back: the last" in shepherd.log(), "it gives them back")
+    failed = [outcome for outcome in server.outcomes.values() if outcome.kind == RAISED]
+    assert len(failed) < 100
+    server.extra = {"stop": True}
 
 
 @fault("timeout", "a task ends just when its time is over", promise="its result counts")

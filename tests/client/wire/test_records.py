@@ -49,6 +49,6 @@ def test_what_is_cut_off_is_no_record(cut: int) -> None:
 
 def test_records_among_outcomes() -> None:
     data = b"".join(record(task, 1, RESULT, 0.5, NO_STATUS, 0, b"value", b"") for task in (1, 2))
-    items = [*outcomes_in(data), Records(data, [1, 2], [0.5, 0.5])]
+    items = [*outcomes_in(data), Records(data, [1, 2], [0.5, 0.5], 0)]
     assert number_of(items) == 4
     assert [each.task for each in taken_apart(items)] == [1, 2, 1, 2]

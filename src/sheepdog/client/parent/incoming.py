@@ -67,20 +67,21 @@ class Incoming(object):
         buffer, last = self.buffer, len(self.buffer) - RECORD.size
         unpack = RECORD.unpack_from
         tasks, times = [], []  # type: list[int], list[float]
-        at = 0
+        at = failed = 0
         while at <= last and len(tasks) < MAX_BATCH and at < MAX_RECORDS:
             index, _, kind, seconds, _, _, length, more = unpack(buffer, at)
             size = length + more
             if not index or kind in (REPORT, CHECKPOINT) or size >= COPIED or at + size > last:
                 break
             at += RECORD.size + size
+            failed |= kind  # RESULT is 0
             tasks.append(index)
             times.append(seconds)
         if not tasks:
             return None
         data = bytes(buffer[:at])
         del buffer[:at]
-        return Records(data, tasks, times)
+        return Records(data, tasks, times, failed)
 
     def _next(self) -> "tuple[Any, Blob, bytes] | None":
         """Return the next that is here as a whole. If its value is large, begin to gather that."""

@@ -6,6 +6,7 @@ import time
 from ..processes import end_orphans
 from ..wire.calls import name_in
 from ..wire.limits import (
+    FAILING,
     FETCH_AHEAD,
     KEPT_FUNCTIONS,
     LISTEN_PAUSE,
@@ -15,7 +16,7 @@ from ..wire.limits import (
     TRIM_PAUSE_BUSY,
 )
 from ..wire.outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT
-from ..wire.records import number_of, taken_apart
+from ..wire.records import Records, heads_in, number_of, taken_apart
 from .autopsy import autopsy, death
 from .child import Child
 from .pace import Pace
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from ..wire.frames import Blob, Task
     from ..wire.outcomes import Outcome
-    from ..wire.records import Records
     from .autopsy import Autopsy
     from .server import Reply, Server
     from .signals import Signals
@@ -37,6 +37,20 @@ if TYPE_CHECKING:
 def names_in(tasks: "list[Task]") -> "set[bytes]":
     """Return the hashes of the functions that calls name."""
     return {name for name in (name_in(blob) for _, _, blob in tasks) if name is not None}
+
+
+def failures_at_the_end(found: "list[Outcome | Records]", before: int) -> int:
+    """Return how many of the last tasks failed, one after the other; so many had before these."""
+    count = 0
+    for item in reversed(found):
+        if isinstance(item, Records) and not item.failed:
+            return count
+        kinds = [head[2] for _, head in heads_in(item.data)] if isinstance(item, Records) else [item.kind]
+        for kind in reversed(kinds):
+            if kind == RESULT:
+                return count
+            count += 1
+    return before + count
 
 
 class Work(object):
@@ -59,6 +73,7 @@ class Work(object):
         self.fetch_ahead = False  # the next batch while the present one runs
         self.ends = False  # are no more tasks to begin?
         self.early_deaths = 0  # of children that had not started a task
+        self.failing = 0  # tasks in a row, the last ones, that failed
         self.partings = 0  # of children that the function had left unfit
         self.child = self._new_child()
 
@@ -154,7 +169,7 @@ class Work(object):
         listens = self.ends or not self.server.outbox.full
         before = time.monotonic()
         found, ended = child.collect(min(limit, self._next_look(before, waiting)) - before, listens)
-        said = len(child.incoming.messages)
+        said, failing = len(child.incoming.messages), self.failing
         self.take(found)
         now = time.monotonic()
         if now - before > SUSPENDED or not listens:
@@ -164,6 +179,8 @@ class Work(object):
             self.replace_child()
         elif self.timeout and child.running and now >= child.overdue(self.timeout):
             self._end_overdue(self.timeout)
+        elif child.running and failing < FAILING <= self.failing:
+            self._give_back("the last %d failed" % self.failing)
         elif child.running:
             self._let_it_run(number_of(found), said, waiting, now)
         if found:
@@ -196,10 +213,14 @@ class Work(object):
             time.sleep(LISTEN_PAUSE)
         elif waiting and now >= self._stuck_at():
             child.started = now
-            back = self.hand_back()
-            if back:
-                self.server.log("gives %d tasks back: one takes long" % back)
-                self.server.rhythm.call_within(0)
+            self._give_back("one takes long")
+
+    def _give_back(self, why: str) -> None:
+        """Let the server give others what has not begun, and say at once what has ended."""
+        back = self.hand_back()
+        if back:
+            self.server.log("gives %d tasks back: %s" % (back, why))
+            self.server.rhythm.call_within(0)
 
     def take(self, found: "list[Outcome | Records]") -> None:
         """Note outcomes, and what tasks have said before them, to be delivered."""
@@ -209,6 +230,7 @@ class Work(object):
         if not found:
             return
         self.early_deaths = 0
+        self.failing = failures_at_the_end(found, self.failing)
         self.pace.note(found)
         if self.child.verdict is not None:
             kind, text = self.child.verdict

@@ -15,10 +15,11 @@ RECORD = struct.Struct("!QIBdhQQI")
 NO_STATUS = -1  # the task has not exited
 MAX_RECORDS = 256 << 10  # bytes of records, from which on others follow
 
-Records = collections.namedtuple("Records", "data tasks seconds")
+Records = collections.namedtuple("Records", "data tasks seconds failed")
 # data     records, one behind the other
 # tasks    the index of each
 # seconds  that each took
+# failed   0 if all are results
 
 
 def heads_in(data: bytes) -> "Iterator[tuple[int, tuple[Any, ...]]]":
