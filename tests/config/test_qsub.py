@@ -27,3 +27,18 @@ def test_gives() -> None:
 )
 def test_limits(options: tuple[str, ...], memory: int | None, walltime: int | None) -> None:
     assert (qsub.memory(options), qsub.walltime(options)) == (memory, walltime)
+
+
+@pytest.mark.parametrize(
+    ("options", "added"),
+    [
+        ((), ("-l h=!(a|a.*|b|b.*)", "-w e")),
+        (("-l h_rt=9", "-w n"), ("-l h=!(a|a.*|b|b.*)",)),
+        (("-l h=c*,h_rt=9",), ("-l h=(c*)&!(a|a.*|b|b.*)", "-w e")),
+        (("-l hostname=a|c",), ("-l h=(a|c)&!(a|a.*|b|b.*)", "-w e")),
+        (("-l h=a.cluster|b",), ()),  # there would be none
+    ],
+)
+def test_hosts_to_avoid(options: tuple[str, ...], added: tuple[str, ...]) -> None:
+    assert qsub.avoiding(options, ("a", "b")) == (*options, *added)
+    assert qsub.avoiding(options, ()) == options

@@ -38,3 +38,18 @@ def test_given(flags: tuple[str, ...], value: str | None) -> None:
 )
 def test_walltime(option: str, seconds: int | None) -> None:
     assert sbatch.walltime((option,)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "added"),
+    [
+        ((), ("--exclude=a,b",)),
+        (("-x c[1-3]", "--nice"), ("--exclude=c[1-3],a,b",)),
+        (("--exclude=c",), ("--exclude=c,a,b",)),
+        (("-w a",), ()),
+        (("--nodelist=c",), ()),
+    ],
+)
+def test_nodes_to_avoid(options: tuple[str, ...], added: tuple[str, ...]) -> None:
+    assert sbatch.avoiding(options, ("a", "b")) == (*options, *added)
+    assert sbatch.avoiding(options, ()) == options

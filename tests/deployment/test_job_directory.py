@@ -345,3 +345,13 @@ def test_last_words(tmp_path: Path, files: dict[str, str], said: str) -> None:
         (there / name).write_text(text)
     assert job_directory.last_words(LocalHost(), str(there)) == said
     assert job_directory.last_words(LocalHost(), str(tmp_path / "nothing")) == ""
+
+
+def test_the_hosts_on_which_workers_could_not_start(there: Path, host: LocalHost | Shell) -> None:
+    assert job_directory.fallen(host, str(there)) == []
+    absent = "sheepdog: on node1 there is no /opt/python3\n"
+    (there / "herd.e7.1").write_text(absent)
+    (there / "herd.e7.2").write_text(f"Welcome\n{absent}")
+    (there / "herd.o7.3").write_text("sheepdog: on node2.cluster this line of setup failed: module load wool\n")
+    assert job_directory.fallen(host, str(there)) == ["node1", "node2.cluster"]
+    assert job_directory.fallen(host, str(there / "nothing")) == []

@@ -5,8 +5,9 @@ It is here, and not with the scheduler, as a Config refuses a wrong option at on
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -52,6 +53,25 @@ def walltime(ge_opts: Iterable[str]) -> int | None:
     """Return the seconds of -l h_rt or -l s_rt, whichever is shorter; None if there is no limit."""
     limits = (_resource(ge_opts, name, _limit) for name in ("h_rt", "s_rt"))
     return min(filter(None, limits), default=None)
+
+
+def avoiding(ge_opts: Sequence[str], hosts: Collection[str]) -> tuple[str, ...]:
+    """Return options with which a job is on none of these hosts, by their short names.
+
+    What they say of hosts themselves holds as well. If they name hosts, and all of these are to be avoided, they stay.
+    With -w e, a job for which no host is left is refused.
+    """
+    if not hosts:
+        return tuple(ge_opts)
+    none = f"!({'|'.join(f'{host}|{host}.*' for host in hosts)})"
+    said = _resource(ge_opts, "h", str) or _resource(ge_opts, "hostname", str)
+    if said is not None:
+        named = said.split("|")
+        if all(re.fullmatch(r"[\w-]+(\.[\w.-]+)?", name) and name.partition(".")[0] in hosts for name in named):
+            return tuple(ge_opts)
+        none = f"({said})&{none}"
+    check = () if gives(ge_opts, "-w") else ("-w e",)
+    return *ge_opts, f"-l h={none}", *check
 
 
 def _words(ge_opts: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from .checks import options, short
 
@@ -50,6 +50,14 @@ def given(slurm_opts: Iterable[str], *flags: str) -> str | None:
     """
     found = [value for option in slurm_opts for flag, value in _words(option) if flag in flags]
     return found[-1] if found else None
+
+
+def avoiding(slurm_opts: Sequence[str], hosts: Collection[str]) -> tuple[str, ...]:
+    """Return options with which a job is on none of these nodes; if they ask for nodes by name, they stay."""
+    if not hosts or given(slurm_opts, "-w", "--nodelist") is not None:
+        return tuple(slurm_opts)
+    left_out = [*filter(None, [given(slurm_opts, "-x", "--exclude")]), *hosts]
+    return *slurm_opts, f"--exclude={','.join(left_out)}"
 
 
 def walltime(slurm_opts: Iterable[str]) -> int | None:

@@ -135,6 +135,15 @@ def _each(host: Host, place: str, names: Iterable[str], command: str) -> None:
     host.run(["sh", "-c", script, "sh", place, *names])
 
 
+def fallen(host: Host, directory: str) -> list[str]:
+    """Return the hosts on which workers could not start, by what job files have written there."""
+    script = "{ sed -n 's/^sheepdog: on \\([^ ]*\\) .*/\\1/p' *.e*[0-9] *.o*[0-9] 2>/dev/null; true; }"
+    try:
+        return sorted({*run(host, directory, script).decode(errors="replace").split()})
+    except HostError:
+        return []
+
+
 def last_words(host: Host, directory: str) -> str:
     """Return the line that tells most of what workers have written of late, into the scheduler's output files."""
     files = "$(ls -t *.e*[0-9] 2>/dev/null | head -n 4) $(ls -t *.o*[0-9] worker.*.log 2>/dev/null | head -n 4)"

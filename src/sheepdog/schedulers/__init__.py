@@ -1,10 +1,12 @@
 """Whoever starts the workers: a scheduler submits an array job, says what became of it, and cancels it.
 
 site     what the site calls what a job needs
+avoid    the options that keep a job from some hosts
 files    what to upload for a job, the script that submits it among them
 submit   upload and submit, in one round trip; safe to repeat
 job_id   the id in what submitting printed
 status   what the host knows of some jobs
+ends     how the elements of a job ended
 hopeless why a job can never start
 explain  why a job waits
 cancel   take jobs away
@@ -20,7 +22,7 @@ from ..config import Config
 from ..config.registry import BATCH_SYSTEMS, SCHEDULERS
 from ..deployment import Host
 from ..errors import ConfigError
-from ..values.model import ArrayJob, JobStatus
+from ..values.model import ArrayJob, End, JobStatus
 from .job_file import Job
 from .site import Site
 
@@ -40,6 +42,9 @@ class Scheduler(Protocol):
     def site(self, host: Host, config: Config) -> Site:
         """Return what the site calls what the options ask for; the host is asked only if they do not say it."""
 
+    def avoid(self, config: Config, hosts: Sequence[str]) -> Config:
+        """Return the options with which a job is on none of these hosts; unchanged if they cannot say so."""
+
     def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:
         """Return the files to upload for a job, submit.sh among them. Without a site, the usual names are taken."""
 
@@ -54,6 +59,9 @@ class Scheduler(Protocol):
 
     def status(self, host: Host, jobs: Sequence[str]) -> dict[str, JobStatus]:
         """Return what the host says of these jobs. One of which it says nothing is left out: that is no end."""
+
+    def ends(self, host: Host, job: str) -> Sequence[End]:
+        """Return how elements of a job ended, as far as that is known. Raises HostError if it cannot be asked."""
 
     def hopeless(self, host: Host, job: str) -> str:
         """Return why a waiting job could not start if nothing else ran, or an empty text."""

@@ -18,6 +18,7 @@ A batch system is a class with these answers:
 and with these, if it has more to say:
 
     site         what the site calls things, where that differs
+    avoid        the options that keep a job from some hosts
     directory    where the job file goes, if the batch system does not see to that
     refused      what a refusal means
     ends         how the elements of a job ended that is gone
@@ -110,6 +111,10 @@ class BatchSystem(ABC):
     def site(self, host: Host, config: Config) -> Site:  # noqa: ARG002
         """Return what the site calls what the options ask for; the host is asked only if they do not say it."""
         return USUAL
+
+    def avoid(self, config: Config, hosts: Sequence[str]) -> Config:  # noqa: ARG002
+        """Return the options with which a job is on none of these hosts; unchanged if they cannot say so."""
+        return config
 
     def directory(self, config: Config) -> str:  # noqa: ARG002
         """Return the directory to which the job file changes, quoted for the shell; empty: the batch system does it."""

@@ -67,6 +67,10 @@ class GridEngineScheduler(BatchSystem):
                 raise SchedulerBusy(f"qconf on {host.name} does not say what resources there are: {words}") from error
             return named(config)
 
+    def avoid(self, config: Config, hosts: Sequence[str]) -> Config:
+        """Ask for another host, and to be told at once if there is none."""
+        return replace(config, ge_opts=qsub.avoiding(config.ge_opts, hosts))
+
     def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:  # noqa: ARG002
         """Return the shell commands that submit and find the job."""
         name = shlex.quote(job.name)

@@ -58,7 +58,8 @@ def job_file(job: Job, options: Iterable[str], prefix: str, element: str, direct
 {directives}#
 # Request {job.request} of Sheepdog: one of {job.workers} workers. Each asks the server for tasks until there are none.
 here="{home}{job.directory}"
-{change}{BASH + setup(job.setup) if job.setup else ""}exec {job.python} "$here/client.pyz" "$here" "${element}"
+{change}{BASH + setup(job.setup) if job.setup else ""}set -- {job.python}
+{ABSENT}exec {job.python} "$here/client.pyz" "$here" "${element}"
 """
 
 
@@ -70,6 +71,10 @@ fi
 
 SITE = "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile\n"
 """Has such functions defined, as a login shell has; a job's shell is none."""
+
+ABSENT = """command -v "$1" >/dev/null || { echo "sheepdog: on $(hostname) there is no $1" >&2; exit 127; }
+"""
+"""Says on which host there is no Python, also where no accounting does."""
 
 FAILED = """[ $? -eq 0 ] || {{ echo "sheepdog: on $(hostname) this line of setup failed:" {line} >&2; exit 1; }}
 """

@@ -9,7 +9,7 @@ from ..config import Config
 from ..deployment import Host
 from ..deployment.upload import marks, upload_and_run
 from ..errors import CommandFailed, SchedulerError
-from ..values.model import ArrayJob, JobStatus
+from ..values.model import ArrayJob, End, JobStatus
 from .job_file import Job, setup
 from .site import USUAL, Site
 
@@ -91,6 +91,14 @@ class LocalScheduler:
     def _status(job: str, alive: set[str]) -> JobStatus:
         running = frozenset(str(number) for number, pid in enumerate(job.split(), 1) if pid in alive)
         return JobStatus(running=running, reason="" if running else "its processes ended before the tasks did")
+
+    def avoid(self, config: Config, hosts: Sequence[str]) -> Config:  # noqa: ARG002
+        """Return them unchanged: there is one host."""
+        return config
+
+    def ends(self, host: Host, job: str) -> Sequence[End]:  # noqa: ARG002
+        """Return nothing: it is not kept."""
+        return ()
 
     def hopeless(self, host: Host, job: str) -> str:  # noqa: ARG002
         """Return nothing: processes do not wait."""

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ..config import Config, sbatch
 from ..deployment import Host
@@ -98,6 +99,10 @@ class SlurmScheduler(BatchSystem):
     def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:  # noqa: ARG002
         """Yield the options of a job file: the user's first, then ours."""
         return directives(job, config)
+
+    def avoid(self, config: Config, hosts: Sequence[str]) -> Config:
+        """Leave nodes out."""
+        return replace(config, slurm_opts=sbatch.avoiding(config.slurm_opts, hosts))
 
     def directory(self, config: Config) -> str:
         """Return the directory to which the job file changes: Slurm runs a job in /tmp if its directory is missing."""

@@ -10,6 +10,7 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config import Config
@@ -72,10 +73,15 @@ def secret(options: Options, request: Request, array: ArrayJob, certificate: str
     )
 
 
-def submit(options: Options, host: Host, request: Request, array: ArrayJob, certificate: str) -> ArrayJob:
-    """Submit an array job; return it as it is now. A broken connection and a busy scheduler are tried again."""
+def submit(
+    options: Options, host: Host, request: Request, array: ArrayJob, certificate: str, avoid: Sequence[str] = ()
+) -> ArrayJob:
+    """Submit an array job; return it as it is now. A broken connection and a busy scheduler are tried again.
+
+    avoid are hosts on which it is not to be.
+    """
     scheduler = scheduler_of(options)
-    config = options.config.raised(array.level)
+    config = scheduler.avoid(options.config.raised(array.level), avoid)
     python = config.python(options.scheduler)
     job = job_file.Job(request.id, array.name, array.directory, python, array.workers, config.setup)
     remaining = TRIES

@@ -21,6 +21,8 @@ class What(StrEnum):
     LEAVING = "worker leaving"
     LOST = "worker lost"
     DISMISSED = "worker dismissed"
+    SET_ASIDE = "host set aside"
+    WELL_AGAIN = "host well again"
     REPEATED = "task repeated"
     GIVEN_UP = "task given up"
     TAKEN_BACK = "tasks taken back"

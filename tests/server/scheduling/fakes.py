@@ -25,7 +25,7 @@ from sheepdog.server.scheduling.nodes import HeadNode, head_key
 from sheepdog.server.scheduling.thread import Scheduling
 from sheepdog.server.scheduling.watcher import Watcher
 from sheepdog.storage import Storage
-from sheepdog.values.model import ArrayJob, JobStatus, RequestState
+from sheepdog.values.model import ArrayJob, End, JobStatus, RequestState
 from sheepdog.values.serialisation import form
 
 INTERVAL = 30.0
@@ -75,6 +75,12 @@ class FakeScheduler:
 
     def site(self, host: Host, config: Config) -> Site:
         raise NotImplementedError
+
+    def avoid(self, config: Config, hosts: Sequence[str]) -> Config:
+        return config
+
+    def ends(self, host: Host, job: str) -> Sequence[End]:
+        return self.answers[job].ends
 
     def files(self, job: Job, config: Config, site: Site | None = None) -> dict[str, bytes]:
         raise NotImplementedError

@@ -17,7 +17,7 @@ from sheepdog.server.scheduling import asking
 from sheepdog.server.scheduling.asking import RARELY
 from sheepdog.server.scheduling.nodes import FIRST, LONGEST
 from sheepdog.storage import Storage
-from sheepdog.values.model import JobStatus, RequestState
+from sheepdog.values.model import End, Fate, JobStatus, RequestState
 from tests.faults import fault
 from tests.schedulers.head import Head
 from tests.server.scheduling.fakes import INTERVAL, FakeScheduler, Farm
@@ -280,6 +280,26 @@ def test_a_waiting_job_that_is_deleted(farm: Farm) -> None:
     for _ in range(2):
         farm.look(INTERVAL)
     assert farm.errors(request)[0].startswith("the array job 1 was deleted (qdel); `sheepdog.retry(")
+
+
+@fault(
+    "bad node",
+    "workers end on a node before they have called",
+    promise="where that was is known, also without accounting",
+)
+def test_where_workers_ended_before_they_called(farm: Farm) -> None:
+    request = farm.request("1")
+    fake = farm.put(request, FakeScheduler())
+    end = End("exit status 127", Fate.OTHER, "2", "node2")
+    fake.answers = {"1": JobStatus(running=frozenset("1"), ends=(end,))}
+    farm.join(request)
+    farm.look()
+    hosts = farm.writer.service.live[request].hosts
+    assert hosts.barren == {"node2": "exit status 127"}
+    (farm.directory(request) / "herd.e1.2").write_text("sheepdog: on node3 there is no /opt/python3\n")
+    fake.answers = {"1": JobStatus(reason="gone")}
+    farm.look(RARELY * INTERVAL + 1)
+    assert sorted(hosts.barren) == ["node2", "node3"]
 
 
 @fault("hold", "the array job is on hold", promise="who waits for results reads so; nothing is given up")

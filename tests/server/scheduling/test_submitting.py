@@ -206,6 +206,26 @@ def test_workers_that_were_of_use_for_long_start_the_count_anew(farm: Farm, grid
     assert farm.storage.progress(request).done == 1
 
 
+@fault(
+    "bad node",
+    "workers are to be on another host, and there is none",
+    promise="they may be on any, if some were of use",
+)
+def test_if_there_is_no_other_host_any_will_do(farm: Farm, gridengine: GridEngine) -> None:
+    request = farm.request("7", host=None)
+    farm.call(request)
+    live = farm.writer.service.live[request]
+    live.hosts.refuse("node1", "it lacks something")
+    count = (gridengine.head.bin / "qsub").read_text().partition("\n")[2]
+    refuse = "if grep -q 'h=!(node1' sheepdog_*.sh; then echo 'error: no suitable queues' >&2; exit 1; fi"
+    gridengine.program("qsub", f"{refuse}\n{count}")
+    gridengine.list()
+    while gridengine.ran("qsub") < 2:
+        farm.look(INTERVAL)
+    assert farm.storage.arrays(request)[-1].job == "101"
+    assert "elsewhere than on node1" in farm.note(request)
+
+
 @fault(42, "the scheduler is down when workers are to be submitted again", promise="that is tried on, and shown")
 def test_a_scheduler_that_is_down_costs_no_submission(farm: Farm, gridengine: GridEngine) -> None:
     request = farm.request("7", host=None, resubmissions=1)

@@ -41,6 +41,7 @@ def submitted(service: Service, request_id: int, array: ArrayJob) -> bool:
     live = service.live.get(request_id)
     if live is not None:
         live.tries.succeed(service.clock())
+        live.hosts.avoided = live.hosts.planned
         live.add_array(array)
     return waits and live is not None
 
@@ -52,9 +53,12 @@ def not_submitted(service: Service, request_id: int, number: int, error: str, re
     if live is None:
         return
     live.tries.fail(service.clock())
-    live.reasons.ended = error
+    if not (refused and live.hosts.planned and not live.workers.joined):  # else why the first ones ended says more
+        live.reasons.ended = error
     live.facts.note(What.NOT_SUBMITTED, error)
-    if not refused:
+    if refused:
+        live.hosts.avoided = live.hosts.planned
+    else:
         if not live.tries.forgive():
             live.jobs.forget_plan(number)
         service.storage.set_fruitless(request_id, live.tries.fruitless)

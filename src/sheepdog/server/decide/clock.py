@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from ...config.options import Options
 from ...errors import RequestNotFound, StorageError
 from ...values.facts import What
-from ...values.model import ArrayJob, JobStatus, Request, RequestState
+from ...values.model import ArrayJob, End, Fate, JobStatus, Request, RequestState
 from .arrays import Mine, anywhere, directories
 from .growth import growth
 from .live import LiveRequest
@@ -23,6 +23,7 @@ from .service import Service
 from .shortage import shortage
 from .verdict import Step, verdict
 from .words import situation
+from .workers import Element
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,10 @@ class Wanted(NamedTuple):
     workers: int
     level: int
     why: str
+    avoid: tuple[str, ...] = ()
+    """Hosts on which they are not to be."""
+    joined: bool = True
+    """Whether workers have been of use."""
 
 
 # --- what time says
@@ -146,6 +151,7 @@ def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], a
         live.reasons.unanswered = ""
         for number, status in statuses.items():
             if number in live.jobs.there:
+                bury(live, number, status.ends)
                 for worker in live.hear(number, status, asked, max(live.queue.lease, UNREACHED)):
                     lose(service, live, worker, "the scheduler says that it has ended")
         for element in live.workers.lost & live.jobs.running:
@@ -155,6 +161,26 @@ def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], a
     except RequestNotFound:  # it was removed
         service.forget(request_id)
     return lost
+
+
+def fallen(service: Service, request_id: int) -> list[ArrayJob]:
+    """Return the array jobs of which more elements have ended than before, and no worker has called from these."""
+    live = service.live.get(request_id)
+    return live.jobs.fallen(live.workers.called) if live is not None and live.hosts.several else []
+
+
+def look_at_ends(service: Service, request_id: int, number: int, ends: Iterable[End]) -> None:
+    """Take note of how elements of an array job ended that is still there."""
+    live = service.live.get(request_id)
+    if live is not None:
+        bury(live, number, ends)
+
+
+def bury(live: LiveRequest, number: int, ends: Iterable[End]) -> None:
+    """Take note of the hosts on which workers ended that have never called."""
+    for end in ends:
+        if end.fate == Fate.OTHER and Element(number, end.element) not in live.workers.called:
+            live.hosts.bury(end.host, end.text)
 
 
 def unanswered(service: Service, request_id: int, error: str) -> None:
@@ -232,7 +258,7 @@ def want(service: Service, live: LiveRequest) -> Wanted | None:
     lacking = shortage(live, now)
     if lacking is None:
         lacking = growth(live, now)
-    elif not live.workers.joined:
+    elif not (live.workers.joined or live.may_go_elsewhere()):
         return None
     if lacking is None or not tries.affords(lacking.first):
         return None
@@ -242,6 +268,10 @@ def want(service: Service, live: LiveRequest) -> Wanted | None:
     if lacking.first:
         times = "with more are submitted" if lacking.level else "are submitted beside the others"
     log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
+    live.hosts.planned = live.hosts.to_avoid()
+    avoid = tuple(sorted(live.hosts.planned))
+    times += f", elsewhere than on {', '.join(avoid)}" if avoid else ""
     service.storage.set_note(live.request.id, f"{lacking.why}; {lacking.workers} workers {times}")
     live.facts.note(What.SUBMITTING, f"{lacking.workers}: {lacking.why}")
-    return Wanted(live.request, live.options, lacking.workers, lacking.level, lacking.why)
+    about = live.request, live.options, lacking.workers, lacking.level, lacking.why
+    return Wanted(*about, avoid, live.workers.joined)

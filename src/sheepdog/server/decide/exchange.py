@@ -17,7 +17,7 @@ from ...values.model import StoredBlob
 from ..calls import Call, Reply, Said, clean, fitting, read_exchange, refuse
 from .live import LiveRequest
 from .order import LONG
-from .outcomes import accept, keep, lose, release_doubtful
+from .outcomes import accept, keep, lose, release_doubtful, tell_of_host
 from .service import Service
 from .share import share
 from .workers import Element, WorkerSeen
@@ -81,6 +81,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
         turn_away(service, live, worker, form)
         return refuse(409, form)
     live.workers.take()
+    live.hosts.welcome(seen.host)
     seen.python = clean(call.header["python"].get("version"))
     config = live.options.config
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
@@ -140,12 +141,15 @@ def answer(service: Service, live: LiveRequest, worker: str, said: Said, header:
     if leased.tasks:
         return Reply({**header, **leased.header}, leased.blobs)
     seen = live.workers.known[worker]
-    if not said.held and is_surplus(live, worker, now):
+    misplaced = is_misplaced(live, worker)
+    if not said.held and (misplaced or is_surplus(live, worker, now)):
         live.queue.drop(worker)
         live.workers.remove(worker)
-        live.facts.end(worker, seen, "there was no task for it", now)
+        live.facts.end(worker, seen, "its host is set aside" if misplaced else "there was no task for it", now)
         live.facts.note(What.DISMISSED, worker=worker)
         return Reply(dict(header, stop=True))
+    if not said.held and not live.bound(worker, now):
+        return Reply(dict(header, wait=1.0))  # whatever comes, it is not for this host yet
     if live.request.open and not said.held:
         return Reply(dict(header, wait=0.0), hold=beat(live))
     return Reply(dict(header, wait=LONG if live.ordered and live.queue.ready else 1.0))
@@ -182,6 +186,7 @@ def greet(service: Service, live: LiveRequest, worker: str, header: Mapping[str,
         seen = WorkerSeen(clean(header.get("host")), element, service.clock(), level)
         live.workers.add(worker, seen)
         live.facts.join(worker, seen)
+        live.hosts.greet(seen.host)
     seen.heard = service.clock()
     return seen
 
@@ -204,10 +209,11 @@ def turn_away(service: Service, live: LiveRequest, worker: str, problem: str) ->
     log.warning("request %d: %s", live.request.id, problem)
     live.facts.end(worker, live.workers.known[worker], problem, service.clock())
     live.facts.note(What.REFUSED, problem, worker=worker)
+    live.hosts.refuse(live.workers.known[worker].host, problem)
     live.workers.refuse(worker, problem)
     service.storage.set_note(live.request.id, problem)
     enough = min(ENOUGH_REFUSED, sum(array.workers for array in live.jobs.there.values()) or ENOUGH_REFUSED)
-    if not live.workers.joined and len(live.workers.refused) >= enough:
+    if not live.workers.joined and len(live.workers.refused) >= enough and not live.may_go_elsewhere():
         service.give_up(live, problem)
 
 
@@ -235,8 +241,13 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
     queue.wake(now)
     if queue.doubtful and live.jobs.there and live.all_called():
         release_doubtful(service, live)
-    batch = portion(live, worker, want, now)
-    taken = dict(queue.take(worker, batch, now, seen.level)) if batch else {}
+    suspect = live.hosts.is_suspect(seen.host)
+    if suspect:
+        tell_of_host(service, live, live.hosts.judge(seen.host, now))  # others may have done well since
+    batch = min(portion(live, worker, want, now), live.bound(worker, now))
+    taken = dict(queue.take(worker, batch, now, seen.level, live.shunned(seen.host))) if batch else {}
+    if taken and suspect:
+        live.hosts.take(seen.host, now)
     if taken:
         live.busy_since = now
         live.pace.begin(now)
@@ -265,6 +276,12 @@ def portion(live: LiveRequest, worker: str, want: int, now: float) -> int:
         return share(ready, len(queue.holders), want)
     own = len(queue.holders[worker].held) if worker in queue.holders else 0
     return live.order.portion(ready, own, live.held(now, but=worker), want)
+
+
+def is_misplaced(live: LiveRequest, worker: str) -> bool:
+    """Tell whether a worker without work is on a host that is given up: one there is enough to try it."""
+    host = live.workers.known[worker].host
+    return live.hosts.is_given_up(host) and sum(seen.host == host for seen in live.workers.known.values()) > 1
 
 
 def is_surplus(live: LiveRequest, worker: str, now: float) -> bool:

@@ -19,6 +19,7 @@ class ArrayJobs:
         self.missed: dict[int, int] = {}  # how often in a row it had nothing left of them
         self.before: dict[int, JobStatus] = {}  # what it said of them last while they were there
         self.asked: dict[int, float] = {}  # when it was asked that
+        self.fell: dict[int, int] = {}  # how many elements had ended without a call, when that was looked into
         self.size = 0  # of the largest
         self.cut = False  # whether one was deleted on purpose while there were others
         self.directory = ""  # of the latest one's files
@@ -59,6 +60,20 @@ class ArrayJobs:
         self.started = self.started or bool(status.running) or status.started
         over = not (self._running(number, status) - set(lost) or status.pending or status.broken)
         self.missed[number] = self.missed.get(number, 0) + 1 if over else 0
+
+    def fallen(self, called: Collection[Element]) -> list[ArrayJob]:
+        """Return those that are there and of which more elements have ended than before without a call; note that."""
+        found = []
+        for number, array in self.there.items():
+            status = self.statuses.get(number)
+            if status is None or status.gone:
+                continue
+            spoke = {element.name for element in called if element.array == number}
+            count = array.workers - status.pending - len(status.running | spoke)
+            if count > self.fell.get(number, 0):
+                self.fell[number] = count
+                found.append(array)
+        return found
 
     def cut_down(self) -> None:
         """Make do with those that are there: another one was deleted on purpose."""

@@ -6,13 +6,14 @@ Plain memory, and questions about it that need no store. What follows from the a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...config.options import Options
 from ...values.model import ArrayJob, JobStatus, Request, RequestState
 from .deletion import is_deletion
 from .facts import Facts
+from .hosts import Hosts
 from .jobs import ArrayJobs
 from .order import SILENCE, Order
 from .policy import Breaker, Policy
@@ -73,6 +74,7 @@ class LiveRequest:
         self.tries = Tries(options.config.resubmissions, request.fruitless, now)
         self.reasons = Reasons()
         self.facts = Facts()
+        self.hosts = Hosts(several=options.scheduler not in ("", "local"))
         self.pace = Pace()
         self.since = now
         self.busy_since = now  # when a task was last leased or added
@@ -123,6 +125,34 @@ class LiveRequest:
             for name, holder in self.queue.holders.items()
             if name != but
         ]
+
+    def bound(self, worker: str, now: float) -> int:
+        """Return how many tasks a worker may get now, for what is known of its host."""
+        host = self.workers.known[worker].host
+        own = len(self.queue.holders[worker].held) if worker in self.queue.holders else 0
+        if not self.hosts.is_suspect(host):
+            return self.hosts.bound(host, own, 0, (), False, now)
+        held = self.queue.held_by(name for name, seen in self.workers.known.items() if seen.host == host)
+        return self.hosts.bound(host, own, held, *self._others(), now)
+
+    def may_be_the_host(self, now: float) -> bool:
+        """Tell whether the first tasks have failed on one host alone, while others do better or may."""
+        if len(self.breaker.hosts) > 1:
+            return False
+        [host] = self.breaker.hosts
+        return self.hosts.has_company(host, *self._others(), now)
+
+    def _others(self) -> tuple[set[str], bool]:
+        """Return the hosts with workers, and whether there may be more."""
+        return {seen.host for seen in self.workers.known.values()}, not self.all_called()
+
+    def shunned(self, host: str) -> Mapping[int, float]:
+        """Return the tasks that a host had better not have, and until when."""
+        return self.hosts.shunned(host, (seen.host for seen in self.workers.known.values() if seen.leaving is None))
+
+    def may_go_elsewhere(self) -> bool:
+        """Tell whether workers of which none has called may be submitted again: the hosts may have been to blame."""
+        return self.hosts.better_elsewhere() and self.tries.affords(first=False)
 
     def in_question(self) -> bool:
         """Tell whether somebody may have deleted an array job: all of it that runs was warned, as far as is known."""

@@ -13,8 +13,9 @@ from ...config import Config
 from ...values.facts import What
 from ...values.model import Kind, Outcome
 from ..calls import Call, read_exchange
+from .hosts import Change
 from .live import LiveRequest
-from .policy import FRESH, Past
+from .policy import FAILURES, FRESH, Past, likeness
 from .service import Service
 from .workers import WorkerSeen
 
@@ -45,6 +46,7 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
     ends: list[Outcome] = []
     repeats: list[Repeat] = []
     late: list[int] = []
+    failed: list[Outcome] = []
     for outcome in outcomes:
         if outcome.kind == Kind.RESULT:
             ends.append(outcome._replace(attempts=queue.may_have_begun(outcome.task)) if counted else outcome)
@@ -54,15 +56,33 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
             late.append(outcome.task)
         else:
             past, delay = live.policy.judge(queue.past.get(outcome.task, FRESH), outcome.kind, outcome.attempt)
+            failed.append(outcome)
             if delay is None:
                 ends.append(outcome._replace(attempts=past.attempts))
             else:
                 repeats.append(Repeat(outcome, past, now + delay))
     live.pace.end([outcome.seconds for outcome in outcomes])
+    if outcomes:
+        note_host(service, live, outcomes[0].host, len(ends) + len(repeats) - len(failed), failed, now)
     repeat(service, live, worker, repeats)
     if ends:
         late += end(service, live, ends)
     return late
+
+
+def note_host(service: Service, live: LiveRequest, host: str, good: int, failed: list[Outcome], now: float) -> None:
+    """Take note of how tasks ended on a host: so many well."""
+    kinds = FAILURES if not live.policy.on_oom else [kind for kind in FAILURES if kind != Kind.MEMORY]
+    alike = (likeness(outcome)[:MAX_TEXT] for outcome in failed if outcome.kind in kinds)
+    tell_of_host(service, live, live.hosts.note(host, good, alike, now))
+
+
+def tell_of_host(service: Service, live: LiveRequest, change: Change | None) -> None:
+    """Tell the user of a host that is set aside, or well again."""
+    if change is not None:
+        log.warning("request %d: %s", live.request.id, change.text)
+        live.facts.note(What.SET_ASIDE if change.aside else What.WELL_AGAIN, change.text)
+        service.storage.set_note(live.request.id, change.text)
 
 
 def keep(service: Service, live: LiveRequest, worker: str, messages: list[Message]) -> None:
@@ -107,6 +127,7 @@ def lose(service: Service, live: LiveRequest, worker: str, why: str) -> None:
         if seen.leaving is None:
             tasks = f"{len(lost)} task{'s' * (len(lost) != 1)}"
             live.facts.note(What.LOST, f"on {host}, with {tasks}: {why}", worker=worker)
+            tell_of_host(service, live, live.hosts.note(host, 0, ["workers are lost there"], service.clock()))
     if lost:
         log.warning(
             "request %d: worker %s on %s is lost (%s), with %d tasks",
@@ -171,6 +192,8 @@ def repeat(service: Service, live: LiveRequest, worker: str, attempts: list[Repe
         service.storage.store_attempts(live.request.id, [each.outcome for each in attempts])
     for outcome, past, due in attempts:
         live.queue.repeat(outcome.task, past, due)
+        if outcome.kind in FAILURES or outcome.kind == Kind.LOST:
+            live.hosts.shun(outcome.host, outcome.task, due, service.clock())
         live.facts.note(What.REPEATED, first_line(outcome), outcome.task, worker)
     live.queue.wake(service.clock())
 
@@ -182,7 +205,8 @@ def end(service: Service, live: LiveRequest, outcomes: list[Outcome]) -> list[in
     if len(late) < len(outcomes):
         note_use(service, live)
     for outcome in outcomes if live.breaker.limit else ():
-        if reason := live.breaker.feed(outcome):
+        reason = live.breaker.feed(outcome)
+        if reason and not live.may_be_the_host(service.clock()):
             live.breaker.limit = 0
             service.give_up(live, f"not run: {reason}", kept=False)
             return late

@@ -101,6 +101,7 @@ class Breaker:
         self.limit = limit if tasks >= FAIL_FAST_TASKS else 0
         self.like = ""
         self.count = 0
+        self.hosts: set[str] = set()  # where they ran
 
     def feed(self, outcome: Outcome) -> str:
         """Take note of an outcome that ended its task. Return why not to go on, or an empty text."""
@@ -112,6 +113,7 @@ class Breaker:
             return ""
         self.like = like
         self.count += 1
+        self.hosts.add(outcome.host)
         if self.count < self.limit:
             return ""
         return f"the first {self.count} {ALIKE}{like}"

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from ...values.ranges import Range, Ranges
 from .policy import FRESH, Past
 
+NONE: Mapping[int, float] = {}
 SUSPECT = 2  # lost workers that make a task suspect: it goes alone then, so that others do not pay for it
 
 
@@ -172,11 +173,17 @@ class Queue:
             self._make_ready(index)
         return found
 
-    def take(self, worker: str, want: int, now: float, level: int = 0) -> list[tuple[int, int]]:
-        """Lease up to this many tasks; return (index, attempt), ascending within each level. A suspect goes alone."""
+    def take(
+        self, worker: str, want: int, now: float, level: int = 0, shunned: Mapping[int, float] = NONE
+    ) -> list[tuple[int, int]]:
+        """Lease up to this many tasks; return (index, attempt), ascending within each level. A suspect goes alone.
+
+        shunned are tasks that are left to others until a time.
+        """
         self.wake(now)
         holder = self._heard(worker, now)
         taken: list[tuple[int, int]] = []
+        left: list[int] = []
         for needed in sorted((needed for needed in self._ready if needed <= level), reverse=True):
             tasks = self._ready[needed]
             while tasks and len(taken) < want:
@@ -190,7 +197,13 @@ class Queue:
                     if stop <= last:
                         tasks.add(stop, last)
                     last, want = stop - 1, 0
-                taken += [(index, self.attempts(index) + 1) for index in range(first, last + 1)]
+                found: Iterable[int] = range(first, last + 1)
+                if shunned:
+                    left += (index for index in found if shunned.get(index, 0.0) > now)
+                    found = [index for index in found if shunned.get(index, 0.0) <= now]
+                taken += [(index, self.attempts(index) + 1) for index in found]
+        for index in left:
+            self._make_ready(index)
         holder.held.update(taken)
         self._holder_of.update(dict.fromkeys([index for index, _ in taken], worker))
         return taken

@@ -88,7 +88,8 @@ def all_wait(live: LiveRequest, _: float) -> bool:
 
 def none_has_ever_come(live: LiveRequest, _: float) -> bool:
     """Tell whether all array jobs are no more, and no worker has called."""
-    return not (live.jobs.there or live.workers.known or live.workers.joined)
+    some = live.jobs.there or live.workers.known or live.workers.joined
+    return not (some or live.tries.under_way or live.may_go_elsewhere())
 
 
 def workers_hold_tasks(live: LiveRequest, _: float) -> bool:

@@ -17,7 +17,7 @@ from ...client import read_blob, unpack
 from ...deployment import job_directory
 from ...errors import SheepdogError, words_of
 from ...schedulers.local import LocalScheduler
-from ...values.model import ArrayJob, JobStatus, Request
+from ...values.model import ArrayJob, End, JobStatus, Request
 from ..calls import Call
 from ..decide import clock, outcomes
 from ..decide.clock import Watched
@@ -85,6 +85,7 @@ def tell(context: Context, node: HeadNode, each: Watched, answer: Mapping[str, J
         for array in each.arrays:
             if array.number in lost:
                 node.scheduler.end_stopped(node.host, array.job, lost[array.number])
+    mourn(context, node, each)
     wonder(context, node, each, statuses)
     listen(context, node, each, statuses)
     if untold := [array.job for array in each.arrays if array not in told]:
@@ -116,8 +117,23 @@ def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJo
     except SheepdogError as error:
         log.warning("request %d: what its workers left cannot be collected: %s", request.id, error)
     words = job_directory.last_words(node.host, array.directory)
+    if words and not any(end.host for end in status.ends):
+        ends = [End(words, host=name) for name in job_directory.fallen(node.host, array.directory)]
+        context.decide(clock.look_at_ends, request.id, array.number, ends)
     said = f"the last line of its output is: {words}" if words else ""
     return replace(status, reason="; ".join(filter(None, (status.reason, said))), started=bool(words))
+
+
+def mourn(context: Context, node: HeadNode, watched: Watched) -> None:
+    """Ask where elements ended from which no worker has called, though others of their array job go on."""
+    request = watched.request.id
+    for array in context.decide(clock.fallen, request):
+        try:
+            ends = node.scheduler.ends(node.host, array.job)
+        except (SheepdogError, OSError) as error:
+            log.info("request %d: nobody says how workers of array job %s ended: %s", request, array.job, error)
+            continue
+        context.decide(clock.look_at_ends, request, array.number, ends)
 
 
 def collect(context: Context, request: Request, stream: BinaryIO) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...config.options import Options
-from ...deployment import job_directory
+from ...deployment import Host, job_directory
 from ...errors import CommandFailed, ConfigError, SchedulerBusy, SchedulerError, SheepdogError, words_of
 from ...schedulers import submit as submission
 from ...values import identity as process
@@ -36,7 +36,7 @@ def submit(context: Context, wanted: Wanted) -> None:
         array = submission.plan(options, request, wanted.workers, wanted.level, context.port, home)
         array = context.decide(arrays.plan, request.id, array)
         number = array.number
-        submitted = submission.submit(options, host, request, array, context.certificate)
+        submitted = submit_elsewhere(context, wanted, host, array)
     except Exception as error:
         log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
         refused = isinstance(error, (SchedulerError, ConfigError)) and not isinstance(error, SchedulerBusy)
@@ -44,6 +44,20 @@ def submit(context: Context, wanted: Wanted) -> None:
         return
     if not context.decide(arrays.submitted, request.id, submitted):
         submission.scheduler_of(options).cancel(host, [submitted])  # it has ended meanwhile
+
+
+def submit_elsewhere(context: Context, wanted: Wanted, host: Host, array: ArrayJob) -> ArrayJob:
+    """Submit workers to other hosts than those to be avoided; to any if there are no others, and some were of use."""
+    about = (wanted.options, host, wanted.request, array, context.certificate)
+    try:
+        return submission.submit(*about, wanted.avoid)
+    except SchedulerBusy:
+        raise
+    except SchedulerError as error:
+        if not (wanted.avoid and wanted.joined):
+            raise
+        log.warning("request %d: workers may be on %s, too: %s", wanted.request.id, ", ".join(wanted.avoid), error)
+        return submission.submit(*about)
 
 
 def tell_way(context: Context, watched: Watched, now: float) -> None:
