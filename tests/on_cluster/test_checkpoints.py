@@ -58,8 +58,10 @@ def test_the_element_of_a_simulation_is_deleted(user: User) -> None:
         C.update(workers=2)
         sheepdog.map_async(simulate, [(100,), (0,)], C)
         until(lambda: [step for _, _, step in reports()][-1:] == [50])
-        with Storage(DB) as storage: [element] = [worker.element for worker in storage.workers(1) if worker.task == 1]
-        head("qdel", job(), "-t", element)
+        def elements():
+            with Storage(DB) as storage: return [worker.element for worker in storage.workers(1) if worker.task == 1]
+        until(elements)
+        head("qdel", job(), "-t", *elements())
         show([results()[:1], errors(), [step for _, _, step in reports()]])
     """
     results, errors, steps = run(user, textwrap.dedent(SIMULATE) + textwrap.dedent(code), 240)

@@ -108,9 +108,9 @@ class DRMAAScheduler(BatchSystem):
             return []
         return parse_qacct(host.run(["qacct", "-j", number[1]], timeout=20.0))
 
-    def unlimited(self, host: Host, ends: Sequence[End]) -> bool:  # noqa: ARG002
-        """Return whether Grid Engine's accounting tells."""
-        return bool(ends)
+    def unlimited(self, host: Host, ends: Sequence[End]) -> bool:
+        """Return what Grid Engine says, if it is that."""
+        return is_grid_engine(self._system) and GridEngineScheduler().unlimited(host, ends)
 
     def delete(self, jobs: Sequence[str]) -> list[str]:
         """Return what the program is told."""
