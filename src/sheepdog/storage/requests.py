@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import itertools
 import json
-import pickle
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 from ..client import IN_MEMORY
 from ..errors import DamagedRequest, NotOwnRequest, RequestNotFound
@@ -60,7 +60,8 @@ class Requests(Workers, Files, Directories):
                 waiting.append(args)
                 size += len(args) + OVERHEAD
                 if size > IN_MEMORY:
-                    pickle.dump(waiting, spool)
+                    spool.write(array.array("Q", [len(waiting), *map(len, waiting)]).tobytes())
+                    spool.writelines(waiting)
                     parts += 1
                     spilled += len(waiting)
                     waiting, size = [], 0
@@ -91,7 +92,7 @@ class Requests(Workers, Files, Directories):
                 request_id = cursor.lastrowid
                 assert request_id is not None
                 first = request_id * SPAN + 1
-                from_spool = (item for _ in range(parts) for item in pickle.load(spool))
+                from_spool = (item for _ in range(parts) for item in read_part(spool))
                 items = itertools.chain(from_spool, waiting)
                 self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
         return request_id
@@ -261,6 +262,14 @@ class Requests(Workers, Files, Directories):
         [finished] = self._one(request_id, "done + failed + cancelled >= tasks AND NOT open")
         if finished and self.step(request_id, "end"):
             self.db.execute("UPDATE request SET ended = ? WHERE id = ?", (time.time(), request_id))
+
+
+def read_part(spool: BinaryIO) -> Iterator[bytes]:
+    """Yield items of a file: before them are their number and their lengths."""
+    lengths = array.array("Q", spool.read(8))
+    lengths = array.array("Q", spool.read(8 * lengths[0]))
+    for length in lengths:
+        yield spool.read(length)
 
 
 def new_token() -> str:
