@@ -64,6 +64,7 @@ def test_addresses_that_cannot_be_read_are_left_as_they_are(shepherd: Shepherd, 
     "a worker does not reach its server, and its secret has been taken away",
     promise="it ends within ten minutes, whatever it runs: the request has ended",
 )
+@pytest.mark.slow
 def test_who_has_no_secret_any_more_and_no_server_ends(shepherd: Shepherd, tmp_path: Path, runs: bool) -> None:
     started = tmp_path / "started"
     server = shepherd.serve(("open(args[0], 'w').close(); import time; time.sleep(1000)", str(started)))

@@ -178,6 +178,7 @@ def test_workers_are_submitted_again(farm: Farm, gridengine: GridEngine) -> None
 
 
 @pytest.mark.parametrize("resubmissions", [0, 2])
+@pytest.mark.slow
 def test_workers_are_submitted_again_so_often_and_no_oftener(
     farm: Farm, gridengine: GridEngine, resubmissions: int
 ) -> None:

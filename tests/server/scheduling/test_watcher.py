@@ -35,6 +35,7 @@ WHEN = ["before", *(pytest.param(each, marks=pytest.mark.slow) for each in ("ser
     "a row of a request is damaged, or its options fail a newer check",
     promise="it ends with a sentence, or is logged; others on the same head node and elsewhere go on",
 )
+@pytest.mark.slow
 def test_a_damaged_request_is_in_no_others_way(farm: Farm, table: str, column: str, value: Any, when: str) -> None:
     requests = [farm.request(str(number), host=host) for number, host in enumerate(("head", "head", "head", "far"), 1)]
     damaged, *sound = requests
