@@ -1,9 +1,11 @@
 """The frame around a command: what start-up files of a login shell can do to it, by a real sshd."""
 
+import contextlib
 import os
 import pwd
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,20 +56,48 @@ def test_a_shell_that_reads_the_mark_in_our_place_ends(shell: str, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+BEGIN, END = b"\n7 begin 1 \t\r\xff\n", b"\n7 end 1 3\n"
+ERRORS = b"\n7 begin 2 \t\r\xff\nno\n7 end 2 3\n"
+
+
 @pytest.mark.parametrize(
     ("output", "answer"),
     [
         (b"", frame.Answer(b"", b"", False, None)),
         (b"Welcome!\n", frame.Answer(b"Welcome!\n", b"", False, None)),
-        (b"\x1b]0;head\x07\n7 begin\nhalf", frame.Answer(b"half", b"", True, None)),
-        (b"\n7 begin\n\n7 end 255\n", frame.Answer(b"", b"", True, 255)),
-        (b"x\n7 begin\n\n7 end 0\n\n7 end 3\nbye", frame.Answer(b"\n7 end 0\n", b"", True, 3)),
-        (b"\n7 begin\nall\n7 end ", frame.Answer(b"all\n7 end ", b"", True, None)),
+        (b"\x1b]0;head\x07" + BEGIN + b"half", frame.Answer(b"half", b"", True, None)),
+        (BEGIN + END, frame.Answer(b"", b"", True, 3)),
+        (BEGIN + b"all\n7 end 1 ", frame.Answer(b"all\n7 end 1 ", b"", True, None)),
         (b"x\nsheepdog:disturbed\n", frame.Answer(b"x\nsheepdog:disturbed\n", b"", False, None, True)),
     ],
 )
 def test_what_is_in_a_frame(output: bytes, answer: frame.Answer) -> None:
     assert frame.answer(7, output, b"") == answer
+
+
+def test_a_stream_is_known_wherever_it_comes() -> None:
+    printed = b"x" + BEGIN + b"out" + END + b"bye"
+    for pair in ((printed, ERRORS), (ERRORS, printed)):
+        assert frame.answer(7, *pair) == frame.Answer(b"out", b"no", True, 3)
+    assert frame.answer(7, printed, b"Warning\n") == frame.Answer(b"out", b"", True, 3)
+
+
+@pytest.mark.parametrize(
+    ("output", "errors"),
+    [
+        (BEGIN + ERRORS + END, b""),
+        (b"", BEGIN + ERRORS + END),
+        (BEGIN + END, BEGIN + END),
+        (BEGIN + ERRORS + END, ERRORS),
+        (BEGIN + BEGIN + END + END, ERRORS),
+        (b"", ERRORS),
+        (BEGIN.replace(b"\n7", b"\n[head] 7") + END, ERRORS),
+        (BEGIN.replace(b"\r", b"") + END, ERRORS),
+    ],
+)
+def test_what_cannot_be_told_apart(output: bytes, errors: bytes) -> None:
+    answer = frame.answer(7, output, errors)
+    assert (answer.begun, answer.status, answer.redirected) == (True, None, True)
 
 
 # Start-up files
@@ -94,6 +124,105 @@ def test_start_up_files_that_print(sshd: Sshd, far: Far, start_up: Write, text: 
     assert (caught.value.status, caught.value.errors) == (3, b"no\n")
     assert programs_on(host, ["sh", "no-such-sheep", "cat"]) == {"sh", "cat"}
     assert marks(upload_and_run(host, ".sheepdog/1", {"run": b"echo sheepdog:job 12"}, "run")) == {"job": "12"}
+
+
+@fault(47, "a start-up file swaps the streams, or copies them", promise="each is known again, byte for byte")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exec 3>&1 1>&2 2>&3 3>&-",
+        "exec > >(tee -a log)",
+        "exec 2> >(tee -a log >&2)",
+        "exec > >(tee -a log) 2> >(tee -a log >&2)",
+    ],
+)
+def test_start_up_files_that_swap_or_copy_the_streams(far: Far, start_up: Write, text: str) -> None:
+    start_up(f"{text}\n")
+    host = far()
+    content = bytes(range(256)) * 1000
+    assert host.run(["cat"], input=content) == content
+    with pytest.raises(CommandFailed) as caught:
+        host.run(["sh", "-c", "echo out; echo no >&2; exit 3"])
+    assert (caught.value.status, caught.value.output, caught.value.errors) == (3, b"out\n", b"no\n")
+    assert marks(upload_and_run(host, ".sheepdog/1", {"run": b"echo sheepdog:job 12"}, "run")) == {"job": "12"}
+
+
+def test_a_start_up_file_that_takes_the_words(far: Far, start_up: Write) -> None:
+    start_up("exec 2>/dev/null\n")
+    assert far().run(["cat"], input=b"baa") == b"baa"
+    with pytest.raises(CommandFailed, match="status 3"):
+        far().run(["sh", "-c", "echo no >&2; exit 3"])
+
+
+@fault(
+    47,
+    "a start-up file sends both streams to one place, or through a program that changes them",
+    promise="an error names the cause; nothing of it is taken for an answer",
+)
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        *[
+            (text, "a start-up file there .* redirects the output, such as with `exec 2>&1`")
+            for text in (
+                "exec 2>&1",
+                "exec 1>&2",
+                "exec > >(tee -a log) 2>&1",
+                "exec > >(tee /dev/stderr)",
+                "exec >/dev/null",
+                "exec >log",
+                "exec > >(cat -v)",
+                "exec > >(sed -u 's/^/[head] /')",
+                "exec > >(tr -d '\\r')",
+            )
+        ],
+        ("exec >/dev/null 2>&1", r"ended before, with status 0: .*redirects its output \(`exec >file`\)"),
+        ("exec >&- 2>&-", r"redirects its output \(`exec >file`\)"),
+    ],
+)
+def test_start_up_files_that_redirect(sshd: Sshd, far: Far, start_up: Write, text: str, why: str) -> None:
+    start_up(f"{text}\n")
+    host = far()
+    for _ in range(2):
+        with pytest.raises(HostError, match=why):
+            host.run(["cat"], b"SECRET")
+        with pytest.raises(HostError, match=why):
+            upload_and_run(host, ".sheepdog/1", {"run": b"echo sheepdog:job 12; echo qsub >&2"}, "run")
+    home = sshd.directory / "home"
+    assert not (home / ".sheepdog").exists()
+    if (home / "log").exists():
+        assert b"SECRET" not in (home / "log").read_bytes()
+
+
+@fault(47, "a start-up file begins to redirect the output", promise="what was answered so is no answer")
+@pytest.mark.parametrize("text", ["exec 2>&1", "exec >/dev/null", "exec > >(cat -v)"])
+def test_start_up_files_that_redirect_later(far: Far, start_up: Write, text: str) -> None:
+    host = far()
+    assert host.run(["cat"], b"baa\t") == b"baa\t"
+    start_up(f"{text}\n")
+    with pytest.raises(HostError, match="redirects the output"):
+        host.run(["sh", "-c", "cat; echo words >&2"], b"baa\t")
+
+
+@pytest.mark.slow
+@fault(47, "a start-up file leaves a program in the background", promise="the end of a command is its own")
+def test_a_start_up_file_that_leaves_a_program(far: Far, start_up: Write, tmp_path: Path) -> None:
+    start_up(f"sleep 1000 &\necho $! >>{tmp_path}/pids\n")
+    host = far()
+    content = bytes(range(256)) * 10_000
+    try:
+        assert host.run(["cat"], content, timeout=30) == content
+        with pytest.raises(CommandFailed) as caught:
+            host.run(["sh", "-c", "echo out; echo no >&2; exit 3"], timeout=30)
+        assert (caught.value.status, caught.value.output, caught.value.errors) == (3, b"out\n", b"no\n")
+        for _ in range(10):  # sshd allows as many at once on a connection
+            host.run(["true"], timeout=30)
+        with pytest.raises(HostError, match="took longer"):
+            host.run(["sleep", "1000"], timeout=0.7)
+    finally:
+        for pid in (tmp_path / "pids").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 @fault(47, "a login shell whose start-up files end with another status", promise="the command's own counts")

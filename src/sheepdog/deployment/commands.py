@@ -5,27 +5,64 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import CommandFailed, HostError
 
+LOOK = 0.5  # seconds between two looks at what a program has printed
+
 
 def execute(
-    argv: Sequence[str], input: bytes, timeout: float, what: str, directory: Path | None = None
+    argv: Sequence[str],
+    input: bytes,
+    timeout: float,
+    what: str,
+    directory: Path | None = None,
+    ended: Callable[[bytes], bool] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program of this machine, away from the terminal; if it is not done in time, end it with its children."""
+    """Run a program of this machine, away from the terminal; if it is not done in time, end it with its children.
+
+    If its output or its errors tell that what it is for has ended, it is given one more look to end by itself: others
+    may hold its pipes.
+    """
     pipe = subprocess.PIPE
+    deadline = time.monotonic() + timeout
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, start_new_session=True) as process:
         try:
-            output, errors = process.communicate(input, timeout)
+            output, errors = _communicate(process, input, deadline, ended)
         except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise HostError(f"{what} took longer than {timeout:g} s and was given up") from None
             raise
     return subprocess.CompletedProcess(argv, process.returncode, output, errors)
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], input: bytes, deadline: float, ended: Callable[[bytes], bool] | None
+) -> tuple[bytes, bytes]:
+    rest: bytes | None = input
+    has_ended = False
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            return process.communicate(rest, min(LOOK, left) if ended else left)
+        except subprocess.TimeoutExpired as error:
+            rest = None  # it goes on with what it was given
+            output, errors = error.output or b"", error.stderr or b""
+            if has_ended:
+                _kill(process)
+                return output, errors
+            has_ended = ended is not None and (ended(output) or ended(errors))
+            if not has_ended and left <= LOOK:
+                raise
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def output_of(done: subprocess.CompletedProcess[bytes], what: str, host: str) -> bytes:

@@ -18,7 +18,8 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -133,8 +134,10 @@ class SSHHost:
         self, command: Sequence[str], mark: int, input: bytes, timeout: float
     ) -> subprocess.CompletedProcess[bytes]:
         argv = [*self._prefix, *_SESSION, *_QUIET, "--", self.name, shlex.join(frame.framed(command))]
+        what = f"{short(command)} on {self.name}"
         try:
-            return self._ssh(argv, frame.opening(mark) + input, timeout, f"{short(command)} on {self.name}")
+            # What a start-up file leaves in the background may hold the streams for ever.
+            return self._ssh(argv, frame.opening(mark) + input, timeout, what, partial(frame.ended, mark))
         except HostError as error:
             if self._answers:
                 raise
@@ -149,13 +152,20 @@ class SSHHost:
                 f"{what} was not run on {self.name}: a start-up file there ({_START_UP}) reads standard input, such as "
                 f"with `read`, or with an `ssh` without -n. Let it do so only if `[ -t 0 ]`"
             )
+        if answer.redirected and done.returncode != SSH_FAILED:
+            raise HostError(
+                f"{what} was run on {self.name}, but its answer does not come back as it was: a start-up file there "
+                f"({_START_UP}) redirects the output, such as with `exec 2>&1`, or sends it through another program. "
+                f"Let it do so only if `[ -t 0 ]`"
+            )
         if answer.begun or done.returncode == SSH_FAILED:
             text = f"the connection was lost while running {what} on {self.name}; it may have run"
             raise ConnectionLost(f"{text}: {words}")
         raise HostError(
             f"{what} was not run on {self.name}: the login shell ended before, with status {done.returncode}: {words}. "
-            f"Perhaps a start-up file there ({_START_UP}) ends it (`exit`), or puts another program in its place "
-            f"(`exec`): let it do so only if `[ -t 0 ]`. To see it, try: ssh {self.name} echo works"
+            f"Perhaps a start-up file there ({_START_UP}) ends it (`exit`), puts another program in its place "
+            f"(`exec`), or redirects its output (`exec >file`): let it do so only if `[ -t 0 ]`. To see it, try: "
+            f"ssh {self.name} echo works"
         )
 
     def _seems_connected(self) -> bool:
@@ -241,9 +251,16 @@ class SSHHost:
         except HostError:
             return False
 
-    def _ssh(self, argv: Sequence[str], input: bytes, timeout: float, what: str) -> subprocess.CompletedProcess[bytes]:
+    def _ssh(
+        self,
+        argv: Sequence[str],
+        input: bytes,
+        timeout: float,
+        what: str,
+        ended: Callable[[bytes], bool] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
         try:
-            return execute(argv, input, timeout, what)
+            return execute(argv, input, timeout, what, ended=ended)
         except OSError as error:
             raise HostError(
                 f"cannot start ssh: {error.strerror} (is OpenSSH's client on this machine's PATH?)"

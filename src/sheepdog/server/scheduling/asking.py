@@ -106,14 +106,15 @@ def listen(context: Context, node: HeadNode, watched: Watched, statuses: dict[in
 def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:
     """Bring in what the workers of a job left that is gone: outcomes, and last words."""
     try:
-        names = job_directory.spooled(node.host, array.directory)
-        for name in names:
+        collected = []
+        for name in job_directory.spooled(node.host, array.directory):
             with tempfile.TemporaryFile() as file:
                 job_directory.fetch(node.host, array.directory, name, file)
                 file.seek(0)
-                collect(context, request, file)
-        if names:
-            job_directory.discard(node.host, array.directory, names)
+                if collect(context, request, file):
+                    collected.append(name)
+        if collected:
+            job_directory.discard(node.host, array.directory, collected)
     except SheepdogError as error:
         log.warning("request %d: what its workers left cannot be collected: %s", request.id, error)
     words = job_directory.last_words(node.host, array.directory)
@@ -136,8 +137,8 @@ def mourn(context: Context, node: HeadNode, watched: Watched) -> None:
         context.decide(clock.look_at_ends, request, array.number, ends)
 
 
-def collect(context: Context, request: Request, stream: BinaryIO) -> None:
-    """Hand over outcomes that a worker could not deliver."""
+def collect(context: Context, request: Request, stream: BinaryIO) -> bool:
+    """Hand over outcomes that a worker could not deliver. Return False if they cannot be read."""
     try:
         header = unpack(stream)
         with ExitStack() as stack:
@@ -149,6 +150,8 @@ def collect(context: Context, request: Request, stream: BinaryIO) -> None:
             context.decide(outcomes.collect, Call(request.id, "exchange", header, blobs))
     except (ValueError, TypeError, KeyError) as error:
         log.warning("request %d: a file of outcomes is damaged: %s", request.id, error)
+        return False
+    return True
 
 
 def wonder(context: Context, node: HeadNode, watched: Watched, statuses: dict[int, JobStatus]) -> None:
