@@ -8,7 +8,16 @@ import pytest
 import sheepdog
 from sheepdog.deployment import LocalHost
 from sheepdog.errors import ConfigError
-from sheepdog.schedulers.way_home import WayHome, address_towards, addresses, check_way_home, leads_here, source
+from sheepdog.schedulers.way_home import (
+    WayHome,
+    address_towards,
+    addresses,
+    check_way_home,
+    default_way_home,
+    is_own,
+    leads_here,
+    source,
+)
 from tests.faults import fault
 
 
@@ -18,7 +27,13 @@ from tests.faults import fault
     [
         *[(name, "the node itself") for name in ("localhost", "LOCALHOST", "localhost.localdomain", "a.localhost")],
         *[(name, "the node itself") for name in ("127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "ip6-localhost")],
+        *[(name, "the node itself") for name in ("::ffff:127.0.0.1", "::ffff:7f00:1", "::", "127.1", "0", "0x7f.1")],
+        *[
+            (name, "the node itself")
+            for name in ("localhost6", "localhost4.localdomain4", "localhost.", "1.0.ip6.arpa")
+        ],
         ("192.0.2.1", "192.0.2.1 is no address of this machine"),
+        ("::ffff:192.0.2.1", "192.0.2.1 is no address of this machine"),
         ("2001:db8::1", "2001:db8::1 is no address of this machine"),
     ],
 )
@@ -58,6 +73,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_what_leads_here_now(here: str) -> None:
     assert leads_here(here)
+    assert leads_here(f"::ffff:{here}")
+    assert is_own(f"::ffff:{here}")
+    assert not is_own("::ffff:127.0.0.1")
     assert leads_here("known-on-the-cluster.invalid")
     assert not leads_here("localhost")
     assert not leads_here(ELSEWHERE)
@@ -68,6 +86,8 @@ def test_what_leads_here_now(here: str) -> None:
     ("connection", "found"),
     [
         ("HERE 50000 198.51.100.1 22", True),
+        ("::ffff:HERE 50000 ::ffff:198.51.100.1 22", True),
+        ("192.0.2.9 50000 ::ffff:198.51.100.1 22", True),
         ("192.0.2.9 50000 198.51.100.1 22", True),  # translated on the way: then the one from which packets go there
         ("192.0.2.9 50000 nowhere 22", False),
         ("127.0.0.1 50000 127.0.0.1 22", False),
@@ -80,6 +100,32 @@ def test_this_machines_address_towards_a_host(
 ) -> None:
     monkeypatch.setenv("SSH_CONNECTION", connection.replace("HERE", here))
     assert address_towards(LocalHost()) == (here if found else "")
+
+
+NAMELESS = ["localhost", "localhost.localdomain", "LOCALHOST6", "127.0.0.1", "1.0.0.127.in-addr.arpa", ""]
+
+
+@fault("way home", "this machine calls itself localhost", promise="the head node's word, its host name, or an error")
+@pytest.mark.parametrize("name", NAMELESS)
+def test_a_machine_whose_full_name_is_the_loopbacks(
+    here: str, monkeypatch: pytest.MonkeyPatch, name: str, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: name)
+    monkeypatch.setattr(socket, "gethostname", lambda: "vm")
+    assert default_way_home(LocalHost()) == here
+    monkeypatch.setenv("SSH_CONNECTION", "")
+    assert default_way_home(LocalHost()) == "vm"
+    assert WayHome().find([name], LocalHost()) == "vm"  # the workers that are submitted later
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    config = {"scheduler": "gridengine", "dbfile": str(tmp_path / "db")}
+    with pytest.raises(ConfigError, match=r"localhost: this machine calls itself .*/etc/hosts.*Set it to"):
+        sheepdog.map_async(print, [(1,)], config)
+    assert not sheepdog.Server(dbfile=str(tmp_path / "db")).running
+
+
+def test_a_machine_that_has_a_full_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: "vm.example.com")
+    assert default_way_home(LocalHost()) == "vm.example.com"  # nobody is asked
 
 
 @fault("another address", "the name that workers call leads elsewhere now", promise="the head node says where this is")

@@ -21,7 +21,7 @@ from ..printable import make_printable
 from ..schedulers import submit
 from ..schedulers.detect import choose_scheduler, programs_on
 from ..schedulers.job_file import Job
-from ..schedulers.way_home import check_way_home
+from ..schedulers.way_home import check_way_home, default_way_home
 from ..server.certificate import ensure_certificate
 from ..server.life import Server
 from ..storage import Storage
@@ -100,13 +100,13 @@ def launch(storage: Storage, request_id: int) -> None:
     if pending.finished:
         return
     options = Options.read(request.options)
-    if options.config.localhost is not None and not options.here:
-        check_way_home(options.config.localhost)
+    host = submit.host_of(options.config, interactive=True)
+    home = "" if options.here else way_home(options, host)
     Server(options.config.port, dbfile=storage.dbfile, public=not options.here).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
-    host = submit.host_of(options.config, interactive=True)
     workers = options.first_workers(None if pending.open else pending.tasks - pending.ended)
-    array = storage.new_array(request_id, submit.plan(options, request, workers, 0, storage.get_setting("port")))
+    array = submit.plan(options, request, workers, 0, storage.get_setting("port"), home)
+    array = storage.new_array(request_id, array)
     try:
         array = submit.submit(options, host, request, array, storage.get_setting("certificate"))
     except BaseException:
@@ -114,6 +114,15 @@ def launch(storage: Storage, request_id: int) -> None:
         raise
     if not storage.set_submitted(request_id, array):  # it was cancelled meanwhile
         submit.scheduler_of(options).cancel(host, [array])
+
+
+def way_home(options: Options, host: Host) -> str:
+    """Return by which name or address workers elsewhere are to call this machine."""
+    given = options.config.localhost
+    if given is None:
+        return default_way_home(host)
+    check_way_home(given)
+    return given
 
 
 def withdraw(options: Options, host: Host, array: ArrayJob) -> None:

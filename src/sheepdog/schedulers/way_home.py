@@ -13,7 +13,9 @@ from ..errors import ConfigError, HostError
 
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 ASKING = 20.0  # seconds that a host may take to say which address of this machine it sees
-LOOPBACK = ("localhost", "ip6-localhost", "ip6-loopback")
+LOOPBACK = ("localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback", "loopback", "broadcasthost")
+ADVICE = "Set it to a name or an address of this machine by which the cluster reaches it"
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def check_way_home(name: str) -> None:
@@ -22,7 +24,7 @@ def check_way_home(name: str) -> None:
     A name that is not known here passes: it may be known on the cluster.
     """
     said = f"localhost is {name!r}"
-    advice = "Set it to a name or an address of this machine by which the cluster reaches it, or leave it out"
+    advice = f"{ADVICE}, or leave it out"
     own = {each.lower() for each in (socket.gethostname(), socket.getfqdn())}
     found = addresses(name)
     if is_loopback(name):
@@ -34,6 +36,23 @@ def check_way_home(name: str) -> None:
     if found and not any(is_here(address) for address in found):
         others = ", ".join(map(str, found))
         raise ConfigError(f"{said}: {others} is no address of this machine, and workers would call there. {advice}")
+
+
+def default_way_home(host: Host) -> str:
+    """Return by which name or address workers elsewhere reach this machine, where the option localhost does not say.
+
+    Raises ConfigError if nothing here or on the head node says it, HostError if that cannot be asked.
+    """
+    name = socket.getfqdn()
+    if not is_loopback(name):
+        return name
+    found = WayHome().find([name], host)
+    if is_loopback(found):
+        raise ConfigError(
+            f"localhost: this machine calls itself {name!r} (see /etc/hosts), and on a compute node that is the node "
+            f"itself; by which address {host.name} sees it is not known either. {ADVICE}"
+        )
+    return found
 
 
 class WayHome:
@@ -53,15 +72,17 @@ class WayHome:
         self.led.update(now)
         if now:
             return now[0]
-        if not any(name in self.led or is_address(name) or is_loopback(name) for name in names):
+        if not any(name in self.led or parse(name) or is_loopback(name) for name in names):
             return names[0]
         try:
-            return address_towards(host) or names[0]
+            found = address_towards(host)
         except HostError:
             if not isinstance(host, SSHHost):
                 raise
             host.close()  # the connection that is shared was made from the old address, and hangs
-            return address_towards(host) or names[0]
+            found = address_towards(host)
+        # An /etc/hosts that says `127.0.0.1 localhost vm` makes the full name of vm localhost: vm is better.
+        return found or next((name for name in (*names, socket.gethostname()) if not is_loopback(name)), names[0])
 
 
 def leads_here(name: str) -> bool:
@@ -81,57 +102,68 @@ def address_towards(host: Host) -> str:
     if len(said) != 4:  # it is this machine, or no OpenSSH
         return ""
     seen, _, there, _ = said
-    return next((each for each in (seen, source(there)) if each and is_own(each)), "")
+    return next((str(parse(each)) for each in (seen, source(there)) if is_own(each)), "")
 
 
 def source(address: str) -> str:
     """Return the address of this machine from which packets to another go; nothing is sent."""
+    found = parse(address)
+    if found is None:
+        return ""
     try:
-        found = ipaddress.ip_address(address)
-        with socket.socket(socket.AF_INET if found.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 9))
+        with socket.socket(family(found), socket.SOCK_DGRAM) as probe:
+            probe.connect((str(found), 9))
             return str(probe.getsockname()[0])
-    except (OSError, ValueError):
+    except OSError:
         return ""
 
 
-def is_address(text: str) -> bool:
-    """Tell whether a text is an address, and no name."""
+def parse(text: str) -> Address | None:
+    """Return the address that a text is; None if it is a name. One of IPv4 in the clothes of IPv6 is one of IPv4."""
     try:
-        ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def is_own(text: str) -> bool:
     """Tell whether a text is an address of this machine by which others can reach it."""
-    if not is_address(text):
+    address = parse(text)
+    if address is None:
         return False
-    address = ipaddress.ip_address(text)
     return not (address.is_loopback or address.is_link_local or address.is_unspecified) and is_here(address)
 
 
 def is_loopback(name: str) -> bool:
-    """Tell whether a name is that of the loopback on every machine."""
-    return name.lower().split(".")[0] in LOOPBACK or name.lower().endswith(".localhost")
+    """Tell whether a name or an address is the loopback's on every machine, or none that leads anywhere."""
+    address = parse(name)
+    if address is not None:
+        return address.is_loopback or address.is_unspecified
+    name = name.lower().rstrip(".")
+    # Some systems' full name is the one under which their address is looked up.
+    return not name or name.split(".")[0] in LOOPBACK or name.endswith((".localhost", ".in-addr.arpa", ".ip6.arpa"))
 
 
-def addresses(name: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def addresses(name: str) -> list[Address]:
     """Return the addresses of a name, as far as they are known here."""
     try:
         infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):  # unknown, or no name at all
         return []
-    return list(dict.fromkeys(ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos))
+    return list(dict.fromkeys(found for info in infos if (found := parse(str(info[4][0])))))
 
 
-def is_here(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def is_here(address: Address) -> bool:
     """Tell whether an address is one of this machine's."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with socket.socket(family(address), socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
     except OSError as error:
         return address.is_link_local or error.errno not in NOT_HERE
     return True
+
+
+def family(address: Address) -> socket.AddressFamily:
+    """Return the family of sockets for an address."""
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
