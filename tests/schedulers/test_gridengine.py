@@ -169,9 +169,22 @@ def test_every_captured_file_has_its_test() -> None:
     assert {name for name in others if not name.startswith(("qsub-refused-", "qdel-"))} == set()
 
 
-def test_what_a_login_shell_said_first_is_no_part_of_the_answer() -> None:
-    xml = (CAPTURED / "qstat-u-running.xml").read_bytes()
-    assert parse_qstat(b"Welcome to <head>\nQuota: 5 %\n" + xml) == QSTAT["running"]
+@fault("wrappers", "a site's qstat prints before and behind its answer", promise="the answer is read all the same")
+@pytest.mark.parametrize(
+    "behind", [b"", b"\nThank you\n", b"</job_info>\n", b"\n<b>Quota: 5 %\0\xff", b"<?xml version='1.0'?>"]
+)
+def test_what_is_printed_around_an_answer_is_no_part_of_it(behind: bytes) -> None:
+    before = b"Welcome to <head>\nQuota: 5 %\n"
+    running = (CAPTURED / "qstat-u-running.xml").read_bytes().rstrip()
+    assert parse_qstat(before + running + behind) == QSTAT["running"]
+    assert parse_qstat(b"<?xml version='1.0'?>\n<job_info/>" + behind) == {}
+    for name in REASONS:
+        xml = (CAPTURED / f"qstat-j-{name}.xml").read_bytes().rstrip()
+        assert parse_reasons(before + xml + behind) == parse_reasons(xml)
+        assert parse_waiting(before + xml + behind) == parse_waiting(xml)
+        assert parse_known(before + xml + behind) == parse_known(xml)
+    with pytest.raises(SchedulerError, match="did not print XML"):
+        parse_qstat(before + running[:-5] + behind)
 
 
 # The verbs

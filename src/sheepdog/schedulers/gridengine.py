@@ -6,8 +6,9 @@ import collections
 import re
 import shlex
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..config import Config, qsub
 from ..deployment import Host
@@ -316,10 +317,20 @@ def parse_qacct(text: bytes) -> list[End]:
 
 
 def _parse(xml: bytes) -> ElementTree.Element:
+    """Return the root of the document in what was printed: a site's wrapper may print before it, and behind it."""
     from xml.etree import ElementTree
 
-    start = xml.find(b"<?xml")  # a login shell may have printed something first
+    parser: Any = ElementTree.XMLPullParser(["start", "end"])
+    parser.feed(xml[max(0, xml.find(b"<?xml")) :])
+    wrong = None
     try:
-        return ElementTree.fromstring(xml[max(0, start) :])  # noqa: S314 (from the user's own head node)
+        parser.close()
     except ElementTree.ParseError as error:
-        raise SchedulerError(f"qstat did not print XML ({error}): {xml[:200]!r}") from error
+        wrong = error
+    depth = 0
+    with suppress(ElementTree.ParseError):  # which comes behind the elements before it
+        for event, element in parser.read_events():
+            depth += 1 if event == "start" else -1
+            if depth == 0:
+                return cast("ElementTree.Element", element)
+    raise SchedulerError(f"qstat did not print XML ({wrong}): {xml[:200]!r}") from wrong
