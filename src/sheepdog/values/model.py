@@ -346,6 +346,8 @@ class JobStatus:
     reason: str = ""
     started: bool = False
     """Something of it is known to have run, though it is gone."""
+    explained: bool = False
+    """reason says why its workers have ended, and it is not their Python."""
     deleting: frozenset[str] = frozenset()
     """The elements that run and that somebody has deleted."""
     ends: tuple[End, ...] = ()

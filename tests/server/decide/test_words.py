@@ -38,6 +38,10 @@ def test_why_no_worker_has_come() -> None:
     hear(live, says(1))
     live.reasons.ended = "it ended"
     assert never_joined(live) == f"not run: it ended; {question} {where}"
+    hear(live, says(reason="it ended", explained=True))
+    assert never_joined(live) == f"not run: it ended; no worker has called. {where}"
+    hear(live, says(reason="it ended"))
+    assert never_joined(live) == f"not run: it ended; {question} {where}"
     call(live, 1)
     live.workers.refuse("1.1", "another Python")
     assert never_joined(live) == f"not run: it ended; another Python. {where}"

@@ -24,6 +24,7 @@ class ArrayJobs:
         self.cut = False  # whether one was deleted on purpose while there were others
         self.directory = ""  # of the latest one's files
         self.started = False  # whether any element is known to have run
+        self.explained = False  # whether the last one of which the scheduler had nothing left has said why
 
     def add(self, array: ArrayJob, expected: bool) -> None:
         """Take note of an array job, and of what it calls now. expected: workers may come of it."""
@@ -58,6 +59,7 @@ class ArrayJobs:
         if not status.gone:
             self.before[number] = status
         self.started = self.started or bool(status.running) or status.started
+        self.explained = status.explained if status.gone else self.explained
         over = not (self._running(number, status) - set(lost) or status.pending or status.broken)
         self.missed[number] = self.missed.get(number, 0) + 1 if over else 0
 

@@ -35,7 +35,8 @@ def never_joined(live: LiveRequest) -> str:
     why = next(iter(live.workers.refused.values()), "")
     if not why:
         why = "no worker has called"
-        if live.jobs.started or not live.reasons.ended:  # else it was deleted while it waited
+        waited = live.reasons.ended and not live.jobs.started  # it was deleted while it did
+        if not (waited or live.jobs.explained):
             shell = live.options.config.shell or "/usr/bin/python3"
             why += f". Is {shell} a Python there, and the option `shell` right?"
     end = "" if why.endswith("?") else "."

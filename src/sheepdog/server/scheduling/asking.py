@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from ...client import read_blob, unpack
 from ...deployment import job_directory
+from ...deployment.last_words import explains
 from ...errors import SheepdogError, words_of
 from ...schedulers.local import LocalScheduler
 from ...values.model import ArrayJob, End, JobStatus, Request
@@ -122,7 +123,8 @@ def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJo
         ends = [End(words, host=name) for name in job_directory.fallen(node.host, array.directory)]
         context.decide(clock.look_at_ends, request.id, array.number, ends)
     said = f"the last line of its output is: {words}" if words else ""
-    return replace(status, reason="; ".join(filter(None, (status.reason, said))), started=bool(words))
+    reason = "; ".join(filter(None, (status.reason, said)))
+    return replace(status, reason=reason, started=bool(words), explained=explains(words))
 
 
 def mourn(context: Context, node: HeadNode, watched: Watched) -> None:
