@@ -2,6 +2,8 @@
 
 import logging
 import pickle
+import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -35,10 +37,26 @@ GOOD = "no route to host"
         ("\x1b(Bcharset \x1b7saved \x1b=", "charset saved "),
         ("\x1b", ""),
         ("right\u202eleft", "rightleft"),
+        ("a\u061cb\u200bc\u2060d\ufeffe\U000e0041f\u3164g\ud800", "abcdefg"),
+        ("one\u2028two\u2029three\u0085four", "one\ntwo\nthreefour"),
+        ("سلام \u0661\u0600 שלום é e\u0301 ✔\ufe0f 한", "سلام \u0661\u0600 שלום é e\u0301 ✔\ufe0f 한"),
     ],
 )
 def test_what_is_taken_out(text: str, left: str) -> None:
     assert printable(text) == left
+
+
+SIGNS = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x13430, 0x13440)}
+
+
+def test_nothing_that_cannot_be_seen_is_left() -> None:
+    """What turns the direction, joins or hides, halves of a pair: all of Unicode, but signs that have a form."""
+    every = [chr(code) for code in range(sys.maxunicode + 1) if code not in SIGNS]
+    unseen = [letter for letter in every if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    assert {letter for letter in every if unicodedata.bidirectional(letter) in turning} <= {*unseen}
+    for letter in unseen:
+        assert printable(f"a{letter}") in ("a", "a\n", "a\t"), hex(ord(letter))
 
 
 @given(st.text(st.sampled_from("\x1b[]0;m\x07\\\n\t\r\x9b\x9dPa?\x00")))
