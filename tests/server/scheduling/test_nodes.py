@@ -8,7 +8,7 @@ import pytest
 
 from sheepdog.config import Config
 from sheepdog.config.options import Options
-from sheepdog.errors import RequestNotFound
+from sheepdog.errors import RequestNotFound, StorageBusy
 from sheepdog.server.scheduling.nodes import FIRST, Context, HeadNode, Submitter, head_key
 from sheepdog.storage import Storage
 from tests.server.scheduling.fakes import Inline
@@ -76,5 +76,5 @@ class Asleep:
 def test_nothing_is_waited_for_without_end() -> None:
     context = Context(Asleep(), ())
     context.patience = 0.05
-    with pytest.raises(TimeoutError):
+    with pytest.raises(StorageBusy, match="nothing has been decided"):
         context.decide(lambda _: None)

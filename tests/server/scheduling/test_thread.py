@@ -11,6 +11,7 @@ import pytest
 from sheepdog.deployment import Host
 from sheepdog.server.decide import clock
 from sheepdog.server.decide.service import Service
+from sheepdog.server.scheduling import nodes
 from sheepdog.server.scheduling.clearing import LEAVING
 from sheepdog.server.scheduling.thread import Scheduling
 from sheepdog.server.writer import Writer
@@ -128,3 +129,42 @@ def test_a_head_node_that_hangs_delays_no_other(tmp_path: Path, monkeypatch: pyt
             farm.thread.stop()
             writer.stop()
     assert there.cancelled == ["s"]
+
+
+@pytest.mark.slow
+@fault("database locked", "for longer than the threads wait", promise="they go on; the log has no traceback")
+def test_a_database_that_is_locked_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(nodes, "PATIENCE", 0.1)
+    asked: list[object] = []
+
+    class Counting(Writer):
+        def submit(self, decide: Callable[[Service], Any]) -> Future[Any]:
+            asked.append(decide)
+            return super().submit(decide)
+
+    with Storage(tmp_path / "db") as storage:
+        storage.initdb()
+        writer = Counting(str(tmp_path / "db"))
+        writer.start()
+        farm = Farm(storage, tmp_path)
+        farm.thread = Scheduling(writer)
+        request = farm.request("1", host="first", poll_interval=1.0)
+        writer.submit(clock.tick).result()
+        fake = farm.put(request, FakeScheduler(1.0))
+        farm.watcher(request).context.writer = writer
+        farm.thread.start()
+        try:
+            until(lambda: fake.asked, "the head node is asked")
+            with storage.transaction():
+                locked = len(asked)
+                until(lambda: len(asked) > locked + 6, "both threads have given up waiting")
+            before = len(fake.asked)
+            until(lambda: len(fake.asked) > before, "the head node is asked again")
+        finally:
+            farm.thread.stop()
+            writer.stop()
+    assert "Traceback" not in caplog.text
+    assert "failed" not in caplog.text

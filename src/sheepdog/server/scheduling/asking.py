@@ -16,7 +16,7 @@ from typing import BinaryIO
 from ...client import read_blob, unpack
 from ...deployment import job_directory
 from ...deployment.last_words import explains
-from ...errors import SheepdogError, words_of
+from ...errors import SheepdogError, StorageError, words_of
 from ...schedulers.local import LocalScheduler
 from ...values.model import ArrayJob, End, JobStatus, Request
 from ..calls import Call
@@ -116,6 +116,8 @@ def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJo
                     collected.append(name)
         if collected:
             job_directory.discard(node.host, array.directory, collected)
+    except StorageError:  # what is there is collected when it can be stored
+        raise
     except SheepdogError as error:
         log.warning("request %d: what its workers left cannot be collected: %s", request.id, error)
     words = job_directory.last_words(node.host, array.directory)

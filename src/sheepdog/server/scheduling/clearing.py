@@ -45,7 +45,7 @@ class Clearing:
                 if left:
                     options = Options.read(request.options)
                     self.unswept[options.config.ssh_dir] = options
-            except (StorageError, TimeoutError):
+            except StorageError:
                 raise
             except Exception as error:  # of this request alone: the others are cleared up after
                 jobs = any(array.job for array in left)
@@ -76,7 +76,7 @@ class Clearing:
                 self.context.decide(arrays.settle, left)
                 return
             more, pause, why = tries + 1 < GONE_TRIES, 1.0, "its array job is still there"
-        except (StorageError, TimeoutError):
+        except StorageError:
             raise
         except Exception as error:
             more, pause, why = tries + 1 < CLEAR_TRIES, 10.0, str(error)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from ...config.options import Options
 from ...deployment import Host
-from ...errors import ConfigError, StorageError
+from ...errors import ConfigError, StorageBusy, StorageError
 from ...schedulers import Scheduler, submit
 from ...schedulers.way_home import WayHome
 from ..decide.service import Service
@@ -77,16 +77,22 @@ class Context:
             )
 
     def decide(self, decide: Callable[..., T], *arguments: Any) -> T:
-        """Have something decided in the service's thread, and return that."""
+        """Have something decided in the service's thread, and return that.
+
+        StorageError if it cannot be stored, StorageBusy if that takes too long: it may be decided later, then.
+        """
         future: Future[T] = self.writer.submit(lambda service: decide(service, *arguments))
-        return future.result(self.patience)
+        try:
+            return future.result(self.patience)
+        except TimeoutError:
+            raise StorageBusy(f"nothing has been decided for {self.patience:g} s") from None
 
     @contextmanager
     def apart(self, request_id: int) -> Iterator[None]:
         """Keep what is wrong with one request from the others. What is wrong with the store is everybody's."""
         try:
             yield
-        except (StorageError, TimeoutError):
+        except StorageError:
             raise
         except ConfigError as error:  # an option that was taken once, and is not any more
             self.decide(Service.end_unusable, request_id, str(error))

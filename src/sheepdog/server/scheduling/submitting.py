@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ...config.options import Options
 from ...deployment import Host, job_directory
-from ...errors import CommandFailed, ConfigError, SchedulerBusy, SchedulerError, SheepdogError, words_of
+from ...errors import CommandFailed, ConfigError, SchedulerBusy, SchedulerError, SheepdogError, StorageError, words_of
 from ...schedulers import submit as submission
 from ...values import identity as process
 from ...values.model import ArrayJob, Request
@@ -37,6 +37,8 @@ def submit(context: Context, wanted: Wanted) -> None:
         array = context.decide(arrays.plan, request.id, array)
         number = array.number
         submitted = submit_elsewhere(context, wanted, host, array)
+    except StorageError:
+        raise
     except Exception as error:
         log.warning("request %d: %s", request.id, error, exc_info=not isinstance(error, SheepdogError))
         refused = isinstance(error, (SchedulerError, ConfigError)) and not isinstance(error, SchedulerBusy)
@@ -74,6 +76,8 @@ def tell_way(context: Context, watched: Watched, now: float) -> None:
             moved = replace(array, urls=urls_now(context, node, options, array, now))
             if moved.urls != array.urls:
                 tell(context, node, request, options, moved)
+    except StorageError:
+        raise
     except SheepdogError as error:
         log.warning("request %d: its workers cannot be told where this machine is: %s", request.id, error)
         node.tell_after = now + AGAIN

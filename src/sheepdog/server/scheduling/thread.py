@@ -41,7 +41,7 @@ class Scheduling(threading.Thread):
         self.join(LEAVING)
         if self.is_alive():
             return
-        with suppress(TimeoutError, SheepdogError):
+        with suppress(SheepdogError):
             self.look()
         watchers = [*self.watchers.values()]
         for each in watchers:

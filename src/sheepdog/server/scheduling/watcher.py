@@ -67,5 +67,5 @@ class Watcher(threading.Thread):
 
     def finish(self) -> None:
         """Clear up once more, when the thread has ended."""
-        with suppress(TimeoutError, SheepdogError):
+        with suppress(SheepdogError):
             self.clearing.clear_up(time.monotonic())
