@@ -353,6 +353,27 @@ def test_a_function_whose_globals_have_changed_is_another(executor: Executor) ->
     assert (before.result(60), executor.submit(f).result(60)) == (5000, 6000)
 
 
+@fault(
+    "second call",
+    "a global that an executor's call uses is what it was before it changed",
+    promise="it counts again; what the call keeps in it stays as long as nothing changes here",
+)
+@pytest.mark.slow
+def test_a_global_that_is_set_back_counts(place: Path) -> None:
+    code = """
+        import sheepdog
+        count = [0]
+        def add():
+            count[0] += 1
+            return count[0]
+        with sheepdog.Executor({"workers": 1}) as executor:
+            for count[0] in (0, 0, 0, 100, 100, 0, 0):
+                print(executor.submit(add).result())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["1", "2", "3", "101", "102", "1", "2"], "")
+
+
 def test_more_functions_than_a_worker_keeps(executor: Executor) -> None:
     makers = [eval(f"lambda large={bytes(3000)!r}: ({i}, len(large))") for i in range(130)]
     for _ in range(2):

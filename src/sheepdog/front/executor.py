@@ -24,7 +24,7 @@ from ..config import Config, make_config
 from ..errors import RequestNotFound, StorageBusy
 from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
-from ..values.serialisation import local_modules_by_value, serialise_call
+from ..values.serialisation import Sent, local_modules_by_value, serialise_call
 from .feeder import Feeder
 from .results import opened
 from .stream import Stream
@@ -110,6 +110,7 @@ class CallFeeder(Feeder):
         self.lock = threading.Lock()
         self.backlog: deque[tuple[bytes, bytes, Future[Any]]] = deque()  # calls, and functions that are new with them
         self.functions: set[bytes] = set()  # the names of those that have been there
+        self.sent = Sent()
         self.taken_back: deque[Future[Any]] = deque()
         self.over = False
         self.broken: BaseException | None = None
@@ -127,7 +128,7 @@ class CallFeeder(Feeder):
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
         """Take a call."""
         self.refresh()
-        data, function = serialise_call(fn, args, kwargs)
+        data, function = serialise_call(fn, args, kwargs, self.sent)
         future: Future[Any] = Future(self)
         with self.lock:
             if self.over:

@@ -15,10 +15,11 @@ import site
 import sys
 import sysconfig
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from ..client import MAX_VALUE, OURS, PICKLE, describe_python, dump, load, make_pickler
@@ -142,13 +143,35 @@ def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
             yield data
 
 
-def serialise_call(f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, bytes]:
+class Sent:
+    """The state in which each function was sent last. A worker keeps a function that it has, and what that has changed.
+
+    So one that is as it was before it was otherwise must not be the same bytes again.
+    """
+
+    def __init__(self) -> None:
+        self.last: weakref.WeakKeyDictionary[FunctionType, tuple[int, int]] = weakref.WeakKeyDictionary()
+
+    def stamp(self, f: object, data: bytes) -> bytes:
+        """Return a function's pickle with the number of its changes, which stands where nobody reads any more."""
+        if not isinstance(f, FunctionType):
+            return data
+        content = hash(data)
+        last, number = self.last.get(f, (content, 0))
+        number += last != content
+        self.last[f] = content, number
+        return data + (b"%d" % number if number else b"")
+
+
+def serialise_call(
+    f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], sent: Sent
+) -> tuple[bytes, bytes]:
     """Return one call as bytes, and the function if the call only names it, by its hash; else nothing.
 
     It is serialised anew with each call: what it uses may have changed.
     """
     try:
-        function, arguments = dump(f), dump((args, dict(kwargs)))
+        function, arguments = sent.stamp(f, dump(f)), dump((args, dict(kwargs)))
     except Exception as error:
         call = Arguments(args, dict(kwargs), name_of(f))
         raise SerialisationError(f"the call {call} cannot be serialised: {error}") from error
