@@ -6,7 +6,6 @@ The fixture `far` goes through MAKERS of values/serialisation.py: another form i
 import functools
 import importlib.util
 import json
-import pickle
 import sys
 import threading
 import types
@@ -263,7 +262,7 @@ def test_lazy_modules_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setitem(sys.modules, "another", Lazy("another"))
         refresh()
         function, _ = serialisation.serialise_function(lambda: json.dumps(12))
-    assert pickle.loads(function)() == "12"
+    assert client.load(function)() == "12"
 
 
 # The namespace

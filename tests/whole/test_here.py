@@ -203,3 +203,216 @@ def test_a_constant_is_what_it_is_now() -> None:
     )
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("State(x=1.75)\n", "")
+
+
+CALLS = {
+    "map": "def call(f, args): return sheepdog.map(f, args, C, verbose=False)",
+    "imap": "def call(f, args): return list(sheepdog.imap(f, args, C, verbose=False))",
+    "Executor": """
+def call(f, args):
+    with sheepdog.Executor(C) as executor:
+        return [executor.submit(f, *each).result() for each in args]
+""",
+    "Job": """
+def call(f, args):
+    jobs = [sheepdog.Job(target=f, args=each) for each in args]
+    sheepdog.dispatch_jobs(jobs, C)
+    return [job.result() for job in jobs]
+""",
+    "joblib": """
+import joblib, sheepdog.joblib
+def call(f, args):
+    return joblib.Parallel(n_jobs=2, backend="sheepdog", config=C)(joblib.delayed(f)(*each) for each in args)
+""",
+    "arguments": """
+def call(f, args):
+    request = sheepdog.map_async(callable, [(f(*each),) for each in args], C)
+    return [args[0] for args, _ in sheepdog.get_results(request, "sheepdog.sqlite")]
+""",
+}
+
+
+def output(*lines: str, verbose: bool = False) -> list[Any]:
+    """Run a script; return what its lines say."""
+    head = "import json, sys, sheepdog\nC = {'workers': 1}\n"
+    Path("script.py").write_text(head + "\n".join(lines))
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert verbose or not done.stderr, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+ALIKE = """
+import collections, enum
+
+Row = collections.namedtuple("Row", "a b")
+class Model:
+    def predict(self, x): return 0
+class Shape: pass
+
+def rows(names):
+    R = collections.namedtuple("Row", names)
+    return R(*range(len(R._fields)))
+def fit(k): return type("Model", (), {"predict": lambda self, x: k * x})()
+def shape(names): return enum.Enum("Shape", names)
+
+scales, keywords, tagged = [], [], []
+for k in (1, 2, 3):
+    def scale(x, k=k): return k * x
+    def keyword(x, *, k=k): return k * x
+    def tag(x): return x
+    tag.k = k
+    scales.append(scale); keywords.append(keyword); tagged.append(tag)
+def do(what, x): return {"rows": rows, "fit": fit, "shape": shape}[what](x) if isinstance(what, str) else FS[what][x]
+FS = [scales, keywords, tagged]
+
+ROWS = ["b a", "x y z", "a b"]
+asked = [("rows", names) for names in ROWS] + [("fit", 1), ("fit", 2), ("shape", "A B"), ("shape", "C")]
+got = call(do, asked + [(what, i) for what in range(3) for i in range(3)])
+found = [
+    [list(r._asdict().items()) for r in got[:3]],
+    [m.predict(10) for m in got[3:5]],
+    [list(s.__members__) for s in got[5:7]],
+    [f(10) for f in got[7:10]],
+    [f(10) for f in got[10:13]],
+    [f.k for f in got[13:]],
+    [Model().predict(1), Row._fields, list(vars(Shape))[:1]],
+]
+print(json.dumps(found))
+"""
+
+
+@fault(
+    "second call",
+    "a task makes a class or a function of a name that something else has here, or that differs in its defaults only",
+    promise="each result is of the class that its task made, and each function has its own defaults",
+)
+@pytest.mark.slow
+@pytest.mark.parametrize("door", CALLS)
+def test_what_is_only_called_alike_is_another(door: str) -> None:
+    [found] = output(CALLS[door], ALIKE, verbose=True)
+    assert found == [
+        [[["b", 0], ["a", 1]], [["x", 0], ["y", 1], ["z", 2]], [["a", 0], ["b", 1]]],
+        [10, 20],
+        [["A", "B"], ["C"]],
+        [10, 20, 30],
+        [10, 20, 30],
+        [1, 2, 3],
+        [0, ["a", "b"], ["__module__"]],
+    ]
+
+
+@fault(
+    "second call",
+    "get_results in a program in which the class of that name is another, or the same",
+    promise="the class is taken if it has the same fields, bases and code; else it is made anew",
+)
+@pytest.mark.slow
+def test_another_program_has_another_class() -> None:
+    code = "class Acc:\n    total = 0\n    def add(self, n): return n\n"
+    output(
+        f"{code}def make():\n    a = Acc()\n    a.x = 1\n    return a",
+        "sheepdog.map(make, [()], C, verbose=False)",
+    )
+    look = (
+        "[(_, a)] = sheepdog.get_results(1, 'sheepdog.sqlite')\n"
+        "print(json.dumps([type(a) is Acc, a.x, a.add(2), sorted(vars(a)), hasattr(Acc, 'other')]))"
+    )
+    other = "class Acc:\n    other = True\n    def __init__(self, path): self.path = path\n"
+    assert output(other, look) == [[False, 1, 2, ["x"], True]]
+    assert output("\n" + code + "Acc.total = 5", look) == [[True, 1, 2, ["x"], False]]
+    changed = code.replace("return n", "return -n")
+    assert output(changed, look) == [[False, 1, 2, ["x"], False]]
+
+
+RULES = """
+import functools
+DT = 1.0
+def wrap(f):
+    @functools.wraps(f)
+    def w(*a): return f(*a)
+    return w
+def plain(): return DT
+@wrap
+def wrapped(): return DT
+@functools.lru_cache(maxsize=None)
+def cached(): return DT
+anonymous = lambda: DT
+class B:
+    def m(self): return DT
+RULES = [plain, wrapped, cached, anonymous, functools.partial(plain), B().m]
+class State:
+    def __init__(self, rule): self.rule, self.x = rule, 0.
+    def advance(self):
+        self.x += self.rule()
+        return self
+def make(i): return State(RULES[i])
+def step(s): return s.advance()
+"""
+
+
+@fault(
+    "second call",
+    "a result holds a module, or a function that is decorated, cached, a lambda, in a partial or a method",
+    promise="what is here is taken, so the next map sees it as it is then",
+)
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["map", "Executor"])
+def test_what_a_result_holds_is_what_is_here(door: str) -> None:
+    Path("sim.py").write_text(RULES)
+    Path("mod.py").write_text("DT = 1.0\nimport helper\n")
+    Path("helper.py").write_text("import mod\n")
+    found = output(
+        CALLS[door],
+        "import sim, mod",
+        "class Model:\n    def __init__(self): self.mod, self.x = mod, 0.",
+        "    def advance(self):\n        self.x += self.mod.DT\n        return self",
+        "found = [*call(sim.make, [(i,) for i in range(6)]), Model()]",
+        "for sim.DT in (1., .5, .25):",
+        "    mod.DT = sim.DT",
+        "    found = call(sim.step, [(each,) for each in found])",
+        "print(json.dumps([[each.x, type(each) in (sim.State, Model)] for each in found] + [found[-1].mod is mod]))",
+    )
+    assert found == [[[1.75, True]] * 7 + [True]]
+
+
+@pytest.mark.slow
+def test_on_a_worker_too_what_is_there_is_taken() -> None:
+    """So ns and `global` reach the methods of arguments, and a class keeps what tasks make of it; but news count."""
+    Path("w.py").write_text(
+        "DT = 1.0\n"
+        "class State:\n"
+        "    n, rate = 0, 1\n"
+        "    def advance(self): return DT\n"
+        "class Other(State): pass\n"
+        "def step(s): return s.advance()\n"
+        "def dt(s, value):\n    global DT\n    DT = value\n    return s.advance()\n"
+        "def again(s): return s.advance()\n"
+        "def count(s):\n    State.n += 1\n    return State.n\n"
+        "def look(s): return type(s).rate, s.advance()\n"
+    )
+    found = output(
+        "import w; s, o = w.State(), w.Other()",
+        "def show(*values): print(json.dumps(values))",
+        "show(*sheepdog.map(w.step, [(s,), (o,), (s,)], C, {'DT': .25}, verbose=False))",
+        "show(*sheepdog.map(w.dt, [(s, .5), (o, .25)], C, verbose=False))",
+        "show(*sheepdog.map(w.count, [(s,), (o,), (s,), (1,)], C, verbose=False))",
+        "with sheepdog.Executor(C) as e:",
+        "    show(*[e.submit(w.count, each).result() for each in (s, o, s, 1)])",
+        "    show(*e.submit(w.look, s).result())",
+        "    w.State.rate, w.DT = 2, .5; show(*e.submit(w.look, s).result())",
+        "    w.State.rate, w.DT = 1, 1.; show(*e.submit(w.look, o).result())",
+        "def lazily():",
+        "    for w.State.rate, w.DT in ((1, 1.), (2, .5), (1, .25)): yield (s,)",
+        "show(*sheepdog.imap(w.look, lazily(), C, verbose=False))",
+    )
+    assert found == [
+        [0.25, 0.25, 0.25],
+        [0.5, 0.25],
+        [1, 2, 3, 4],
+        [1, 2, 3, 4],
+        [1, 1.0],
+        [2, 0.5],
+        [1, 1.0],
+        [[1, 1.0], [2, 0.5], [1, 0.25]],
+    ]

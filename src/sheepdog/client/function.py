@@ -3,7 +3,6 @@
 import functools
 import io
 import operator
-import pickle
 import sys
 import types
 
@@ -13,20 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from .wire.loader import World
+
 PICKLE = "cloudpickle"  # the form of a function of which nobody says more
 CONTROLLER = "controller"  # the name of the parameter by which a function asks for one
 
 
-def load_function(form: str, function: bytes, namespace: bytes) -> "Callable[..., Any]":
-    """Return the callable, given the names of its namespace, from the form that it came in."""
-    return LOADERS[form](function, namespace)
+def load_function(form: str, function: bytes, namespace: bytes, world: "World") -> "Callable[..., Any]":
+    """Return the callable, given the names of its namespace, from the form that it came in, for a world of its own."""
+    return LOADERS[form](function, namespace, world)
 
 
-def load_pickled(function: bytes, namespace: bytes) -> "Callable[..., Any]":
+def load_pickled(function: bytes, namespace: bytes, world: "World") -> "Callable[..., Any]":
     """Return the callable from its two pickles, which share one memo."""
-    unpickler = pickle.Unpickler(io.BytesIO(function + namespace))
+    from .wire.loader import Loader  # which knows of jobs, and these of this module
+
+    unpickler = Loader(io.BytesIO(function + namespace), world)
     target = unpickler.load()  # type: Callable[..., Any]
-    inject(target, unpickler.load() if namespace else {})
+    names = unpickler.load() if namespace else {}
+    inject(target, names)
+    world.give(names)
     return target
 
 

@@ -1,6 +1,5 @@
 """The target of the tasks: calls the function, and says how that ended."""
 
-import pickle
 import time
 import traceback
 
@@ -9,9 +8,10 @@ from ..job import exit_status
 from ..memory import address_limit, peak_memory
 from ..wire.calls import split
 from ..wire.limits import KEPT_FUNCTIONS, MAX_EXCEPTION
+from ..wire.loader import World
 from ..wire.outcomes import MEMORY, RAISED, RESULT
 from ..wire.records import NO_STATUS
-from ..wire.values import dump
+from ..wire.values import dump, load
 from ..words import explain, out_of_memory
 from .controller import Controller
 
@@ -36,10 +36,11 @@ class Target(object):
         self.form = form
         self.function = None  # type: Callable[..., Any] | None
         self.asks = None  # type: Callable[..., bool] | None
+        self.world = World()
         self.loaded = loaded
         self.make_controller = make_controller
         self.named = {}  # type: dict[bytes, Any]  # by hash: the functions of calls, as pickles until they are needed
-        self.loaded_within = {}  # type: dict[bytes, Any]  # by their pickles: those that came along
+        self.loaded_within = {}  # type: dict[bytes, Loaded]  # by their pickles: those that came along
         self.clock = 0.0  # when the task began, the loading of the function left out
 
     def __call__(self, arguments: bytes) -> "tuple[int, bytes, int]":
@@ -48,7 +49,7 @@ class Target(object):
         try:
             if self.function is None:
                 try:
-                    self.function = load_function(self.form, *self.blobs)
+                    self.function = load_function(self.form, self.blobs[0], self.blobs[1], self.world)
                 except BaseException as error:
                     return blame(error, 3, "the function cannot be loaded here: ") + (NO_STATUS,)
                 self.asks = asks_for_controller(self.function)
@@ -56,7 +57,7 @@ class Target(object):
                 self.loaded()
                 self.clock = time.perf_counter()
             try:
-                args, kwargs = self.load(arguments) if arguments[:1] == b"\0" else pickle.loads(arguments)
+                args, kwargs = self.load(arguments) if arguments[:1] == b"\0" else load(arguments, self.world)
             except BaseException as error:
                 return blame(error, 1, "the arguments cannot be loaded here: ") + (NO_STATUS,)
             if self.asks is None or not self.asks(args or (), kwargs):
@@ -84,23 +85,23 @@ class Target(object):
             if function is None:
                 raise LookupError("the function of this call is not in the database")
             if isinstance(function, bytes):
-                function = self.named[name] = Loaded(pickle.loads(function))
-            function = function.value
+                function = self.named[name] = Loaded(function)
         else:
-            if pickled not in self.loaded_within:
+            function = self.loaded_within.get(pickled)
+            if function is None:
                 if len(self.loaded_within) >= KEPT_FUNCTIONS:
                     self.loaded_within.clear()
-                self.loaded_within[pickled] = pickle.loads(pickled)
-            function = self.loaded_within[pickled]
-        args, kwargs = pickle.loads(rest)
-        return (function,) + args, kwargs
+                function = self.loaded_within[pickled] = Loaded(pickled)
+        args, kwargs = load(rest, function.world)
+        return (function.value,) + args, kwargs
 
 
 class Loaded(object):
-    """A function of which there is no pickle any more."""
+    """A function of which there is no pickle any more, and its world: what it keeps there no other one sees."""
 
-    def __init__(self, value: object) -> None:
-        self.value = value
+    def __init__(self, pickled: bytes) -> None:
+        self.world = World()
+        self.value = load(pickled, self.world)
 
 
 def blame(error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes]":

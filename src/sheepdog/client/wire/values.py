@@ -8,6 +8,8 @@ import sys
 import types
 
 from ..job import other_end
+from .loader import Loader, World, make, set_state
+from .origins import CACHED, names_of, origin_of, remember
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,138 +73,71 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
 def pickler_class() -> "Any":
     """Return the class of the pickler; it is made when first needed, for cloudpickle takes its time.
 
-    Cached functions and properties go by value where they must travel; what is Sheepdog's, as what the other end has.
-    Code keeps the name of its file, for tracebacks: cloudpickle 3.1.3 writes the same name for all code.
+    Cached functions, modules and properties go by value where they must travel; what is Sheepdog's, as what the other
+    end has. What goes by value says where it is from. Code keeps the name of its file, for tracebacks: cloudpickle
+    3.1.3 writes the same name for all code.
     """
     import cloudpickle
 
-    cached_function = type(functools.lru_cache()(len))
     cached_property = getattr(functools, "cached_property", None)  # 3.8
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, value: "Any") -> "Any":
-            if type(value) is cached_function and travels(value):
-                parameters = value.cache_parameters()
-                make = (value.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
-                return cached_function, make, vars(value)
             if type(value) is cached_property and hasattr(value, "lock"):  # until 3.11
                 return cached_property, (value.func,), {"attrname": value.attrname}
             if type(value) is types.CodeType:
-                make, parts = self.dispatch_table[types.CodeType](value)
-                return make, with_file(parts, value.co_filename)
+                make_code, parts = self.dispatch_table[types.CodeType](value)
+                return make_code, with_file(parts, value.co_filename)
             ours = other_end(value)
             if ours is not None:
                 return ours
+            if value is make or value is set_state:
+                return NotImplemented
+            if type(value) is CACHED and travels(value.__module__):
+                parameters = value.cache_parameters()
+                parts = (value.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
+                return marked(value, (CACHED, parts, vars(value)))
+            if type(value) is types.ModuleType and value.__name__ != "__main__" and travels(value.__name__):
+                names = {name: each for name, each in vars(value).items() if name != "__builtins__"}
+                return marked(value, (types.ModuleType, (value.__name__,), names))
             reduced = super().reducer_override(value)
-            if isinstance(value, type) and isinstance(reduced, tuple) and reduced[0].__name__ == MAKE_CLASS:
-                return completed(reduced, value)
-            return reduced
+            return marked(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
 
-    def travels(function: "Any") -> bool:
-        module = sys.modules.get(function.__module__)
-        own = cloudpickle.cloudpickle.list_registry_pickle_by_value()
-        return module is None or function.__module__ == "__main__" or function.__module__ in own
+    def travels(name: str) -> bool:
+        return name == "__main__" or name not in sys.modules or name in cloudpickle.list_registry_pickle_by_value()
 
     return Pickler
 
 
-def load(data: bytes) -> "Any":
-    """Return a value. What is here already stays as it is: classes, and functions of modules, are taken, not made."""
+def marked(value: "Any", reduced: "tuple[Any, ...]") -> "tuple[Any, ...]":
+    """Return how to make what goes by value, with where it is from: see Loader, which makes it.
+
+    Of a class, cloudpickle 3.1.3 leaves out the qualified name, and the slots: a class that is made without these has
+    objects whose state fits no other.
+    """
+    maker, args, state = reduced[:3]
+    origin, module = origin_of(value), None
+    if isinstance(value, type):
+        origin = origin or args[-2]  # cloudpickle's number
+        args = args[:-2] + (None, None)
+        names = {name: each for name, each in state[0].items() if type(each) is not types.MemberDescriptorType}
+        names["__qualname__"] = value.__qualname__
+        if names.get("__slots__"):
+            args = args[:3] + (dict(args[3], __slots__=names.pop("__slots__")),) + args[4:]
+        state = (names,) + state[1:]
+        remember(value, origin)
+    elif type(value) is types.FunctionType:
+        name = value.__globals__.get("__name__")
+        module = name if names_of(name) is value.__globals__ else None
+    setter = reduced[5] if len(reduced) == 6 else None
+    return make, (origin, module, maker, args), (setter, state), None, None, set_state
+
+
+def load(data: bytes, world: "World | None" = None) -> "Any":
+    """Return a value: on a worker, for the world that it belongs to. Nothing of what is here changes; see Loader."""
     if b"\x93" not in data:  # it names no class or function, see dump
         return pickle.loads(data)
-    return Loader(io.BytesIO(data)).load()
-
-
-class Loader(pickle.Unpickler):
-    """Loads what cloudpickle made; but of a class or a function that is here, it makes no copy, and sets nothing.
-
-    cloudpickle itself takes a class that it knows, and then puts the class's attributes and methods back to what they
-    were where the value comes from; the methods see a copy of the globals there.
-    """
-
-    def __init__(self, file: "BinaryIO") -> None:
-        super(Loader, self).__init__(file)
-        self.here = {}  # type: dict[int, object]  # by their id()
-
-    def find_class(self, module: str, name: str) -> "Any":
-        """Return what a pickle names; of cloudpickle's makers, ours in their place."""
-        found = super(Loader, self).find_class(module, name)
-        if module != MODULE or name not in MAKERS:
-            return found
-        return functools.partial(getattr(self, MAKERS[name]), found)
-
-    def make_class(self, make: "Any", *args: "Any") -> "Any":
-        """Return the class that is here: known by its number, or of its module's name; else a new one."""
-        _, _, _, attributes, number, name = args
-        known = by_number(number)
-        if known is None and name is not None:
-            named = named_here(attributes.get("__module__"), name)
-            known = named if isinstance(named, type) else None
-        return self.take(known) if known is not None else make(*args[:-1], None)
-
-    def make_enum(self, make: "Any", *args: "Any") -> "Any":
-        """Return the enumeration that is here, if it has all of these members; else a new one."""
-        _, _, name, members, module, number, _ = args
-        known = by_number(number)
-        if known is None:
-            named = named_here(module, name)
-            there = isinstance(named, type) and set(members) <= set(getattr(named, "__members__", ()))
-            known = named if there else None
-        return self.take(known) if known is not None else make(*args)
-
-    def make_function(self, make: "Any", code: types.CodeType, names: "dict[str, Any]", *args: "Any") -> "Any":
-        """Return the function that is here, if it is of this very code; else a new one."""
-        known = named_here(names.get("__name__"), getattr(code, "co_qualname", ""))  # 3.11
-        if type(known) is types.FunctionType and known.__code__ == code and known.__closure__ is None:
-            return self.take(known)
-        return make(code, names, *args)
-
-    def take(self, known: "Any") -> "Any":
-        """Return what is here, which is not to be changed."""
-        self.here[id(known)] = known
-        return known
-
-    def set_state(self, set_state: "Any", value: "Any", state: "Any") -> "Any":
-        """Give what has been made here its attributes."""
-        return value if id(value) in self.here else set_state(value, state)
-
-
-MODULE = "cloudpickle.cloudpickle"
-MAKE_CLASS = "_make_skeleton_class"
-MAKERS = {
-    MAKE_CLASS: "make_class",
-    "_make_skeleton_enum": "make_enum",
-    "_make_function": "make_function",
-    "_class_setstate": "set_state",
-    "_function_setstate": "set_state",
-}
-
-
-def by_number(number: "str | None") -> "Any":
-    """Return the class that cloudpickle has given this number, or got with it; None if there is none."""
-    return sys.modules[MODULE]._DYNAMIC_CLASS_TRACKER_BY_ID.get(number)
-
-
-def named_here(module: "str | None", name: str) -> "Any":
-    """Return what a module that has been imported calls so; None if there is nothing."""
-    found = sys.modules.get(module or "")  # type: Any
-    for part in name.split("."):
-        found = getattr(found, "__dict__", {}).get(part)
-    return found
-
-
-def completed(reduced: "tuple[Any, ...]", cls: type) -> "tuple[Any, ...]":
-    """Return how a class is made, with what cloudpickle 3.1.3 leaves out: its qualified name, and its slots.
-
-    The name to find it by is among the arguments, in a place that cloudpickle does not use; the one to keep is among
-    the attributes. A class that is made without its slots has objects whose state fits no other.
-    """
-    make, args, (attributes, slots) = reduced[:3]
-    attributes = {name: each for name, each in attributes.items() if type(each) is not types.MemberDescriptorType}
-    attributes["__qualname__"] = cls.__qualname__
-    if attributes.get("__slots__"):
-        args = args[:3] + (dict(args[3], __slots__=attributes.pop("__slots__")),) + args[4:]
-    return (make, args[:-1] + (cls.__qualname__,), (attributes, slots)) + reduced[3:]
+    return Loader(io.BytesIO(data), world).load()
 
 
 def with_file(parts: "tuple[Any, ...]", file: str) -> "tuple[Any, ...]":

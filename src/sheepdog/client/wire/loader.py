@@ -1,0 +1,119 @@
+"""The loader: makes of a pickle what is not here yet. What is here it takes, and changes nothing of it."""
+
+import pickle
+import types
+
+from .origins import ORIGINS, content_of, find, remember
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+
+def make(*_: object) -> None:
+    """Stand, in a pickle, for Loader.make."""
+
+
+def set_state(*_: object) -> None:
+    """Stand, in a pickle, for Loader.set_state."""
+
+
+THIS = ("sheepdog.client.wire.loader", "_sheepdog_worker.wire.loader")  # what this module is called, at either end
+
+
+class World(object):
+    """What a worker has of the other end's classes, functions and modules, for one function that it was sent."""
+
+    def __init__(self) -> None:
+        self.known = {}  # type: dict[Any, Any]  # by where they are from
+        self.modules = {}  # type: dict[str, types.ModuleType]  # whose names are the globals of their functions
+        self.given = {}  # type: dict[str, set[str]]  # by module: the names that are from ns, which win
+        self.received = {}  # type: dict[Any, dict[str, Any]]  # what came last: by module or class, and by name
+
+    def module(self, name: str) -> types.ModuleType:
+        """Return the one module of this name; it may be empty as yet."""
+        if name not in self.modules:
+            self.modules[name] = types.ModuleType(name)
+        return self.modules[name]
+
+    def give(self, namespace: "dict[str, Any]") -> None:
+        """Note where the names of ns have been put: there they stay."""
+        for name, module in self.modules.items():
+            if all(vars(module).get(key, self) is value for key, value in namespace.items()):
+                self.given[name] = set(namespace)
+
+    def owns(self, function: types.FunctionType) -> bool:
+        """Tell whether a function's globals are a module's."""
+        module = self.modules.get(function.__globals__.get("__name__", ""))
+        return module is not None and vars(module) is function.__globals__
+
+    def news(self, owner: object, names: "dict[str, Any]") -> "dict[str, Any]":
+        """Return what is not as it came last. The rest stays as the tasks have made it."""
+        received = self.received.setdefault(owner, {})
+        found = {}
+        for name, value in names.items():
+            content = content_of(value)
+            if content is None or received.get(name) != content:
+                received[name] = content
+                found[name] = value
+        return found
+
+
+class Loader(pickle.Unpickler):
+    """Loads pickles in which classes, functions and modules say where they are from (see values.marked).
+
+    At home, which is without a world, what is here is taken as it is, and nothing of it is set: what this process has
+    sent or got before, and what has the same name and is the same. The rest is made anew.
+
+    On a worker, what its world has is taken. Of that only what is not as it came last is set: the other end has changed
+    it since.
+    """
+
+    def __init__(self, file: "BinaryIO", world: "World | None" = None) -> None:
+        super(Loader, self).__init__(file)
+        self.world = world
+        self.taken = {}  # type: dict[int, object]  # by their id()
+
+    def find_class(self, module: str, name: str) -> "Any":
+        """Return what a pickle names."""
+        return getattr(self, name) if module in THIS else super(Loader, self).find_class(module, name)
+
+    def make(self, origin: "Any", module: "str | None", maker: "Any", args: "tuple[Any, ...]") -> "Any":
+        """Return a class, a function or a module: the one that is here, or else a new one without its state."""
+        known = find(origin) if self.world is None else self.world.known.get(origin)
+        if known is not None:
+            self.taken[id(known)] = known
+            return known
+        if self.world is not None and maker is types.ModuleType:
+            made = self.world.module(*args)
+        elif self.world is not None and module is not None:
+            names = vars(self.world.module(module))
+            names.update(args[1])
+            made = maker(args[0], names, *args[2:])
+        else:
+            made = maker(*args)
+        if origin is not None:
+            remember(made, origin)
+            if self.world is not None:
+                self.world.known[origin] = made
+        return made
+
+    def set_state(self, value: "Any", how: "tuple[Any, Any]") -> None:
+        """Give what was made its state; to what was taken, on a worker, what is new of it."""
+        setter, state = how
+        world, taken = self.world, id(value) in self.taken
+        if world is not None and isinstance(value, type):
+            state, taken = (world.news(ORIGINS[value], state[0]),) + state[1:], False
+        elif world is not None and isinstance(value, types.ModuleType):
+            state, taken = world.news(value.__name__, state), False
+        elif world is not None and isinstance(value, types.FunctionType) and world.owns(value):
+            module = value.__globals__["__name__"]
+            news, given = world.news(module, state[1]["__globals__"]), world.given.get(module, ())
+            value.__globals__.update({name: each for name, each in news.items() if name not in given})
+            state[1]["__globals__"] = {}
+        if taken:
+            return
+        if setter is not None:
+            setter(value, state)
+        else:
+            vars(value).update(state)

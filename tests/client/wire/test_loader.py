@@ -1,0 +1,118 @@
+"""The loader: what is here is taken, at home and in a worker's world. (All doors are in tests/whole/test_here.py.)"""
+
+import functools
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from sheepdog.client import dump, load
+from sheepdog.client.wire.loader import World
+from sheepdog.client.wire.origins import KNOWN, ORIGINS
+from sheepdog.values.serialisation import local_modules_by_value
+
+SOURCE = """
+import functools
+LIMIT = 1
+class Kind:
+    number = 1
+    def limit(self): return LIMIT
+def limit(): return LIMIT
+@functools.lru_cache
+def cached(): return LIMIT
+anonymous = lambda: LIMIT
+"""
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module as `__main__` is: what is in it goes by value."""
+    made = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", made)
+    exec(SOURCE, vars(made))
+    return made
+
+
+NAMES = ["Kind", "limit", "cached", "anonymous"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_at_home_all_is_what_is_here(module: Any, name: str) -> None:
+    value = getattr(module, name)
+    before = {**vars(value)}
+    assert load(dump([value])) == [value]
+    there = load(dump([value]), World())[0]
+    assert there is not value
+    assert load(dump([there])) == [value]
+    assert {**vars(value)} == before
+
+
+def test_of_a_class_that_was_defined_again_the_one_that_was_sent_is_taken(module: Any) -> None:
+    first, data = module.Kind, dump(module.Kind())
+    exec(SOURCE, vars(module))
+    assert type(load(data)) is first
+    assert type(load(dump(module.Kind()))) is module.Kind is not first
+
+
+def test_a_class_that_is_another_by_now_is_made_anew(module: Any) -> None:
+    data = dump(module.Kind())
+    ORIGINS.clear()
+    KNOWN.clear()
+    assert type(load(data)) is module.Kind
+    exec(SOURCE.replace("return LIMIT", "return -LIMIT"), vars(module))
+    ORIGINS.clear()
+    KNOWN.clear()
+    found = load(data)
+    assert type(found) is not module.Kind
+    assert (found.limit(), module.Kind().limit()) == (1, -1)
+
+
+def test_each_world_has_its_own(module: Any) -> None:
+    data = dump(module.Kind())
+    world = World()
+    first, second, other = load(data, world), load(data, world), load(data, World())
+    assert type(first) is type(second)
+    assert type(other) not in (type(first), module.Kind)
+    type(first).number = 5
+    assert type(load(data, world)).number == 5
+    assert type(other).number == 1
+
+
+def test_a_world_takes_what_is_new_and_keeps_the_rest(module: Any) -> None:
+    world = World()
+    found = load(dump([module.Kind(), module.limit, module.anonymous, module.cached]), world)
+    found[1].__globals__["LIMIT"] = 7
+    assert [found[0].limit(), found[1](), found[2](), found[3]()] == [7] * 4
+    assert load(dump(module.Kind()), world).limit() == 7
+    module.Kind.number = module.LIMIT = 3
+    again = load(dump(module.Kind()), world)
+    assert (type(again), again.number, again.limit(), found[2](), found[3]()) == (type(found[0]), 3, 3, 3, 7)
+
+
+def test_ns_wins(module: Any) -> None:
+    world = World()
+    step = load(dump(module.limit), world)
+    step.__globals__.update(LIMIT=9)
+    world.give({"LIMIT": 9})
+    assert [load(dump(module.Kind()), world).limit(), step()] == [9, 9]
+
+
+def test_modules_that_import_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    (tmp_path / "one_of_two.py").write_text("import two_of_two\nX = 1\ndef get(): return two_of_two.one_of_two.X\n")
+    (tmp_path / "two_of_two.py").write_text("import one_of_two\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import one_of_two  # type: ignore[import-not-found]
+
+    with local_modules_by_value():
+        data = dump([one_of_two, one_of_two.get])
+    assert load(data) == [one_of_two, one_of_two.get]
+    there, get = load(data, World())
+    assert there is not one_of_two
+    there.X = 2
+    assert get() == 2
+
+
+def test_functions_that_no_name_leads_to_are_made_anew(module: Any) -> None:
+    functions = [functools.partial(eval("lambda k: lambda: k")(k)) for k in (1, 2)]
+    assert [f() for f in load(dump(functions))] == [1, 2]
