@@ -115,7 +115,7 @@ def made_of(value: "Any", seen: "set[int]", whole: bool = False) -> "Any":
         rest = (value.__code__, value.__defaults__, value.__kwdefaults__, vars(value), cells)
         return [made_of(each, seen) for each in rest]
     if isinstance(value, type):
-        parts = vars(value)
+        parts = dict(vars(value))
         bases = [(base.__module__, base.__qualname__) for base in value.__bases__]
         fields = (list(parts.get("__annotations__", ())), parts.get("__slots__"), parts.get("_fields"))
         members = {name: getattr(each, "value", None) for name, each in parts.get("_member_map_", {}).items()}

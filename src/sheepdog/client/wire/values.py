@@ -98,7 +98,8 @@ def pickler_class() -> "Any":
                 parts = (value.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
                 return marked(value, (CACHED, parts, vars(value)))
             if type(value) is types.ModuleType and value.__name__ != "__main__" and travels(value.__name__):
-                names = {name: each for name, each in vars(value).items() if name != "__builtins__"}
+                names = dict(vars(value))  # at once: another thread may import something into it
+                names.pop("__builtins__", None)
                 return marked(value, (types.ModuleType, (value.__name__,), names))
             reduced = super().reducer_override(value)
             return marked(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
