@@ -312,6 +312,31 @@ def test_mixtures_of_short_calls_and_calls_that_wait_for_all_of_them(tmp_path: P
                 (tmp_path / str(number)).touch()
 
 
+def touch_and_wait(path: str, name: int, other: int | None) -> None:
+    import pathlib
+    import time
+
+    pathlib.Path(path, str(name)).touch()
+    while other is not None and not pathlib.Path(path, str(other)).exists():
+        time.sleep(0.005)
+
+
+@order_fault
+@pytest.mark.slow
+def test_calls_that_wait_for_a_later_one_in_a_flood(tmp_path: Path) -> None:
+    """Wherever batches begin: two of three workers have calls that wait for the same one, again and again."""
+    waits = {number: first + 2 for first in range(60, 280, 15) for number in (first, first + 1)}
+    with Executor(workers=3) as executor:
+        assert [future.result(60) for future in [executor.submit(abs, -1) for _ in range(5)]] == [1] * 5
+        futures = [executor.submit(touch_and_wait, str(tmp_path), i, waits.get(i)) for i in range(300)]
+        try:
+            concurrent.futures.wait(futures, timeout=60)
+            assert [i for i, future in enumerate(futures) if not future.done()] == []
+        finally:
+            for number in range(300):
+                (tmp_path / str(number)).touch()
+
+
 # --- their functions
 
 

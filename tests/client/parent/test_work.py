@@ -93,6 +93,35 @@ def test_calls_behind_one_that_takes_longer_than_the_server_says_are_given_back(
     assert [*server.results()[:5], server.results()[-1]] == [1] * 5 + [2]
 
 
+def test_others_hear_at_once_that_a_long_call_is_the_last_one_here(shepherd: Shepherd) -> None:
+    """Of an open request: they may begin later ones from then on."""
+    quick = [("result = 1",)] * 5
+    server = shepherd.serve(*quick, ("import time; time.sleep(60)",), timeout=2.5, stuck=0.2)
+    server.settings["heartbeat"] = 20.0
+    worker = shepherd.work(server, {"BATCH_STUCK": 100.0})
+    until(lambda: any(call["holding"] for call in server.calls), "a call that names the long one")
+    assert next(call["holding"] for call in server.calls if call["holding"]) == [[6, 6, 1]]
+    assert server.results() == [1] * 5
+    assert worker.wait(30) == 0
+
+
+def report(times: float, controller: Any) -> int:
+    number = 0
+    while number < times:
+        controller.report(number)
+        number += 1
+    return number
+
+
+def test_calls_behind_one_that_keeps_reporting_are_given_back(shepherd: Shepherd) -> None:
+    server = shepherd.serve((1,), (float("inf"),), (2,), timeout=2.5, stuck=0.2)
+    server.function = report
+    server.settings["heartbeat"] = 20.0
+    worker = shepherd.work(server, {"BATCH_STUCK": 100.0})
+    until(lambda: [[2, 2, 1]] in [call["holding"] for call in server.calls], "the one behind it is given back")
+    assert worker.wait(30) == 0
+
+
 def test_a_timeout_is_each_tasks_own(shepherd: Shepherd) -> None:
     """Each sleeps for less than the timeout; together they take longer, and longer than BATCH_STUCK."""
     assert shepherd.run(*[("import time; time.sleep(0.1); result = 1",)] * 25, timeout=0.6) == [1] * 25

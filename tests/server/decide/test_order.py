@@ -1,24 +1,33 @@
-"""How many calls of an open request a worker gets, in numbers; and whole conversations with workers."""
+"""The order of calls: in numbers; in whole conversations with workers; and whatever may happen, for a few calls."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 import pytest
 
-from sheepdog.server.decide import arrays, clock
-from sheepdog.server.decide.order import DEEP, FLOOD, LONG, SILENCE, STILL, Order
+from sheepdog.server.decide.order import DEEP, FETCH, FLOOD, LONG, SHORT, Order, is_held_up
+from sheepdog.server.decide.queue import Queue
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, Outcome
 from tests.server.decide.farm import Farm
 
 
-def ended(count: int, seconds: float = 0.001) -> list[Outcome]:
+def ended(count: int, seconds: float = SHORT / 2) -> list[Outcome]:
     return [Outcome(task=1, kind=Kind.RESULT, value=b"", seconds=seconds)] * count
 
 
 def in_flood() -> Order:
     order = Order()
-    order.note(ended(FLOOD), empty=False)
+    order.note(ended(FLOOD))
     return order
+
+
+def portion(order: Order, ready: int, want: int, own: int = 0, others: Collection[int] = ()) -> int:
+    """Return how many of the ready calls a worker gets; own and others: how many it and the others have."""
+    queue = Queue([(1, ready + own + sum(others))], 60.0)
+    for number, held in enumerate([own, *others]):
+        queue.take(f"w{number}", held, 0.0)
+    return order.portion(queue, "w0", queue.ready, want)
 
 
 # --- the numbers
@@ -26,47 +35,50 @@ def in_flood() -> Order:
 
 def test_one_call_at_a_time() -> None:
     """However many there are, and whatever a worker wants: nobody knows how long they take."""
-    assert Order().portion(1000, 0, [0, 1], 500) == 1
+    assert portion(Order(), 1000, 500, others=[0, 1]) == 1
+    assert portion(Order(), 1000, 500, own=1, others=[0, 1]) == 0
 
 
 def test_a_single_worker_gets_batches() -> None:
     """Its calls begin in their order anyway."""
-    assert Order().portion(1000, 0, [], 500) == 500
+    assert portion(Order(), 1000, 500) == 500
+    assert portion(Order(), 10, 500) == 10
 
 
-def test_nobody_begins_a_call_before_a_batch_of_another() -> None:
+def test_one_worker_gets_batches_of_short_calls() -> None:
+    assert portion(in_flood(), 1000, 500, others=[0, 1]) == 500
+    assert portion(in_flood(), 1000, 500, own=20, others=[0, 1]) == 500  # so that it need not wait
+
+
+def test_few_workers_are_slower_together_up_to_longer_calls() -> None:
     order = Order()
-    assert order.portion(10, 0, [1, 2], 1) == 0
-    assert order.available(10, [0, 1, 2]) == 0
-    assert order.available(10, [0, 1, 1]) == 10
+    order.note(ended(FLOOD, FETCH / 3))
+    assert portion(order, 1000, 500, others=[0, 1]) == 500
+    assert portion(order, 1000, 500, others=[0, 1, 1, 1]) == 1
 
 
-def test_nothing_is_fetched_ahead() -> None:
-    assert Order().portion(10, 1, [1], 1) == 0
+@pytest.mark.parametrize("order", [Order(), in_flood()])
+def test_nobody_gets_a_call_while_another_has_some_that_it_has_perhaps_not_begun(order: Order) -> None:
+    assert portion(order, 1000, 500, others=[2, 1]) == 0
 
 
-def test_batches_in_a_flood() -> None:
+@pytest.mark.parametrize("outcomes", [ended(FLOOD, 2 * FETCH), ended(1, FLOOD * FETCH)])
+def test_no_batches_after_longer_calls(outcomes: list[Outcome]) -> None:
     order = in_flood()
-    assert order.portion(1000, 0, [20, 20], 100) == 100
-    assert order.portion(1000, 5, [20, 20], 100) == 100
-    assert order.available(1000, [0, 20, 20]) == 1000
+    order.note(outcomes)
+    assert portion(order, 1000, 500, others=[0]) == 1
 
 
-def test_the_end_of_a_flood() -> None:
-    """Too few calls wait: those in batches come first."""
-    order = in_flood()
-    assert order.portion(2 * DEEP, 0, [0], 100) > 1
-    assert order.portion(2 * DEEP - 1, 0, [0], 100) == 1
-    assert order.portion(2 * DEEP - 1, 0, [2], 100) == 0
+def test_no_batches_of_few_calls() -> None:
+    assert portion(in_flood(), DEEP, 500, others=[0]) == DEEP
+    assert portion(in_flood(), DEEP - 1, 500, others=[0]) == 1
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "empty"), [(ended(1, 2 * LONG), False), ([*ended(9), *ended(1, 2 * LONG)], False), (ended(9), True)]
-)
-def test_no_flood_after_a_long_call_or_when_no_call_waits(outcomes: list[Outcome], empty: bool) -> None:
-    order = in_flood()
-    order.note(outcomes, empty)
-    assert order.portion(1000, 0, [0], 100) == 1
+def test_nobody_gets_a_call_while_others_may_be_held_since_before_a_restart() -> None:
+    queue = Queue([(1, 100)], 60.0, leased_before=10)
+    assert is_held_up(queue)
+    queue.release_doubtful()
+    assert not is_held_up(queue)
 
 
 # --- conversations
@@ -86,15 +98,6 @@ def farm(storage: Storage) -> Iterator[Farm]:
 def add(farm: Farm, count: int) -> None:
     farm.maker.add_tasks(farm.request, [b"args"] * count)  # type: ignore[attr-defined]
     farm.service.look_again()
-
-
-def flood(farm: Farm) -> None:
-    """Let many calls have been short."""
-    add(farm, FLOOD + 100 * DEEP)
-    for _ in range(FLOOD):
-        [task] = farm.take("w1", 1)
-        farm.exchange("w1", 0, {task: b""})
-    farm.live.order.note(ended(FLOOD), empty=False)
 
 
 def test_workers_hear_what_a_long_call_is(farm: Farm, storage: Storage) -> None:
@@ -128,67 +131,130 @@ def test_the_order_stays_for_a_server_that_takes_over(storage: Storage) -> None:
     assert [farm.take(worker, 400) for worker in ("w1", "w2")] == [[1], [2]]
 
 
-def test_what_two_workers_give_back_is_in_order(farm: Farm) -> None:
-    """Whoever is the first to give back."""
-    flood(farm)
-    first, second = farm.take("w1", 5), farm.take("w2", 5)
-    assert max(first) < min(second)
-    farm.exchange("w1", 0, holding=first[:1])
-    farm.exchange("w2", 0, holding=second[:1])
-    farm.live.order.note(ended(1, 2 * LONG), empty=False)
-    order = []
-    for _ in range(8):
-        [task] = farm.take("w3", 400)
-        order.append(task)
-        farm.exchange("w3", 0, {task: b""})
-    assert order == [*first[1:], *second[1:]]
-
-
 def test_others_wait_for_a_batch_that_has_not_begun(farm: Farm) -> None:
-    """They are woken when it comes back."""
-    flood(farm)
-    batch = farm.take("w1", 400)
-    farm.live.order.note(ended(1, 2 * LONG), empty=False)
+    """They are woken when it comes back, also when no more calls come."""
+    farm.live.order.note(ended(FLOOD))
+    add(farm, 400)
+    batch = farm.take("w1", 40)
+    assert batch == [*range(1, 41)]
     assert farm.service.ready() == {farm.request: 0}
-    reply = farm.exchange("w2", 400)
+    farm.maker.close_request(farm.request)  # type: ignore[attr-defined]
+    farm.service.look_again()
+    reply = farm.exchange("w2", 40)
     assert (reply.header["tasks"], reply.hold > 0) == ([], True)
-    farm.exchange("w1", 0, holding=batch[:1])
-    assert farm.service.ready()[farm.request] > 0
-    assert farm.take("w2", 400) == [batch[1]]
+    farm.exchange("w1", 0, {1: b""}, holding=[2])
+    assert farm.service.ready() == {farm.request: 398}
+    assert farm.take("w2", 40)[0] == 3
 
 
-@pytest.mark.slow
-def test_one_more_worker_for_calls_that_were_overtaken(farm: Farm) -> None:
-    """Two workers of a flood came upon long calls at once: those behind the first are taken by nobody."""
-    flood(farm)
-    first, second = farm.take("w1", 5), farm.take("w2", 5)
-    farm.exchange("w1", 0, holding=first[:1])
-    farm.exchange("w2", 0, holding=second[:1])
-    assert clock.wanted(farm.service) == []
-    farm.now += STILL + 1
-    [wanted] = clock.wanted(farm.service)
-    assert (wanted.workers, wanted.why) == (1, "calls run that overtook others, which they may wait for")
-    arrays.submitted(farm.service, farm.request, farm.submit(1))
-    farm.join("w3", element="1", array=2)
-    assert farm.take("w3", 1) == [first[1]]
-    farm.now += STILL + 1
-    assert clock.wanted(farm.service) == []  # one at most
-    while task := farm.take("w3", 400):
-        farm.exchange("w3", 0, dict.fromkeys(task, b""))
-    assert farm.exchange("w3", 1).header["stop"]  # when there is nothing for it
+# --- whatever may happen
 
 
-def test_no_worker_more_where_calls_are_in_order(farm: Farm) -> None:
-    add(farm, 10)
-    assert [farm.take(worker, 400) for worker in ("w1", "w2")] == [[1], [2]]
-    farm.now += STILL + 1
-    assert clock.wanted(farm.service) == []
+class Hand(NamedTuple):
+    """A worker. On its way to the server is what it has said that it holds, and on its way back what it gets."""
+
+    view: tuple[int, ...] = ()
+    """What it holds, as far as the server knows."""
+    has: tuple[int, ...] = ()
+    """What it holds. The first runs."""
+    said: tuple[int, ...] | None = None
+    reply: tuple[int, ...] | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        return self.said is None and self.reply is None
+
+    def alone(self) -> "Hand":
+        """Give back what has not begun."""
+        return self._replace(has=self.has[:1])
 
 
-def test_a_worker_that_says_nothing_holds_up_nobody(farm: Farm) -> None:
-    flood(farm)
-    batch = farm.take("w1", 400)
-    farm.live.order.note(ended(1, 2 * LONG), empty=False)
-    assert farm.take("w2", 400) == []
-    farm.now += SILENCE
-    assert farm.take("w2", 400) == [batch[-1] + 1]
+State = tuple[frozenset[int], tuple[Hand, ...]]
+"""The calls that have ended, and the workers."""
+
+WANT = 3
+
+
+def begun(state: State) -> set[int]:
+    return {*state[0], *(hand.has[0] for hand in state[1] if hand.has)}
+
+
+def served(calls: int, state: State, which: int, want: int, flood: bool) -> Hand:
+    """Let the server answer a worker that wants so many."""
+    over, hands = state
+    name, view, said = f"w{which}", hands[which].view, hands[which].said
+    assert said is not None
+    known = over.difference(*(hand.view for hand in hands))  # to the server, as calls that have ended
+    queue = Queue([(call, call) for call in range(1, calls + 1) if call not in known], 60.0)
+    for number, hand in enumerate(hands):
+        queue.hold(f"w{number}", dict.fromkeys(hand.view, 1), 0.0)
+    queue.settle(over.intersection(view).difference(said))
+    queue.hold(name, dict.fromkeys(said, 1), 0.0)
+    order = Order()
+    order._is_flood = lambda *_: flood  # type: ignore[method-assign]
+    given = [index for index, _ in queue.take(name, order.portion(queue, name, queue.ready, want), 0.0)]
+    return hands[which]._replace(view=tuple(queue.holders[name].held), said=None, reply=tuple(given))
+
+
+def put(state: State, which: int, hand: Hand) -> State:
+    hands = state[1]
+    return state[0], (*hands[:which], hand, *hands[which + 1 :])
+
+
+def talk(calls: int, state: State, which: int) -> Iterator[State]:
+    """Let a worker's call go one step on; the first way is that of a worker that has been busy for long."""
+    hand = state[1][which]
+    if hand.said is not None:
+        for want in (0, WANT) if hand.said else (WANT,):
+            for flood in (True, False) if want else (False,):
+                yield put(state, which, served(calls, state, which, want, flood))
+    elif hand.reply is not None:
+        yield put(state, which, hand._replace(has=hand.has + hand.reply, reply=None))
+    else:
+        yield put(state, which, hand._replace(said=hand.has))
+
+
+def next_states(calls: int, state: State) -> Iterator[State]:
+    for which, hand in enumerate(state[1]):
+        yield from talk(calls, state, which)
+        if hand.has:
+            yield state[0] | {hand.has[0]}, put(state, which, hand._replace(has=hand.has[1:]))[1]
+        if hand.is_silent:
+            yield put(state, which, hand.alone())
+
+
+def settled(calls: int, state: State) -> State:
+    """Return what comes of it if no call that runs ever ends, and all workers have given back what has not begun."""
+    while True:
+        before = state
+        for which in range(len(state[1])):
+            state = put(state, which, state[1][which].alone())
+            for _ in range(3):
+                state = next(talk(calls, state, which))
+        if state == before:
+            return state
+
+
+@pytest.mark.parametrize(
+    ("workers", "calls"), [(1, 5), (2, 3), *[pytest.param(*size, marks=pytest.mark.slow) for size in [(2, 5), (3, 4)]]]
+)
+def test_as_if_begun_one_by_one(workers: int, calls: int) -> None:
+    """Let any calls run for ever at any moment: those that have begun are the first ones, and no worker is idle.
+
+    So what does not stand still when each call in turn is begun by the first worker that is free, does not here.
+    """
+    first: State = (frozenset(), (Hand(),) * workers)
+    seen, ahead = {first}, [first]
+    while ahead:
+        state = ahead.pop()
+        if all(hand.is_silent and len(hand.has) < 2 for hand in state[1]):
+            over, hands = settled(calls, state)
+            found = begun((over, hands))
+            assert found == set(range(1, len(found) + 1)), (state, hands)
+            assert len(found) == calls or all(hand.has for hand in hands), (state, hands)
+        for over, hands in next_states(calls, state):
+            then = over, tuple(sorted(hands, key=lambda hand: (hand.view, hand.has, hand.said or (), hand.reply or ())))
+            if then not in seen:
+                seen.add(then)
+                ahead.append(then)
+    assert len(seen) > calls

@@ -66,6 +66,7 @@ class Work(object):
         self.timeout = secret["timeout"]  # type: float | None
         self.stuck = secret.get("stuck")  # type: float | None  # seconds of a task after which those behind it go back
         self.pace = Pace(last)
+        self.others_wait = False  # for tasks of this worker to begin, as far as the server knows
         self.fetched = []  # type: list[Task]  # for when the child has ended its present batch
         self.checkpoints = {}  # type: dict[int, Blob]  # of tasks that another worker had, by their indices
         self.functions = {}  # type: dict[bytes, Blob]  # that calls name, by their hashes
@@ -107,6 +108,7 @@ class Work(object):
         self.functions.update(reply.functions)
         self.naming = self.naming or any(type(blob) is not bytes or blob[:1] == b"\0" for _, _, blob in reply.tasks)
         self.fetched += reply.tasks
+        self.others_wait = self.stuck is not None and len(self.holding.tasks) > 1
         if not self.child.running:
             self.give_fetched()
 
@@ -190,7 +192,7 @@ class Work(object):
         """Return when there may be something else to do than to listen."""
         child = self.child
         limits = [self.server.rhythm.next_call, now + (TRIM_PAUSE_BUSY if child.capture.trim() else TRIM_PAUSE)]
-        if waiting:
+        if waiting or self.others_wait:
             limits.append(self._stuck_at())
         if child.verdict is not None:
             limits.append(child.kill_at)
@@ -209,11 +211,13 @@ class Work(object):
         each = (now - child.started) / max(1, self.pace.ended)
         if found and each < LISTEN_PAUSE / 4:
             time.sleep(min(LISTEN_PAUSE, each * len(child.running) / 2))
+        elif (waiting or self.others_wait) and now >= self._stuck_at():
+            child.started = now
+            if self.others_wait:
+                self.server.rhythm.call_within(0)
+            self._give_back("one takes long")
         elif said >= 4:
             time.sleep(LISTEN_PAUSE)
-        elif waiting and now >= self._stuck_at():
-            child.started = now
-            self._give_back("one takes long")
 
     def _give_back(self, why: str) -> None:
         """Let the server give others what has not begun, and say at once what has ended."""

@@ -40,7 +40,7 @@ def heartbeat(lease: float) -> float:
 def beat(live: LiveRequest) -> float:
     """Return the seconds between two signs of life of a request's workers."""
     usual = heartbeat(live.queue.lease)
-    return min(usual, OPEN_BEAT) if live.request.open else usual
+    return min(usual, OPEN_BEAT) if live.ordered else usual
 
 
 # --- the calls
@@ -111,7 +111,7 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     live.workers.take()
     keep(service, live, worker, said.messages)
     late = accept(service, live, worker, said.outcomes, now)
-    live.order.note(said.outcomes, live.queue.empty)
+    live.order.note(said.outcomes)
     live.facts.run(worker, seen, *said.running)
     header: dict[str, Any] = {"stored": len(said.outcomes) - len(late), "tasks": []}
     if late:
@@ -150,9 +150,9 @@ def answer(service: Service, live: LiveRequest, worker: str, said: Said, header:
         return Reply(dict(header, stop=True))
     if not said.held and not live.bound(worker, now):
         return Reply(dict(header, wait=1.0))  # whatever comes, it is not for this host yet
-    if live.request.open and not said.held:
+    if live.ordered and not said.held:
         return Reply(dict(header, wait=0.0), hold=beat(live))
-    return Reply(dict(header, wait=LONG if live.ordered and live.queue.ready else 1.0))
+    return Reply(dict(header, wait=1.0))
 
 
 def ask_again(service: Service, request_id: int, worker: str, want: int) -> Reply:
@@ -244,7 +244,7 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
     suspect = live.hosts.is_suspect(seen.host)
     if suspect:
         tell_of_host(service, live, live.hosts.judge(seen.host, now))  # others may have done well since
-    batch = min(portion(live, worker, want, now), live.bound(worker, now))
+    batch = min(portion(live, worker, want), live.bound(worker, now))
     taken = dict(queue.take(worker, batch, now, seen.level, live.shunned(seen.host))) if batch else {}
     if taken and suspect:
         live.hosts.take(seen.host, now)
@@ -268,14 +268,13 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
     return Leased(tasks, list(checkpoints), [*(blob for _, blob in read), *checkpoints.values()])
 
 
-def portion(live: LiveRequest, worker: str, want: int, now: float) -> int:
+def portion(live: LiveRequest, worker: str, want: int) -> int:
     """Return how many tasks a worker gets now; of an open request perhaps none, for the sake of their order."""
     queue = live.queue
     ready = queue.ready_for(live.workers.known[worker].level)
-    if not live.ordered:
-        return share(ready, len(queue.holders), want)
-    own = len(queue.holders[worker].held) if worker in queue.holders else 0
-    return live.order.portion(ready, own, live.held(now, but=worker), want)
+    if live.ordered:
+        return live.order.portion(queue, worker, ready, want)
+    return share(ready, len(queue.holders), want)
 
 
 def is_misplaced(live: LiveRequest, worker: str) -> bool:
@@ -291,8 +290,6 @@ def is_surplus(live: LiveRequest, worker: str, now: float) -> bool:
     """
     queue = live.queue
     if live.request.open:
-        if not queue.ready and live.workers.staying(0) > live.jobs.size:
-            return True  # it was one more, for calls that had been overtaken
         return queue.empty and now - live.busy_since > live.options.config.idle_time
     busy = sum(1 for holder in queue.holders.values() if holder.held)
     level = live.workers.known[worker].level

@@ -15,7 +15,7 @@ from .deletion import is_deletion
 from .facts import Facts
 from .hosts import Hosts
 from .jobs import ArrayJobs
-from .order import SILENCE, Order
+from .order import Order
 from .policy import Breaker, Policy
 from .queue import Queue
 from .tries import Tries
@@ -116,15 +116,6 @@ class LiveRequest:
             self.workers.listen({Element(number, name) for name in status.running}, asked, patience)
         self.jobs.hear(number, status, self.workers.lost, asked)
         return self.workers.ended(number, status.running, asked)
-
-    def held(self, now: float, but: str = "") -> list[int]:
-        """Return how many tasks each worker has, but for one; of one that should have been heard, only the first."""
-        known = self.workers.known
-        return [
-            len(holder.held) if len(holder.held) < 2 or (name in known and now - known[name].heard < SILENCE) else 1
-            for name, holder in self.queue.holders.items()
-            if name != but
-        ]
 
     def bound(self, worker: str, now: float) -> int:
         """Return how many tasks a worker may get now, for what is known of its host."""

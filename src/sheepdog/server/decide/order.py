@@ -1,56 +1,55 @@
-"""How many calls of an open request a worker gets: they begin in the order in which they came.
+"""How many calls of an open request a worker gets, so that they begin in the order in which they came.
 
-A call may wait for another, so none may lie behind one that runs while a later one begins. A worker therefore gets one
-call at a time, unless many wait and the last ones were all short: then it gets a batch, as of any other request, and
-gives back what it has not begun when a call takes long. These calls come first; until then nobody begins a later one.
-Should a flood end in several workers at once, so that later calls run and wait for these, one more worker runs them.
+A call may wait for any other. So nobody gets one while another worker has some that it has perhaps not begun: whatever
+runs for ever, all calls before it have begun, as in a process pool. A worker gets one call at a time. Only when many
+wait, and the last ones were short, one worker gets a batch, and the others wait: for such calls one is enough. When one
+of them takes long, its worker gives back what is behind it, and that is the next to begin, elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 
+from ...client import MAX_BATCH
 from ...values.model import Outcome
-from .share import share
+from .queue import Queue
 
-LONG = 0.1  # seconds: a call that runs for so long gives back those behind it
-FLOOD = 20  # short calls in a row, since there was none that waited
-DEEP = 16  # calls for each worker that wait in a flood
-STILL = 10.0  # seconds in which no call begins, though some wait that came before those that run
-SILENCE = 2.0  # seconds: a worker with a batch that says nothing for so long does not hold up others
+LONG = 0.05  # seconds: a call that runs for so long gives back those behind it
+SHORT = 0.002  # seconds: the server cannot give out shorter calls one by one as fast as one worker runs them
+FETCH = 0.01  # seconds in which a worker fetches a call
+FLOOD = 20  # calls by which the next ones are judged
+DEEP = 16  # calls that wait in a flood
 
 
 class Order:
     """What the last calls of an open request tell of the next ones."""
 
     def __init__(self) -> None:
-        self.short = 0  # calls in a row that were, since there was none that waited
+        self.recent: deque[float] = deque(maxlen=FLOOD)  # seconds that calls took
 
-    def note(self, outcomes: Sequence[Outcome], empty: bool) -> None:
-        """Note how calls ended; empty: there are no others."""
-        if outcomes:
-            long = max(outcome.seconds for outcome in outcomes) > LONG
-            self.short = 0 if long else self.short + len(outcomes)
-        if empty:
-            self.short = 0
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Note how calls ended."""
+        self.recent.extend([outcome.seconds for outcome in outcomes[-FLOOD:]])
 
-    def portion(self, ready: int, own: int, others: Sequence[int], want: int) -> int:
-        """Return how many of the ready calls a worker gets that has some of its own, and wants so many more.
+    def portion(self, queue: Queue, worker: str, ready: int, want: int) -> int:
+        """Return how many of the ready calls a worker gets that wants so many more."""
+        if is_held_up(queue, worker):
+            return 0
+        others = len(queue.holders.keys() - {worker})
+        if not others or self._is_flood(ready, others):
+            return min(ready, want, MAX_BATCH)
+        return 0 if queue.held_by([worker]) else 1
 
-        others: how many each of the other workers has.
-        """
-        if not others or self._is_flood(ready, 1 + len(others)):
-            return share(ready, 1 + len(others), want)
-        return 0 if own or has_batch(others) else 1
-
-    def available(self, ready: int, held: Sequence[int]) -> int:
-        """Return how many of the ready calls workers without any may have now; held: how many each worker has."""
-        return ready if not has_batch(held) or self._is_flood(ready, len(held)) else 0
-
-    def _is_flood(self, ready: int, workers: int) -> bool:
-        return self.short >= FLOOD and ready >= DEEP * workers
+    def _is_flood(self, ready: int, others: int) -> bool:
+        """Tell whether one worker is done with the next calls before others help that fetch each of them."""
+        short = max(SHORT, FETCH / others)
+        return ready >= DEEP and len(self.recent) == FLOOD and sum(self.recent) < FLOOD * short
 
 
-def has_batch(held: Iterable[int]) -> bool:
-    """Tell whether a worker has calls that it has perhaps not begun: it begins with the first at once."""
-    return any(count > 1 for count in held)
+def is_held_up(queue: Queue, worker: str = "") -> bool:
+    """Tell whether a worker may get no calls now: another has some, or may have, that it has perhaps not begun.
+
+    It begins with the first at once.
+    """
+    return queue.doubtful or any(len(holder.held) > 1 for name, holder in queue.holders.items() if name != worker)

@@ -108,12 +108,6 @@ class Queue:
         """Whether every task has ended."""
         return not (self._holder_of or self._doubtful or self._due or self.ready)
 
-    @property
-    def overtaken(self) -> bool:
-        """Whether a task is ready that comes before one that a worker holds."""
-        ready = self._ready[0]
-        return bool(ready and self._holder_of) and ready.first < max(self._holder_of)
-
     def held_by(self, workers: Iterable[str]) -> int:
         """Return how many tasks these workers hold."""
         return sum(len(self.holders[worker].held) for worker in workers if worker in self.holders)

@@ -16,6 +16,7 @@ from ...values.facts import What
 from ...values.model import Kind, Request, RequestState
 from .facts import Facts
 from .live import LiveRequest
+from .order import is_held_up
 from .policy import FRESH, Past, Policy
 from .queue import Queue
 
@@ -109,12 +110,11 @@ class Service:
             self.storage.step(request_id, "end")
 
     def ready(self) -> dict[int, int]:
-        """Return how many tasks of each open request workers without any may have now."""
-        now = self.clock()
+        """Return how many tasks workers without any may have now, of each request that lets them wait."""
         return {
-            number: live.order.available(live.queue.ready_for(0), live.held(now))
+            number: 0 if is_held_up(live.queue) else live.queue.ready_for(0)
             for number, live in self.live.items()
-            if live.request.open
+            if live.ordered
         }
 
     # --- what other programs do

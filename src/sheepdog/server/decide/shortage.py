@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .live import LiveRequest
-from .order import STILL
 
 
 class Shortage(NamedTuple):
@@ -36,8 +35,6 @@ def shortage(live: LiveRequest, now: float) -> Shortage | None:
         first = level not in jobs.levels.values()
         return Shortage(min(jobs.size, waiting), level, nobody, "tasks need more than their workers had", first)
     there = coming(live, 0)
-    if live.ordered and there == jobs.size and now - live.busy_since > STILL and queue.overtaken:
-        return Shortage(1, 0, False, "calls run that overtook others, which they may wait for", first=True)
     free = queue.size - queue.held_by(live.workers.leaving)  # what they hold may still end well
     needed = min(jobs.size, live.options.workers(None if live.request.open and free else free))
     lacking = needed - there
