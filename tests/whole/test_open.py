@@ -152,7 +152,7 @@ def test_ready(farm: OpenFarm) -> None:
     assert farm.service.ready() == {farm.request: 3}
     farm.close()
     farm.service.look_again()
-    assert farm.service.ready() == {}
+    assert farm.service.ready() == {farm.request: 3}
 
 
 def test_workers_stay_until_they_have_been_idle_for_long(farm: OpenFarm) -> None:
@@ -174,13 +174,14 @@ def test_workers_end_with_the_last_task_of_a_closed_request(farm: OpenFarm) -> N
 
 
 def test_after_a_restart_of_the_server(farm: OpenFarm) -> None:
-    """What was leased waits for the workers to name it, what came later does not."""
+    """What was leased waits for the workers to name it, and so does what came later: it may not begin before."""
     farm.add(2)
     assert farm.take("w1", 1) == [1]
     farm.restart()
     farm.add(1)
+    assert farm.take("w2", 5) == []
+    farm.exchange("w1", 0, holding=[1])
     assert farm.take("w2", 5) == [2]
-    assert farm.take("w2", 5, holding=[2]) == [3]
 
 
 # --- its array job

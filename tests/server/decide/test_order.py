@@ -40,9 +40,9 @@ def test_one_call_at_a_time() -> None:
 
 
 def test_a_single_worker_gets_batches() -> None:
-    """Its calls begin in their order anyway."""
+    """Its calls begin in their order anyway; but another may be about to ask."""
     assert portion(Order(), 1000, 500) == 500
-    assert portion(Order(), 10, 500) == 10
+    assert portion(Order(), 10, 500) == 5
 
 
 def test_one_worker_gets_batches_of_short_calls() -> None:

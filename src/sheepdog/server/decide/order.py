@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ...client import MAX_BATCH
 from ...values.model import Outcome
 from .queue import Queue
+from .share import share
 
 LONG = 0.05  # seconds: a call that runs for so long gives back those behind it
 SHORT = 0.002  # seconds: the server cannot give out shorter calls one by one as fast as one worker runs them
@@ -37,7 +38,9 @@ class Order:
         if is_held_up(queue, worker):
             return 0
         others = len(queue.holders.keys() - {worker})
-        if not others or self._is_flood(ready, others):
+        if not others:
+            return share(ready, 1, want)  # another may be about to ask
+        if self._is_flood(ready, others):
             return min(ready, want, MAX_BATCH)
         return 0 if queue.held_by([worker]) else 1
 
