@@ -124,6 +124,28 @@ def test_a_call_that_waits_for_a_later_one(place: Path, ordered: bool) -> None:
     assert sorted(found) == sorted([*range(20), 0, 1, *[0] * 8])
 
 
+@fault(
+    "calls that wait for others",
+    "in a flood of short calls of imap, two at a time wait for the same later one",
+    promise="calls begin in the order of args: the later one runs, as long as there is a worker for it",
+)
+@pytest.mark.slow
+def test_calls_that_wait_for_a_later_one_in_a_flood(place: Path) -> None:
+    """Wherever batches begin: the file of each ten is opened by its third, and two before it wait for that."""
+    calls = [(i, i if i % 10 < 2 and i > 800 else -1, str(place / str(i // 10)), i // 10 * 10 + 2) for i in range(1200)]
+    results = sheepdog.imap(wait_for_file, calls, {"workers": 3}, ordered=False)
+    found: list[int] = []
+    drawing = threading.Thread(target=lambda: found.extend(results))
+    drawing.start()
+    drawing.join(60)
+    stuck = drawing.is_alive()
+    for name in range(120):
+        (place / str(name)).touch()
+    drawing.join(60)
+    assert not stuck
+    assert sorted(found) == list(range(1200))
+
+
 def test_names_travel_in_ns() -> None:
     f = eval("lambda a: a + constant", {"__name__": "__main__"})
     assert list(sheepdog.imap(f, [(1,)], C, {"constant": 12})) == [13]
