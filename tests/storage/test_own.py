@@ -10,7 +10,7 @@ import pytest
 
 from sheepdog.errors import NotOwnRequest
 from sheepdog.storage import Storage, schema
-from sheepdog.values.model import RequestState
+from sheepdog.values.model import Function, Kind, RequestState
 from tests.faults import fault
 from tests.storage.samples import request_of
 
@@ -21,7 +21,7 @@ def test_a_new_request_in_a_copy_is_the_copy_s_and_the_others_are_not(made: Path
         new = request_of(storage, 1)
         assert storage.requests(*RequestState) == [new]
         storage.require_own(new)
-        with pytest.raises(NotOwnRequest, match=r"request 1 was made in another database, of which .*/copy is a copy"):
+        with pytest.raises(NotOwnRequest, match=r"request 1 is not signed as made by this account in .*/copy"):
             storage.require_own(1)
         assert [storage.get_setting(name) for name in ("port", "certificate", "key")] == [None] * 3
     with Storage(made) as storage:
@@ -36,9 +36,9 @@ def test_taking_over_a_copy_takes_the_original_s_place(made: Path) -> None:
         storage.require_own(1)
         assert storage.requests(*RequestState) == [1]
         assert (storage.get_setting("port"), storage.get_request(1).token) == (4000, token)
-        home = storage.home
+        identity = storage.identity
         assert storage.take_over() == 1
-        assert storage.home == home
+        assert storage.identity == identity
 
 
 def test_what_others_know_of_what_is_taken_over_opens_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,19 +73,10 @@ def older(tmp_path: Path) -> Path:
     return path
 
 
-@fault(54, "a database from before they said whose they are", promise="it goes on if this account has served this file")
-def test_an_older_database_that_was_served_here(older: Path) -> None:
-    lock = older.with_name("older-server")
+@fault(54, "a database from before they said whose they are", promise="it is read, and goes on when it is taken over")
+def test_an_older_database(older: Path) -> None:
+    lock = older.with_name("older-server")  # as if it had been served: what it holds now may have come from elsewhere
     lock.write_text(json.dumps({"pid": 1, "file": older.stat().st_ino}).ljust(4000))
-    with Storage(older) as storage:
-        assert storage.fault == ""
-        storage.require_own(1)
-        assert (storage.requests(RequestState.NEW), storage.get_setting("port")) == ([1], 4000)
-
-
-@pytest.mark.parametrize("said", ["", "[]", "{}", '{"file": 0}', '{"file": 1}', "x"])
-def test_an_older_database_of_which_that_is_not_known(older: Path, said: str) -> None:
-    older.with_name("older-server").write_text(said)
     with Storage(older) as storage:
         assert storage.fault == "does not say who made it"
         with pytest.raises(NotOwnRequest, match="does not say who made it: what is in it can be read"):
@@ -93,3 +84,67 @@ def test_an_older_database_of_which_that_is_not_known(older: Path, said: str) ->
         assert storage.count_tasks(1) == 2
         assert storage.take_over() == 1
         storage.require_own(1)
+
+
+OPEN = RequestState.NEW, RequestState.SUBMITTED
+CHANGES = {
+    "a request": "INSERT INTO request (token, function, namespace, tasks, created, state, home)"
+    " SELECT 'theirs', 'f', '', 1, 0, 1, home FROM request",
+    "the same once more": "CREATE TABLE copied AS SELECT * FROM request; UPDATE copied SET id = 2, state = 1;"
+    " INSERT INTO request SELECT * FROM copied; DROP TABLE copied",
+    "options": 'UPDATE request SET options = \'{"shell": "trap"}\', state = 1',
+    "a token": "UPDATE request SET token = 'theirs', state = 1",
+    "one that had ended": "UPDATE request SET state = 1",
+    "no signature": "UPDATE request SET home = '', state = 1",
+    "no digest": "UPDATE request SET home = ':', state = 1",
+    "a number": "UPDATE request SET home = 7, token = x'80', state = 1",
+}
+
+
+@fault(
+    "other people",
+    "a copy that was given away is changed there, and copied back over the file",
+    promise="what they put in or woke up is not run; what one made oneself stays one's own",
+)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_others_put_into_a_copy_is_theirs_when_it_comes_back(made: Path, change: str) -> None:
+    with Storage(made) as storage:
+        storage.end_pending(1, Kind.CANCELLED, "cancelled")
+        storage.require_own(1)
+        storage.checkpoint()
+    gift = Path(shutil.copy(made, made.with_name("gift")))
+    with sqlite3.connect(gift) as db:
+        db.executescript(change)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    made.write_bytes(gift.read_bytes())
+    with Storage(made) as storage:
+        assert storage.fault == ""
+        assert storage.requests(*OPEN) == [*storage.unended()] == []
+        [(latest,)] = storage.db.execute("SELECT max(id) FROM request")
+        with pytest.raises(NotOwnRequest, match="is not signed as made by this account"):
+            storage.require_own(latest)
+        new = request_of(storage, 1)
+        assert storage.requests(*OPEN) == [new]
+
+
+@pytest.mark.parametrize("column", ["function", "namespace", "form"])
+def test_a_function_that_others_changed_is_not_run(made: Path, column: str) -> None:
+    with Storage(made) as storage:
+        storage.db.execute(f"UPDATE request SET {column} = '[]'")
+        with pytest.raises(NotOwnRequest, match="the function of request 1 is another than it was made with"):
+            storage.require_own(1)
+        storage.take_over()
+        storage.require_own(1)
+
+
+def test_what_one_does_oneself_is_signed(made: Path) -> None:
+    with Storage(made) as storage:
+        storage.end_pending(1, Kind.CANCELLED, "cancelled")
+        assert storage.retry(1, {"host": "fear"}, False) == 2
+        storage.require_own(1)
+        storage.undo_retry(1, {})
+        storage.require_own(1)
+        assert storage.retry(1, {}, False, Function(b"g", b"", {})) == 2
+        storage.require_own(1)
+        assert storage.requests(*OPEN) == [1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ..values.model import DirectoryState, LeftDirectory
-from .own import Own
+from .own import Own, is_signed
 
 
 class Directories(Own):
@@ -13,10 +13,9 @@ class Directories(Own):
 
     def note_directory(self, request_id: int, name: str) -> None:
         """Note that an array job of a request is about to get a directory."""
-        self.db.execute(
-            "INSERT OR REPLACE INTO job_directory SELECT ?, id, '', options, home, ? FROM request WHERE id = ?",
-            (name, DirectoryState.IN_USE, request_id),
-        )
+        [options] = self._one(request_id, "options")
+        row = (name, request_id, options, self.signer()("directory", name, options), DirectoryState.IN_USE)
+        self.db.execute("INSERT OR REPLACE INTO job_directory VALUES (?, ?, '', ?, ?, ?)", row)
 
     def leave_directories(self, request_id: int, whole: bool) -> None:
         """Note that a request needs its directories no more: they are to go, or if not whole but what is needless."""
@@ -37,14 +36,25 @@ class Directories(Own):
     def left_directories(self, request_id: int | None = None) -> list[LeftDirectory]:
         """Return the directories with which something is to be done, all of this file or those of a request."""
         rows = self._query(
-            "SELECT name, job, options, state, NOT EXISTS (SELECT 1 FROM request WHERE id = request)"
-            " FROM job_directory WHERE state > 1 AND home = ? AND (? IS NULL OR request = ?) ORDER BY name",
-            *(self.home, request_id, request_id),
+            "SELECT name, job, options, state, NOT EXISTS (SELECT 1 FROM request WHERE id = request), home"
+            " FROM job_directory WHERE state > 1 AND (? IS NULL OR request = ?) ORDER BY name",
+            *(request_id, request_id),
         )
+        sign = self.signer()
         return [
             LeftDirectory(name, job, json.loads(options), DirectoryState(state), bool(removed))
-            for name, job, options, state, removed in rows
+            for name, job, options, state, removed, signed in rows
+            if is_signed(signed, sign("directory", str(name), str(options)))
         ]
+
+    def _take_directories(self) -> None:
+        """Make all directories this account's own."""
+        sign = self.signer()
+        signed = [
+            (sign("directory", str(name), str(options)), name)
+            for name, options in self._query("SELECT name, options FROM job_directory")
+        ]
+        self.db.executemany("UPDATE job_directory SET home = ? WHERE name = ?", signed)
 
     def settle_directory(self, left: LeftDirectory) -> None:
         """Note that what was to be done with a directory has been done."""

@@ -20,7 +20,7 @@ from typing import Any, Self
 from ..client import MAX_VALUE
 from ..errors import DamagedError, StorageBusy, StorageError
 from ..values.ownership import belongs, open_own, read_own, require_own
-from .identity import Identity, was_served
+from .identity import Identity
 from .mounts import network_file_system
 from .schema import migrate, recognise
 
@@ -126,11 +126,10 @@ class File:
             return False
 
     def _begin(self, connection: sqlite3.Connection, new: bool) -> None:
-        """Give an identity to a database that is made, or to one of an earlier version that this account served."""
-        if new or was_served(self.dbfile, self.dbfile + LOCK):
+        """Give an identity to a database that is made; what is in another may be anybody's."""
+        if new:
             identity = Identity.make(self.dbfile)
             connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (IDENTITY, identity.stored()))
-            connection.execute("UPDATE request SET home = ?", (identity.id,))
 
     def check(self) -> None:
         """Look for damage, unless that would take long: SQLite reads the whole file."""

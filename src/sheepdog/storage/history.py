@@ -93,6 +93,7 @@ class History(Requests):
             )
             if function is not None:
                 self._set_function(request_id, function)
+            self._sign(request_id, again=function is None)
         return sum(counts.values())
 
     def undo_retry(self, request_id: int, options: dict[str, Any], function: Function | None = None) -> None:
@@ -125,6 +126,7 @@ class History(Requests):
             if function is not None:
                 self._set_function(request_id, function)
             self.step(request_id, "end")
+            self._sign(request_id, again=function is None)
 
     def _retried(self, request_id: int, failed: bool) -> dict[State, int]:
         """Return how many tasks a retry would make pending, by the states that they are in."""

@@ -13,9 +13,7 @@ import secrets
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ..errors import NotOwnFile
 from ..values import account
-from ..values.ownership import read_own
 
 
 class Identity(NamedTuple):
@@ -81,14 +79,6 @@ class Identity(NamedTuple):
         with suppress(OSError):  # moved, or called by another name of its directory; but not a second name of the file
             return found.st_nlink == 1 or not os.path.samestat(found, os.stat(self.path))
         return True
-
-
-def was_served(dbfile: str, lock: str) -> bool:
-    """Tell whether a server of this account has served this file: the way to know one that has no identity yet."""
-    with suppress(OSError, NotOwnFile, ValueError, AttributeError):
-        number = json.loads(read_own(lock)).get("file")
-        return bool(number) and number == os.stat(dbfile).st_ino
-    return False
 
 
 def _machine(key: bytes) -> str:

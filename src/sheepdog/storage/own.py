@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
+
 from ..errors import NotOwnRequest
-from .file import IDENTITY, File
+from ..values import account
+from .file import IDENTITY
 from .identity import Identity
+from .rows import Rows
 
 SERVERS = ("port", "port_wanted", "address", "certificate", "key", "password", "bell")
 """The settings of a database's server. That of a copy must not listen, or answer, as the original's."""
 
 
-class Own(File):
+class Own(Rows):
     """The file with its identity."""
 
     @property
@@ -18,10 +25,14 @@ class Own(File):
         """What the database says whose it is; None if it says nothing."""
         return Identity.read(self.get_setting(IDENTITY))
 
-    @property
-    def home(self) -> str:
-        """What the requests name that were made in this file; empty if it has no identity."""
-        return identity.id if (identity := self.identity) else ""
+    def signer(self) -> Callable[..., str]:
+        """Return what says of some words what only this account can say of them, and of this file alone.
+
+        It says nothing without an identity. That proves no more than the file: what others have put into a copy comes
+        home with it.
+        """
+        identity, key = self.identity, account.key()
+        return functools.partial(account.digest, key, identity.id) if identity and key else lambda *_: ""
 
     @property
     def fault(self) -> str:
@@ -42,8 +53,8 @@ class Own(File):
             f"goes on with it elsewhere, and you trust it, sheepdog.take_over({self.dbfile!r}) makes it yours"
         )
 
-    def _settle(self, again: bool = False) -> str:
-        """Make this file this account's, on this machine, unless it is so already. Return its home.
+    def _settle(self, again: bool = False) -> None:
+        """Make this file this account's, on this machine, unless it is so already.
 
         The server of a copy is another than the original's; but if it takes the original's place (again), the same one.
         """
@@ -53,4 +64,31 @@ class Own(File):
                 self.db.execute(f"DELETE FROM setting WHERE name IN ({', '.join('?' * len(SERVERS))})", SERVERS)  # noqa: S608
             identity = Identity.make(self.dbfile)
             self.set_settings(**{IDENTITY: identity.stored()})
-        return identity.id
+
+
+def is_signed(signature: object, wanted: str) -> bool:
+    """Tell whether a signature is the one that is wanted; an empty one is none."""
+    return bool(wanted) and hmac.compare_digest(wanted.encode(), str(signature).encode("utf-8", "replace"))
+
+
+def digest_of(*parts: Iterable[bytes]) -> str:
+    """Return the digest of what a request calls: its form, the function, the namespace, each in pieces."""
+    whole = hashlib.sha256()
+    for part in parts:
+        each = hashlib.sha256()
+        for piece in part:
+            each.update(piece)
+        whole.update(each.digest())
+    return whole.hexdigest()
+
+
+def mark(sign: Callable[..., str], function: str, request_id: int, runs: bool, token: str, options: str) -> str:
+    """Return what is stored of a request that is signed: the digest of what it calls, and the signature."""
+    return f"{function}:{sign('request', function, str(request_id), str(int(runs)), token, options)}"
+
+
+def is_marked(sign: Callable[..., str], request_id: int, marked: str, runs: int, token: str, options: str) -> bool:
+    """Tell whether a request is signed as it is."""
+    function, _, signature = str(marked).partition(":")
+    wanted = mark(sign, function, request_id, bool(runs), str(token), str(options))
+    return is_signed(signature, wanted.partition(":")[2])

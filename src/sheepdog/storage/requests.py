@@ -17,11 +17,17 @@ from ..printable import printable
 from ..values.model import REQUEST_STATES, Function, Progress, Request, RequestState, StoredBlob, after, before
 from .directories import Directories
 from .files import Files
+from .own import digest_of, is_marked, mark
 from .schema import SPAN
 from .workers import Workers
 
 OVERHEAD = 64  # bytes of memory for an object, about
 OPEN = f"state IN ({', '.join(str(int(state)) for state in before(REQUEST_STATES, 'end'))})"
+SIGNED = f"home, {OPEN}, token, options"  # the signature, and what it signs: nobody else can let run what has ended
+NEXT = (
+    "SELECT 1 + max(ifnull((SELECT max(id) FROM request), 0),"
+    " ifnull((SELECT max(seq) FROM sqlite_sequence WHERE name = 'request'), 0))"
+)
 
 
 class Unended(NamedTuple):
@@ -70,32 +76,36 @@ class Requests(Workers, Files, Directories):
                 raise ValueError(f"a request of {count} tasks is too large; split it")
             spool.seek(0)
             with self.transaction():
-                cursor = self.db.execute(
+                self._settle()
+                [(request_id,)] = self._query(NEXT)
+                token, said, form_said = new_token(), json.dumps(options or {}), json.dumps(form or {})
+                runs = bool(count or open)
+                function = digest_of([form_said.encode()], [serialised_function], [serialised_namespace])
+                self.db.execute(
                     "INSERT INTO request"
-                    " (token, function, namespace, tasks, name, form, options, created, ended, state, open, home)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " (id, token, function, namespace, tasks, name, form, options, created, ended, state, open, home)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        new_token(),
+                        request_id,
+                        token,
                         serialised_function,
                         serialised_namespace,
                         count,
                         name,
-                        json.dumps(form or {}),
-                        json.dumps(options or {}),
+                        form_said,
+                        said,
                         time.time(),
-                        None if count or open else time.time(),
-                        RequestState.NEW if count or open else RequestState.CLOSED,
+                        None if runs else time.time(),
+                        RequestState.NEW if runs else RequestState.CLOSED,
                         open,
-                        self._settle(),
+                        mark(self.signer(), function, request_id, runs, token, said),
                     ),
                 )
-                request_id = cursor.lastrowid
-                assert request_id is not None
                 first = request_id * SPAN + 1
                 from_spool = (item for _ in range(parts) for item in read_part(spool))
                 items = itertools.chain(from_spool, waiting)
                 self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
-        return request_id
+        return int(request_id)
 
     def add_tasks(self, request_id: int, args_list: Sequence[bytes]) -> int:
         """Add tasks to an open request. Return the index of the first of them.
@@ -153,30 +163,55 @@ class Requests(Workers, Files, Directories):
     def requests(self, *states: RequestState) -> list[int]:
         """Return the ids of the requests in these states that were made in this file."""
         wanted = ", ".join(str(int(state)) for state in states)
-        query = f"SELECT id FROM request WHERE state IN ({wanted}) AND home = ? ORDER BY id"  # noqa: S608
-        return [row for (row,) in self._query(query, self.home)]
+        query = f"SELECT id, {SIGNED} FROM request WHERE state IN ({wanted}) ORDER BY id"  # noqa: S608
+        sign = self.signer()
+        return [number for number, *signed in self._query(query) if is_marked(sign, number, *signed)]
 
     def unended(self) -> dict[int, Unended]:
         """Return what is new of the requests that have not ended, and were made in this file, by their ids."""
-        columns = "id, token, state, tasks, cancelled, open"
-        query = f"SELECT {columns} FROM request WHERE {OPEN} AND home = ? ORDER BY id"  # noqa: S608
+        sign = self.signer()
+        columns = f"id, token, state, tasks, cancelled, open, {SIGNED}"
+        query = f"SELECT {columns} FROM request WHERE {OPEN} ORDER BY id"  # noqa: S608
         return {
             number: Unended(token, RequestState(state), tasks, cancelled, bool(open))
-            for number, token, state, tasks, cancelled, open in self._query(query, self.home)
+            for number, token, state, tasks, cancelled, open, *signed in self._query(query)
+            if is_marked(sign, number, *signed)
         }
 
-    def is_made_here(self, request: Request) -> bool:
-        """Tell whether a request was made in this file, and not in one that this is a copy of."""
-        return request.home == self.home
+    def is_made_here(self, request_id: int) -> bool:
+        """Tell whether this account made a request in this file, or gave it its options: its function aside."""
+        return is_marked(self.signer(), request_id, *self._one(request_id, SIGNED))
 
     def require_own(self, request_id: int) -> None:
-        """Raise NotOwnRequest unless this account made a request, on this machine and in this file."""
-        request = self.get_request(request_id)
+        """Raise NotOwnRequest unless this account made a request and its function, here and in this file."""
+        self.get_request(request_id)
         self.require_made_here()
-        if not self.is_made_here(request):
+        if not self.is_made_here(request_id):
             raise NotOwnRequest(
-                f"request {request_id} was made in another database, of which {self.dbfile} is a copy: {self._hint}"
+                f"request {request_id} is not signed as made by this account in {self.dbfile}: it was made by somebody "
+                f"else, in a database of which this is a copy, or by an earlier version; {self._hint}"
             )
+        self.require_function(request_id)
+
+    def require_function(self, request_id: int) -> None:
+        """Raise NotOwnRequest unless the function of a request is the one that it was signed with."""
+        if self._function_digest(request_id) != self._one(request_id, "home")[0].partition(":")[0]:
+            raise NotOwnRequest(
+                f"the function of request {request_id} is another than it was made with: somebody has changed "
+                f"{self.dbfile}; {self._hint}"
+            )
+
+    def _sign(self, request_id: int, again: bool = False) -> None:
+        """Sign a request as this account's own; if again, with the function that it was signed with before."""
+        before, runs, token, options = self._one(request_id, SIGNED)
+        function = before.partition(":")[0] if again else self._function_digest(request_id)
+        signed = mark(self.signer(), function, request_id, bool(runs), token, options)
+        self.db.execute("UPDATE request SET home = ? WHERE id = ?", (signed, request_id))
+
+    def _function_digest(self, request_id: int) -> str:
+        [form] = self._one(request_id, "form")
+        blobs = self.function_blobs(request_id)
+        return digest_of([form.encode()], *(self.chunks(b) if isinstance(b, StoredBlob) else [b] for b in blobs))
 
     def take_over(self) -> int:
         """Make a copy, or what another account or machine has made, this account's in this file.
@@ -187,13 +222,14 @@ class Requests(Workers, Files, Directories):
         with self.transaction():
             identity = self.identity
             known = identity is not None and identity.of_this_account
-            home = self._settle(again=True)
+            self._settle(again=True)
+            ids = [number for (number,) in self._query("SELECT id FROM request")]
             if not known:
-                ids = [number for (number,) in self._query("SELECT id FROM request WHERE home != ?", home)]
                 self.db.executemany("UPDATE request SET token = ? WHERE id = ?", ((new_token(), each) for each in ids))
             else:
-                self.db.execute("UPDATE job_directory SET home = ?", (home,))
-            self.db.execute("UPDATE request SET home = ?", (home,))
+                self._take_directories()
+            for each in ids:
+                self._sign(each)
             return len(self.requests(RequestState.NEW, RequestState.SUBMITTED))
 
     def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:
@@ -225,9 +261,13 @@ class Requests(Workers, Files, Directories):
         """Let something happen to a request. Return whether it was in a state in which that may happen."""
         sources = ", ".join(str(int(state)) for state in before(REQUEST_STATES, event))
         with self.transaction():
+            signed, runs, token, options = self._one(request_id, SIGNED)
+            sign = self.signer()
+            if event == "end" and runs and is_marked(sign, request_id, signed, runs, token, options):
+                signed = mark(sign, signed.partition(":")[0], request_id, False, token, options)
             cursor = self.db.execute(
-                f"UPDATE request SET state = ? WHERE id = ? AND state IN ({sources})",  # noqa: S608
-                (after(REQUEST_STATES, event), request_id),
+                f"UPDATE request SET state = ?, home = ? WHERE id = ? AND state IN ({sources})",  # noqa: S608
+                (after(REQUEST_STATES, event), signed, request_id),
             )
             if cursor.rowcount > 0 and event == "end":
                 self._end_workers(request_id)

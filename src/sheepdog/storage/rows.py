@@ -37,7 +37,7 @@ class Rows(File):
     def _blob(self, table: str, column: str, row: int, length: int) -> bytes | StoredBlob:
         if length > IN_MEMORY:
             return StoredBlob(table, column, row, length)
-        [(value,)] = self._query(f"SELECT {column} FROM {table} WHERE id = ?", row)  # noqa: S608
+        [(value,)] = self._query(f"SELECT CAST({column} AS BLOB) FROM {table} WHERE id = ?", row)  # noqa: S608
         return bytes(value)
 
     def chunks(self, blob: StoredBlob) -> Iterator[bytes]:

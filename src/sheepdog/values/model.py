@@ -284,8 +284,6 @@ class Request(NamedTuple):
     """Whether there may be more tasks: its maker adds them as they come."""
     ended: float | None = None
     """When its last task ended."""
-    home: str = ""
-    """The random name of the database file that it was made in."""
 
     def __repr__(self) -> str:
         """Return what it is, without its secret."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 
 from ...config.options import Options
-from ...errors import ConfigError, RequestNotFound, StorageError
+from ...errors import ConfigError, NotOwnRequest, RequestNotFound, StorageError
 from ...storage import Storage
 from ...values.facts import What
 from ...values.model import Kind, Request, RequestState
@@ -48,7 +48,7 @@ class Service:
             request = self.storage.get_request(request_id)
         except RequestNotFound:
             return None
-        return request.token if self.storage.is_made_here(request) else None
+        return request.token if self.storage.is_made_here(request_id) else None
 
     def find(self, request_id: int) -> LiveRequest | None:
         """Return an unfinished request, from the store if need be; None if it has ended."""
@@ -59,7 +59,7 @@ class Service:
             except RequestNotFound:
                 return None
             unended = request.state in (RequestState.NEW, RequestState.SUBMITTED)
-            if unended and self.storage.is_made_here(request):
+            if unended and self.storage.is_made_here(request_id):
                 live = self.live[request_id] = take_over(self.storage, request, self.clock())
         return live
 
@@ -76,11 +76,11 @@ class Service:
             yield
         except RequestNotFound:  # it was removed
             self.forget(request_id)
+        except (ConfigError, NotOwnRequest) as error:
+            self.end_unusable(request_id, str(error))
         except StorageError:  # what is remembered may not have been stored: it is made again from what was
             self.forget(request_id)
             raise
-        except ConfigError as error:
-            self.end_unusable(request_id, str(error))
         except Exception as error:
             self.fail(request_id, error)
 
@@ -218,6 +218,7 @@ def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
     """Make what the server remembers of a request from what is stored of it."""
     options = Options.read(request.options)
     options.require_kinds()
+    storage.require_function(request.id)
     policy = Policy.of(options.config)
     past = pasts(storage, request, policy)
     queue = Queue(storage.pending(request.id), options.config.lease, request.leased, past)
