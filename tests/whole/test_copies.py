@@ -73,6 +73,23 @@ def test_a_copy_of_the_one_file_is_whole(place: Path) -> None:
     until(lambda: os.path.getsize(f"{DB}-wal") == 0, "what came after the end has been moved, too")
 
 
+@fault(
+    "other people",
+    "the database file alone is copied when an executor or an imap has been left",
+    promise="the copy is whole: the log has been moved into the file",
+)
+def test_a_copy_is_whole_when_a_stream_has_been_left(place: Path) -> None:
+    for attempt in range(3):
+        with sheepdog.Executor({**LOCAL, "keep": "1d"}) as executor:
+            assert executor.submit(abs, -1).result() == 1
+        assert executor.request_id is not None
+        with sheepdog.imap(abs, [(-1,), (-2,)], LOCAL) as results:
+            next(results)
+        shutil.copy(DB, f"copy{attempt}.sqlite")
+        assert [result for _, result in sheepdog.get_results(executor.request_id, f"copy{attempt}.sqlite")] == [1]
+        assert sheepdog.get_results(results.request_id, f"copy{attempt}.sqlite")[0] == ((-1,), 1)
+
+
 def test_who_reads_keeps_nobody_from_going_on(place: Path) -> None:
     """The log cannot be moved then; it is a moment later."""
     request = sheepdog.map_async(abs, [(-1,)] * 50, LOCAL)

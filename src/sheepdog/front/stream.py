@@ -18,7 +18,7 @@ from ..storage import Storage
 from ..values.model import Kind, Outcome, Progress
 from ..values.wakeup import SETTING
 from .dispatch import dispatch
-from .waiting import Keeper
+from .waiting import Keeper, wait_for_log
 from .wake import WakeUp
 
 NEWS = 1.0  # seconds from one look at what the user should know to the next
@@ -51,9 +51,10 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take no more tasks."""
+        """Take no more tasks. When that was all, the file is whole, as after map."""
         try:
             self.finish()
+            wait_for_log(self.storage)
         finally:
             self.storage.close()
             self.wakeup.close()
