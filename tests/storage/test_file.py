@@ -321,3 +321,40 @@ def test_half_of_a_checkpoint(tmp_path: Path) -> None:
     with Storage(file) as storage:
         assert storage.count_tasks(request) == 100
         storage.check()
+
+
+HOT = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+if sys.argv[2] == "before":
+    db.execute("CREATE TABLE request (id)")
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN")
+if sys.argv[2] == "anew":
+    db.execute("CREATE TABLE setting (id)")
+else:
+    db.execute("CREATE TABLE another (id)")
+db.executemany("INSERT INTO another VALUES (?)" if sys.argv[2] == "before" else "INSERT INTO setting VALUES (?)",
+    [("x" * 200,)] * 3000)
+os._exit(9)
+"""
+
+
+@fault(16, "another program's database, whose last transaction was cut off", promise="it is refused and left alone")
+def test_another_program_s_journal_is_not_played_back(tmp_path: Path) -> None:
+    python(HOT, tmp_path / "db", "before")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {"db", "db-journal"}
+    with (
+        pytest.raises(StorageError, match=r"db is a database of another program|malformed"),
+        Storage(tmp_path / "db") as it,
+    ):
+        it.requests()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_was_cut_off_while_it_was_made_is_made_again(tmp_path: Path) -> None:
+    python(HOT, tmp_path / "db", "anew")
+    assert (tmp_path / "db-journal").exists()
+    with Storage(tmp_path / "db") as storage:
+        assert request_of(storage, 1) == 1

@@ -288,3 +288,64 @@ for name in "data.csv", "empty.csv", "header", "plain.sqlite", "wal.sqlite", "lo
     assert len(said) == 30
     assert all("choose another dbfile" in line or "give the dbfile" in line for line in said)
     assert seen() == before
+
+
+READ = """
+import sys, sheepdog
+print(sheepdog.get_results(1, sys.argv[1]), sheepdog.get_errors(1, sys.argv[1]))
+try:
+    sheepdog.map(abs, [(-1,)], {"dbfile": sys.argv[1], "scheduler": "local", "workers": 1})
+except sheepdog.SheepdogError as error:
+    print(error)
+"""
+
+
+@fault(
+    "other people", "a copy in a snapshot, where nothing can be written", promise="it is read; a map there is refused"
+)
+@pytest.mark.parametrize("modes", [(0o400, 0o500), (0o600, 0o500), (0o400, 0o700)])
+def test_a_copy_where_nothing_can_be_written(two: list[Person], modes: tuple[int, int]) -> None:
+    owner = two[0]
+    run(owner, MAP, owner.home / "db")
+    snapshot = owner.home / "snapshot"
+    run(owner, "import os, shutil, sys; os.mkdir('snapshot'); shutil.copy('db', 'snapshot')")
+    for path, mode in zip((snapshot / "db", snapshot), modes, strict=True):
+        path.chmod(mode)
+    said = run(owner, READ, snapshot / "db").splitlines()
+    assert said[0] == "[((-1,), 1)] []"
+    assert "cannot be written" in said[1]
+    assert os.listdir(snapshot) == ["db"]
+    snapshot.chmod(0o700)
+
+
+WAKE = """
+import json, sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as db:
+    [[options]] = db.execute("SELECT options FROM request")
+    options = json.dumps({**json.loads(options), "shell": sys.argv[2]})
+    db.execute("UPDATE request SET state = 1, done = 0, options = ?", [options])
+    db.execute("DELETE FROM outcome")
+    db.execute("UPDATE array_job SET ended = NULL")
+db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+"""
+
+
+@fault(
+    "other people",
+    "one's own database is changed in a copy that another user has, and comes home over the file",
+    promise="what they have woken up is not run",
+)
+def test_what_comes_home_is_data(two: list[Person]) -> None:
+    owner, other = two
+    trap, sprung = trap_of(other)
+    run(owner, MAP, owner.home / "db")
+    run(owner, "import sheepdog; sheepdog.Server(dbfile='db').stop()")
+    gift = other.home / "gift"
+    gift.write_bytes((owner.home / "db").read_bytes())
+    os.chown(gift, other.uid, other.uid)
+    run(other, WAKE, gift, trap)
+    assert str(trap).encode() in gift.read_bytes()
+    (owner.home / "db").write_bytes(gift.read_bytes())
+    assert "[1]" in run(owner, MAP, owner.home / "db")
+    until(lambda: not owner.processes("sheepdog serve"), "the server of their own request has ended")
+    assert not sprung.exists()

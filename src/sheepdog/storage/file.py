@@ -64,16 +64,20 @@ class File:
             return
         connection = None
         try:
-            self._find()
-            connection = sqlite3.connect(self.dbfile, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            still = self._is_still()
+            self._find(still)
+            name = f"{Path(self.dbfile).as_uri()}?mode=ro&immutable=1" if still else self.dbfile
+            connection = sqlite3.connect(
+                name, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=still
+            )
             connection.execute("PRAGMA trusted_schema = OFF")  # what others wrote into the tables' definitions
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             migrate(connection, self.dbfile, self._begin)
-            if log_ahead(connection) != "wal":
+            if not still and log_ahead(connection) != "wal":
                 raise StorageError(f"{self.dbfile}: this file system cannot hold the database; choose a local dbfile")
             connection.execute("SELECT count(*) FROM setting").fetchone()  # by now SQLite has opened its own files
-            if self._require_own().st_mode & 0o077:  # a copy, say
+            if self._require_own().st_mode & 0o077 and not still:  # a copy, say
                 os.chmod(self.dbfile, 0o600)
         except (OSError, sqlite3.Error) as error:
             if connection:
@@ -85,7 +89,15 @@ class File:
             raise
         self._opened = connection
 
-    def _find(self) -> None:
+    def _is_still(self) -> bool:
+        """Tell whether this account can write nothing there: a copy in a snapshot, say, which is read as it is."""
+        if not os.path.lexists(self.dbfile) or not self.log_is_empty():
+            return False
+        if not os.access(self.dbfile, os.W_OK):
+            return True
+        return not os.access(os.path.dirname(self.dbfile), os.W_OK) and not os.path.lexists(f"{self.dbfile}-wal")
+
+    def _find(self, still: bool) -> None:
         """Make the file, or see that what is there is the user's own, and a database of ours; nothing of it changes."""
         if os.path.isdir(self.dbfile):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -106,10 +118,13 @@ class File:
                 try:
                     recognise(look, self.dbfile)
                 except sqlite3.DatabaseError as error:
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT or os.path.lexists(
+                        f"{self.dbfile}-journal"
+                    ):
                         raise
                     # It is SQLite's, and is being written, or lost power in a checkpoint: the log has the rest.
-            os.close(open_own(f"{self.dbfile}-wal", os.O_RDONLY | os.O_CREAT))  # before somebody else makes one
+            if not still:
+                os.close(open_own(f"{self.dbfile}-wal", os.O_RDONLY | os.O_CREAT))  # before somebody else makes one
 
     def _require_own(self) -> os.stat_result:
         """Raise NotOwnFile unless the file is the user's own, and so is what SQLite would take for a part of it."""
@@ -119,11 +134,15 @@ class File:
         return require_own(self.dbfile)
 
     def _half_made(self) -> bool:
-        """Tell whether who made the database was killed meanwhile: SQLite takes back what there is of it."""
+        """Tell whether who made the database was killed meanwhile: SQLite takes back what there is of it.
+
+        That leaves an empty file. What was in another one before is looked at as it is.
+        """
         try:
-            return read_own(f"{self.dbfile}-journal")[: len(JOURNAL)] == JOURNAL
+            journal = read_own(f"{self.dbfile}-journal")
         except FileNotFoundError:
             return False
+        return journal.startswith(JOURNAL) and journal[16:20] == bytes(4)  # the pages that there were before
 
     def _begin(self, connection: sqlite3.Connection, new: bool) -> None:
         """Give an identity to a database that is made; what is in another may be anybody's."""
