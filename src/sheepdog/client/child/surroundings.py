@@ -71,13 +71,16 @@ class Importing(object):
     def changed(self) -> bool:
         """Tell whether they are others, or other things are in them."""
         (_, path, entries), (_, finders, present), (_, hooks, known) = self.lists
-        same = sys.path is path and sys.meta_path is finders and sys.path_hooks is hooks
+        try:
+            same = sys.path is path and sys.meta_path is finders and sys.path_hooks is hooks
+        except AttributeError:
+            return True
         return not same or path != entries or finders != present or hooks != known
 
     def put_back(self, imported: bool) -> None:
         """Put back what was there. imported: modules came, and what they have added is theirs, and stays."""
         for name, there, content in self.lists:
-            found = getattr(sys, name)
+            found = getattr(sys, name, None)
             if found is there and found == content:
                 continue
             if imported and isinstance(found, list):
@@ -112,7 +115,8 @@ class Surroundings(object):
         self.threads = _thread._count()
         self.processes = has_processes()
         self.variables = dict(self.data)
-        self.modules = len(sys.modules)
+        self.table = sys.modules
+        self.known = dict(sys.modules)
         self.importing = Importing()
         self.recursion = sys.getrecursionlimit()
 
@@ -132,15 +136,15 @@ class Surroundings(object):
         """
         os.umask(self.umask)
         _signal.alarm(0)
-        if os.environ is not self.environ:
+        if getattr(os, "environ", None) is not self.environ:
             os.environ = self.environ  # noqa: B003 (it is the one of before)
+        imported = self._put_back_modules()
         if self.data != self.variables:
-            self._put_back_variables()
+            self._put_back_variables(imported)
         if self.importing.changed():
-            self.importing.put_back(len(sys.modules) != self.modules)
+            self.importing.put_back(imported)
         if sys.getrecursionlimit() != self.recursion:
             sys.setrecursionlimit(self.recursion)
-        self.modules = len(sys.modules)
         if working_directory() != self.directory:
             try:
                 os.chdir(self.directory or "/")
@@ -158,9 +162,21 @@ class Surroundings(object):
                 return self._stragglers()
         return ""
 
-    def _put_back_variables(self) -> None:
+    def _put_back_modules(self) -> bool:
+        """Put back the modules that are gone; return whether others came."""
+        if getattr(sys, "modules", None) is not self.table:
+            sys.modules = self.table
+        if len(self.table) == len(self.known):
+            return False
+        before = len(self.known)
+        self.known.update(self.table)
+        if len(self.table) < len(self.known):
+            self.table.update(self.known)
+        return len(self.known) > before
+
+    def _put_back_variables(self, imported: bool) -> None:
         """Undo what was done to the environment. What modules set when they are imported is theirs, and stays."""
-        found, imported = dict(self.data), len(sys.modules) != self.modules
+        found = dict(self.data)
         for key in set(found) | set(self.variables):
             if key not in self.variables and imported:
                 self.variables[key] = found[key]
