@@ -179,24 +179,29 @@ def test_an_error_tells_the_whole_story() -> None:
 )
 def test_the_numbers_of_an_error() -> None:
     def f(how: str) -> None:
-        held = bytearray(64 << 20)
+        held = bytearray(0 if how == "light" else 64 << 20)
         if how == "exit":
             os._exit(3)
+        if how == "memory":
+            raise MemoryError
         if how == "sys.exit":
             sys.exit(4)
         if how == "kill":
             os.kill(os.getpid(), 11)
         raise ValueError(len(held))
 
-    ways = ["exit", "sys.exit", "kill", "raise"]
+    ways = ["exit", "sys.exit", "kill", "raise", "raise", "memory", "light"]
     found = list(sheepdog.imap(f, [(how,) for how in ways], {"workers": 1}, return_exceptions=True))
     failed = [each if isinstance(each, TaskFailed) else each.__cause__ for each in found]
     texts = [error for _, error in sheepdog.get_errors(1, DB)]
     for each in (failed, texts):
-        assert [(error.signal, error.status) for error in each] == [(0, 3), (0, 4), (11, None), (0, None)]
-        assert all(error.peak > 64 << 20 for error in each)
-        assert [error.kind for error in each] == [Kind.DIED, Kind.RAISED, Kind.DIED, Kind.RAISED]
-        assert [(error.request, error.task) for error in each] == [(1, task) for task in (1, 2, 3, 4)]
+        codes = [(error.signal, error.status) for error in each]
+        assert codes == [(0, 3), (0, 4), (11, None), *[(0, None)] * 4]
+        *heavy, light = (error.peak for error in each)  # the process of the light one has had more before
+        assert min(heavy) > 64 << 20 > light > 1 << 20
+        kinds = [Kind.DIED, Kind.RAISED, Kind.DIED, Kind.RAISED, Kind.RAISED, Kind.MEMORY, Kind.RAISED]
+        assert [error.kind for error in each] == kinds
+        assert [(error.request, error.task) for error in each] == [(1, task) for task in range(1, 8)]
     for error in pickle.loads(pickle.dumps([failed[0], texts[0]])):
         assert (error.status, str(error)) == (3, str(texts[0]))
 

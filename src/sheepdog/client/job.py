@@ -134,9 +134,9 @@ run_any.stands_for = (THERE, "run_any")  # type: ignore[attr-defined]
 
 def exit_status(code: object) -> int:
     """Return the exit status of sys.exit(code), as a process has it."""
-    if code is None or isinstance(code, int):
-        return (code or 0) & 0xFF
-    return 1
+    if code is None:
+        return 0
+    return code & 0xFF if isinstance(code, int) and -(1 << 31) <= code < 1 << 31 else 1
 
 
 class Module(object):

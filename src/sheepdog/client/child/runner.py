@@ -9,10 +9,10 @@ import time
 import types
 
 from ..function import PICKLE
-from ..memory import limit_memory, peak_resident
+from ..memory import forget_peak, limit_memory, peak_memory, peak_resident
 from ..processes import adopt_orphans, die_with_parent
 from ..wire.limits import CHUNK, MEASURED
-from ..wire.outcomes import RAISED
+from ..wire.outcomes import MEMORY, RAISED, RESULT
 from ..wire.records import NO_STATUS, RECORD
 from .controller import Controller
 from .descriptors import move_up
@@ -138,11 +138,13 @@ class Runner(object):
         if len(value) > self.max_value:
             text = "the result has %d bytes; at most %d can be stored: write it to a file and return its name"
             kind, value = RAISED, (text % (len(value), self.max_value)).encode()
-        raised = 0  # what this process has at most, if that is more than before
-        if seconds > MEASURED or not self.peak:  # asking takes longer than many a task
-            peak = peak_resident()
-            if peak > self.peak:
-                raised = self.peak = peak
+        raised = 0  # what this process had at most, if that is more than before, or the task failed
+        if seconds > MEASURED or not self.peak or kind != RESULT:  # asking takes longer than many a task
+            peak = peak_memory() if kind == MEMORY else peak_resident()
+            if peak > self.peak or kind != RESULT:
+                raised = peak
+            self.peak = max(peak, self.peak)
+            forget_peak()
         change = self.surroundings.change(seconds, now)
         whole, output = True, b""
         if not self.pipe.is_quiet():

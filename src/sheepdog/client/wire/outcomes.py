@@ -14,7 +14,7 @@ RESULT, RAISED, DIED, MEMORY, TIMEOUT, INTERRUPTED = range(6)
 Outcome = collections.namedtuple("Outcome", "task attempt kind seconds value output signal status peak")
 # signal  by which its process was ended; 0 if it was not
 # status  with which it exited, or its process did; None if neither did
-# peak    bytes of memory that its process has had at most, if this task made it more; else, or if nobody knows, 0
+# peak    bytes of memory that its process had at most, if it failed, or made it more; else, or if nobody knows, 0
 Outcome.__new__.__defaults__ = (0, None, 0)
 
 DELETED = "deleted, or its time was over"
