@@ -265,12 +265,14 @@ def test_a_link(place: Place) -> None:
     assert "can be changed by others" in place.refuse()
     place.user.unlink()
     place.project.symlink_to(kept)
-    assert "is a link" in place.refuse()
+    assert "can be changed by others" in place.refuse()
+    kept.chmod(0o600)
+    assert place.make().host == "fear"
 
 
 def test_what_has_set_the_weighty_keys_is_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.project.write_text('shell = "/opt/python"\nworkers = 2\n[profiles.fear]\nhost = "fear"\n')
-    place.user.write_text('dbfile = "x.sqlite"\nshell = "/other"\n')
+    place.user.write_text('dbfile = "x.sqlite"\nshell = "/other"\nsetup = ["true"]\nenv = {KEY = "secret"}\n')
     with caplog.at_level(logging.INFO, "sheepdog"):
         place.make("fear")
         place.make({"host": "near", "shell": "/mine", "dbfile": "y.sqlite"})
@@ -278,8 +280,14 @@ def test_what_has_set_the_weighty_keys_is_logged(place: Place, caplog: pytest.Lo
     assert caplog.messages == [
         f"host is 'fear', in [profiles.fear] of {place.project}",
         f"shell is '/opt/python', in {place.project}",
+        f"setup is ['true'], in {place.user}",
+        f"env is ['KEY'], in {place.user}",
         f"dbfile is 'x.sqlite', in {place.user}",
+        f"setup is ['true'], in {place.user}",
+        f"env is ['KEY'], in {place.user}",
         "shell is '/env', in the variable SHEEPDOG_SHELL",
+        f"setup is ['true'], in {place.user}",
+        f"env is ['KEY'], in {place.user}",
         f"dbfile is 'x.sqlite', in {place.user}",
     ]
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, NotOwnFile
-from ..values.ownership import read_own
+from ..values.ownership import belongs, read_own
 from .checks import short
 from .config import KEYS, Config, checked
 
@@ -25,7 +26,7 @@ TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMP
 
 _PREFIX = "SHEEPDOG_"
 
-WEIGHTY = ("host", "shell", "dbfile")
+WEIGHTY = ("host", "shell", "setup", "env", "ge_opts", "slurm_opts", "dbfile")
 """Keys that say where programs run, which, and what is stored: the log tells which file has set them."""
 
 log = logging.getLogger("sheepdog")
@@ -62,7 +63,8 @@ def make_config(
     for key in WEIGHTY:
         value, where = said.get(key, (None, ""))
         if where:
-            log.info("%s is %s,%s", key, short(value), where)
+            shown = sorted(map(str, value)) if isinstance(value, Mapping) else value  # of variables, the names
+            log.info("%s is %s,%s", key, short(shown), where)
     values: dict[str, Any] = {key: checked(KEYS[key], value, where) for key, (value, where) in said.items()}
     return Config(**values)
 
@@ -109,7 +111,11 @@ def _variables(environ: Mapping[str, str]) -> Said:
 
 
 def _project_path(directory: str | os.PathLike[str] | None) -> Path:
-    return Path(directory or "") / "sheepdog.toml"
+    path = Path(directory or "") / "sheepdog.toml"
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if belongs(os.lstat(path), path):  # a link of one's own is followed; what it leads to must be one's own, too
+            return Path(os.path.realpath(path))
+    return path
 
 
 def _user_path(environ: Mapping[str, str], home: str | os.PathLike[str] | None) -> Path | None:
