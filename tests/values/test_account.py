@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sheepdog.errors import NotOwnFile, StorageError
+from sheepdog.errors import ConfigError, NotOwnFile, StorageError
 from sheepdog.values import account
 
 
@@ -66,3 +66,13 @@ def test_the_machine_is_known_by_its_id(tmp_path: Path, monkeypatch: pytest.Monk
     assert account.machine() == "0123"
     monkeypatch.setattr(account, "MACHINE", (str(tmp_path / "nothing"),))
     assert account.machine() == ""
+
+
+def test_an_account_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987_654)
+    assert account.key() is None
+    for attempt in (account.home, account.key_file, account.made_key):
+        with pytest.raises(ConfigError, match="the user 987654 of this machine has no home directory: set HOME"):
+            attempt()

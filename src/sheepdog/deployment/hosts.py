@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import HostError
+from ..values import account
 from .commands import execute, output_of, short
 from .ssh import SSHHost
 
@@ -29,7 +30,7 @@ class LocalHost:
     name = "this machine"
 
     def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
-        home = Path.home()
+        home = account.home()
         try:
             done = execute(command, input, timeout, f"{short(command)} on {self.name}", home)
         except OSError as error:

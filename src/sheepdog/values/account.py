@@ -12,15 +12,25 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import StorageError
+from ..errors import ConfigError, StorageError
 from .ownership import read_own
 
 MACHINE = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
+def home() -> Path:
+    """Return the user's home directory; ConfigError if there is none, as for a user id of a container."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the user {os.getuid()} of this machine has no home directory: set HOME to a directory of your own"
+        ) from error
+
+
 def key_file() -> Path:
     """Return where the key is."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    state = os.environ.get("XDG_STATE_HOME") or home() / ".local" / "state"
     return Path(state, "sheepdog", "key")
 
 
@@ -33,7 +43,7 @@ def key() -> bytes | None:
     """Return this account's key; None if it has none yet."""
     try:
         return read_own(key_file())
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (ConfigError, FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 

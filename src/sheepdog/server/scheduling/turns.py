@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 
 from ...errors import NotOwnFile
+from ...values import account
 from ...values.ownership import open_own
 
 
 def take_turn(what: str, interval: float, directory: Path | None = None) -> float:
     """Return 0 if it is this server's turn, and note that; else the seconds after which to ask again."""
     if directory is None:
-        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sheepdog" / "turns"
+        directory = Path(os.environ.get("XDG_CACHE_HOME") or account.home() / ".cache") / "sheepdog" / "turns"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / hashlib.sha256(what.encode()).hexdigest()[:16]
