@@ -113,6 +113,7 @@ DOORS: dict[str, Callable[[], object]] = {
     "imap, return_exceptions": lambda: next(sheepdog.imap(abs, [(1,)], NEVER, return_exceptions=True)),
     "Executor": lambda: sheepdog.Executor(NEVER).submit(abs, 1).result(),
     "Job": lambda: job_result(sheepdog.Job(target=abs, args=(1,), config=NEVER)),
+    "Job, reports": lambda: job_reports(sheepdog.Job(target=abs, args=(1,), config=NEVER)),
     "gridengine": lambda: gridengine.map(abs, [1], ProcessScheduler(config=NEVER)),
     "joblib": lambda: joblib_result(NEVER),
 }
@@ -121,6 +122,11 @@ DOORS: dict[str, Callable[[], object]] = {
 def job_result(job: sheepdog.Job) -> object:
     job.start()
     return job.result()
+
+
+def job_reports(job: sheepdog.Job) -> object:
+    job.start()
+    return list(job.reports())
 
 
 def joblib_result(config: dict[str, Any]) -> object:
@@ -139,6 +145,10 @@ def test_no_task_could_be_run(door: str) -> None:
     assert (caught.value.request, caught.value.kind) == (1, Kind.NOT_RUN)
     assert sheepdog.get_results(1, DB, block=False)[0][1] is None
     assert errors(1)[0].startswith("not run: ")
+    with pytest.raises(NotRun, match=r"the array job .* has ended"):
+        list(sheepdog.follow_reports(1, DB))
+    with pytest.raises(NotRun, match=r"the array job .* has ended"):
+        list(sheepdog.follow_reports(1, DB))
     if caught.value.task == 0:
         assert f"sheepdog.retry(1, {os.path.abspath(DB)!r})" in str(caught.value)
         assert sheepdog.retry(1, DB, config={"shell": sys.executable}) > 0

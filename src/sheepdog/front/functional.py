@@ -198,7 +198,8 @@ def get_output(
 
     index is the number of a task, from 1, as its errors and SHEEPDOG_TASK_INDEX tell it: then return the output of that
     task alone. The output is text, as the task wrote it; so many bytes of it are kept as the option max_output says. It
-    is empty for a task that has not ended, or printed nothing. trusted is as for get_results. Raises ValueError if
+    is empty for a task that has not ended, or printed nothing; or was cancelled, or lost with its worker, while it ran:
+    what it had printed ended there. trusted is as for get_results. Raises ValueError if
     there is no such request or no such task.
     """
     _require(dbfile)
@@ -239,12 +240,15 @@ def follow_reports(
 ) -> Iterator[tuple[Any, Any]]:
     """Yield (args, value) of what the tasks of a request report, as it comes, until every task has ended.
 
-    It begins with what has been reported so far. Values and errors are those of get_reports.
+    It begins with what has been reported so far. Values and errors are those of get_reports; and NotRun, with the
+    reason, if no task could be run.
     """
     _require(dbfile)
     with Storage(dbfile) as storage:
         reports = waiting.follow_reports(request_id, storage, start=trusted is not False)
         yield from _loaded(request_id, storage, reports, trusted)
+        if storage.progress(request_id).finished:
+            conclude(request_id, storage)
 
 
 def _loaded(

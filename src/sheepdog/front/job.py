@@ -136,18 +136,21 @@ class Job(Call):
         """Yield what the job reports with `controller.report`, as it comes, until it has ended.
 
         It begins with what has been reported so far. Where one cannot be loaded here, a text in its place says why.
+        Raises NotRun, with the reason, if the job could not be run.
         """
         _, request, task = self._started("reports")
         with self._store() as storage:
             trusted = Options.read(storage.get_request(request).options).config.trusted
             after = 0
             for _ in follow(request, storage):
-                ended = self._outcome(storage) is not None
+                ended = self._outcome(storage)
                 for report in storage.reports(request, task, after):
                     value, problem = load(report.value, trusted, "report")
                     yield value if problem is None else f"<{problem}>"
                     after = report.number
-                if ended:
+                if ended is not None:
+                    if ended.kind == Kind.NOT_RUN and not ended.attempts:
+                        value_of(request, ended, trusted)  # which raises
                     return
 
     def is_alive(self) -> bool:
