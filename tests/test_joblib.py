@@ -118,6 +118,18 @@ def test_calls_within_calls_stay_in_their_worker(cpus: int, backend: str) -> Non
         assert calls(nested, [5]) == [[backend, 1, min(cpus, len(os.sched_getaffinity(0)))]]
 
 
+@pytest.mark.parametrize(("options", "found"), [({"config": {"host": "x"}}, "[1]"), ({"bogus": 1}, "takes config and")])
+def test_the_backend_s_options_within_a_call(options: dict[str, Any], found: str) -> None:
+    def within(options: dict[str, Any]) -> str:
+        try:
+            return str(joblib.Parallel(n_jobs=2, backend="sheepdog", **options)([joblib.delayed(abs)(-1)]))
+        except TypeError as error:
+            return str(error)
+
+    with cluster():
+        assert found in calls(within, [options])[0]
+
+
 # --- what goes wrong
 
 
