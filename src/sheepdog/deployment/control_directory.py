@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from ..errors import HostError
+from ..values import account
 
 # A socket's path has at most 103 bytes (macOS). ssh binds it as PATH.0123456789abcdef first.
 DIRECTORY_MAX = 103 - len("/0123456789abcdef.0123456789abcdef")
@@ -17,7 +18,7 @@ def control_directory() -> Path:
     """Make and check the private directory of the control sockets."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     choices = [Path(runtime, "sheepdog")] if runtime else []
-    choices.append(Path.home() / ".cache" / "sheepdog" / "ssh")
+    choices.append(account.home() / ".cache" / "sheepdog" / "ssh")
     choices.append(Path(tempfile.gettempdir(), f"sheepdog-{os.getuid()}"))
     faults = []
     for choice in choices:

@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from ..errors import HostError

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError, ConnectionLost, HostError
+from ..values import account
 from . import frame
 from .commands import end_of, execute, output_of, short, text_of
 from .control_directory import control_directory, private, write_once
@@ -230,7 +231,7 @@ class SSHHost:
             keyfile = Path(self.keyfile).expanduser().absolute()
             if not keyfile.exists():
                 raise ConfigError(f"ssh_keyfile: there is no file {keyfile}")
-            keys = [keyfile, *filter(Path.exists, (Path.home() / ".ssh" / name for name in _USUAL_KEYS))]
+            keys = [keyfile, *filter(Path.exists, (account.home() / ".ssh" / name for name in _USUAL_KEYS))]
         return ssh_config(self.name, included, self.port, self.user, [str(key) for key in keys])
 
     @property
