@@ -90,7 +90,9 @@ class LocalScheduler:
     @staticmethod
     def _status(job: str, alive: set[str]) -> JobStatus:
         running = frozenset(str(number) for number, pid in enumerate(job.split(), 1) if pid in alive)
-        return JobStatus(running=running, reason="" if running else "its processes ended before the tasks did")
+        if running:
+            return JobStatus(running=running)
+        return JobStatus(reason="its processes ended before the tasks did", started=True)  # none ever waits
 
     def avoid(self, config: Config, hosts: Sequence[str]) -> Config:  # noqa: ARG002
         """Return them unchanged: there is one host."""

@@ -126,7 +126,7 @@ def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJo
         context.decide(clock.look_at_ends, request.id, array.number, ends)
     said = f"the last line of its output is: {words}" if words else ""
     reason = "; ".join(filter(None, (status.reason, said)))
-    return replace(status, reason=reason, started=bool(words), explained=explains(words))
+    return replace(status, reason=reason, started=status.started or bool(words), explained=explains(words))
 
 
 def mourn(context: Context, node: HeadNode, watched: Watched) -> None:
