@@ -16,7 +16,7 @@ printf '\033]0;%s\007' "$(hostname)"
 trap 'printf "\033]0;bye\007"; echo bye' EXIT
 PATH=$HOME/bin:$PATH
 """
-SUBMIT = """#!/bin/sh
+THANKS = """#!/bin/sh
 echo "Welcome to the site's {0}"
 /usr/bin/{0} "$@"
 status=$?
@@ -56,9 +56,9 @@ class Site:
         return file
 
     def wrap(self, job: str) -> None:
-        """Have the command that submits print more, and another job's id."""
-        name = "sbatch" if self.slurm else "qsub"
-        self.write(f"bin/{name}", SUBMIT.format(name, job))
+        """Have the commands that submit and list print more, and another job's id."""
+        for name in ("sbatch", "squeue") if self.slurm else ("qsub", "qstat"):
+            self.write(f"bin/{name}", THANKS.format(name, job))
 
     def hide(self) -> None:
         """Have the command that lists jobs list none."""
@@ -80,7 +80,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 @fault(
     "wrappers",
-    "commands of the site's that print another job's id, start-up files that print, and -sync y",
+    "commands of the site's that print more, another job's id, start-up files that print, and -sync y",
     promise="the job is found by its name; the other job is not touched",
 )
 def test_another_job_s_id(site: Site) -> None:
@@ -103,6 +103,7 @@ def test_another_job_s_id(site: Site) -> None:
     assert first == [0, 2, 4, 6]
     assert len(jobs) == 1
     assert other not in jobs
+    site.user.sh("head", "rm -rf bin")
     assert other in site.user.queue()
     site.user.sh("head", f"{'scancel' if site.slurm else 'qdel'} {other}")
 
