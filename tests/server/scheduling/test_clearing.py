@@ -6,7 +6,7 @@ import pytest
 
 from sheepdog.deployment.job_directory import MARK
 from sheepdog.errors import HostError
-from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES, GONE_TRIES, LEAVING, SELDOM_MOST
+from sheepdog.server.scheduling.clearing import CLEAR_JOBS_TRIES, GONE_TRIES, LEAVING, SELDOM_MOST, SUBMITTING
 from sheepdog.values.model import ArrayJob, JobStatus, Kind, Outcome, RequestState
 from tests.faults import fault
 from tests.server.scheduling.fakes import INTERVAL, FakeScheduler, Farm
@@ -230,3 +230,21 @@ def test_what_can_never_be_cleared_up_is_left_in_the_end(farm: Farm, caplog: pyt
         farm.look(1000)
     assert farm.state(request) == RequestState.CLOSED
     assert "what is left of its array job stays: does not answer" in caplog.text
+
+
+def test_a_directory_stays_while_its_submission_may_not_have_returned(farm: Farm) -> None:
+    """Where qsub returns with the job, all tasks may have ended before anybody knows its id."""
+    request = farm.request("")
+    name = "herd_001_0badcafe"
+    fake = farm.put(request, FakeScheduler())
+    fake.gone.add(name)
+    directory = farm.home / ".sheepdog" / name
+    directory.mkdir(parents=True)
+    (directory / MARK).write_text(f"{name}\n")
+    farm.storage.new_array(request, ArrayJob(0, name, f".sheepdog/{name}", 1))
+    farm.finish(request)
+    farm.look()
+    farm.look(LEAVING)
+    assert directory.exists()
+    farm.look(SUBMITTING)
+    assert not directory.exists()

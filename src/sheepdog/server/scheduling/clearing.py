@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 CLEAR_TRIES = 4  # to take away what is left of a request
 CLEAR_JOBS_TRIES = 150  # ... if workers may be left: about a day, for so long they would hold their slots
 LEAVING = 2.0  # seconds in which workers that hear that their request has ended are gone
+SUBMITTING = 60.0  # seconds in which a submission has returned that its own workers were quicker than
 GONE_TRIES = 8  # looks, with longer and longer pauses, whether a scheduler has nothing of an array job any more
 SELDOM, SELDOM_MOST = 100, 3600.0  # times as long as it took, until the next look for what is too old; seconds at most
 
@@ -66,7 +67,7 @@ class Clearing:
     def see_to(self, left: LeftDirectory, now: float) -> None:
         """Do what is to be done with a directory, if it is time to."""
         options = Options.read(left.options)  # it was read before
-        here = 0.0 if left.removed or options.scheduler == "local" else LEAVING
+        here = 0.0 if left.removed or options.scheduler == "local" else LEAVING if left.job else SUBMITTING
         tries, due = self.tries.setdefault(left.name, (0, now + here))
         if now < due:
             return
