@@ -39,6 +39,7 @@ SILENT = "ssh says nothing more"
 # Beside a missing or full master, ssh would open a connection of its own and ask the user again. With this it cannot,
 # and its words tell that the command was not begun.
 _NO_SESSION = "sheepdog: no session on the shared connection"
+_LOST = "read from master failed"
 _SESSION = ["-o", "ControlMaster=no", "-o", f"ProxyCommand=sh -c 'echo {_NO_SESSION} >&2'", "-o", "BatchMode=yes"]
 
 # What a user may have in ~/.ssh/config for logging in by hand, and what a command of ours cannot have.
@@ -285,6 +286,6 @@ class SSHHost:
 
 
 def _not_begun(done: subprocess.CompletedProcess[bytes]) -> bool:
-    """Is there no master? If it was there and broke off (mux_client...: ...), the command may have run."""
+    """Is there no master, or one that ended before it had a session, as after the machine slept or moved?"""
     words = text_of(done.stderr)
-    return done.returncode == SSH_FAILED and _NO_SESSION in words and "mux_client" not in words
+    return done.returncode == SSH_FAILED and _NO_SESSION in words and ("mux_client" not in words or _LOST in words)
