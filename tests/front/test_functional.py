@@ -429,12 +429,13 @@ import os, pickle, sys
 sys.path.insert(0, {str(place / "client.pyz")!r})
 from _sheepdog_worker.parent.autopsy import autopsy
 from _sheepdog_worker.parent.child import Child
+from _sheepdog_worker.wire.records import taken_apart
 secret = {{"request": 7, "directory": ".", "max_value": 1000}}
 child = Child(secret, pickle.dumps(os.kill, 4), b"")
 child.give([(1, 1, pickle.dumps(((0,), {{"x": 1}}))), (2, 1, pickle.dumps(((os.getpid(), 0), {{}})))])
 found = []
 while child.running:
-    found += child.collect(1.0)[0]
+    found += taken_apart(child.collect(1.0)[0])
 print([(o.task, o.kind, pickle.loads(o.value) if o.kind == 0 else o.value.split(b":")[0]) for o in found])
 child.give([(3, 1, pickle.dumps(((0, 9), {{}}))), (4, 1, b"")])  # its whole process group
 while not child.collect(1.0)[1]:

@@ -290,7 +290,7 @@ def test_no_qsub(user: User) -> None:
     ("config", "words"),
     [
         ({"shell": "/nonexistent/python"}, ["has ended before its tasks", "there is no /nonexistent/python"]),
-        ({"shell": "/usr/bin/env nopython"}, ["has ended before its tasks", "nopython", "exit status 127"]),
+        ({"shell": "/usr/bin/env nopython"}, ["has ended before its tasks", "nopython", "No such file"]),
         ({"ge_opts": ["-wd /nonexistent"]}, ["(Eqw)", "can't chdir to /nonexistent"]),
         ({"ge_opts": ["-o /nonexistent/"]}, ["(Eqw)", "/nonexistent"]),
     ],

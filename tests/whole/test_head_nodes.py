@@ -2,8 +2,6 @@
 
 import os
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,10 +83,10 @@ def test_a_head_node_that_hangs_delays_no_other(place: Path, monkeypatch: pytest
 )
 def test_a_damaged_request_is_in_no_others_way(place: Path) -> None:
     damaged = [request_elsewhere(place, "a b"), request_elsewhere(place, "head"), request_elsewhere(place, "head")]
-    with closing(sqlite3.connect(DB)) as db:
-        db.execute("""UPDATE request SET options = '{"sched' WHERE id = ?""", (damaged[1],))
-        db.execute("""UPDATE array_job SET urls = 'none' WHERE request = ?""", (damaged[2],))
-        db.commit()
+    with Storage(DB) as storage, storage.transaction():
+        storage.db.execute("""UPDATE request SET options = '{"sched' WHERE id = ?""", (damaged[1],))
+        storage._sign(damaged[1], again=True)  # or it would be somebody else's
+        storage.db.execute("""UPDATE array_job SET urls = 'none' WHERE request = ?""", (damaged[2],))
     assert sheepdog.map(abs, [(-1,), (-2,)], {"dbfile": DB}) == [1, 2]
     with Storage(DB) as storage:
         for request in damaged:

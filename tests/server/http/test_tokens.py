@@ -1,11 +1,11 @@
 """The tokens of requests."""
 
 import asyncio
-import sqlite3
 import time
 
 from sheepdog import client
 from sheepdog.server.http.tokens import Tokens
+from sheepdog.storage import Storage
 from tests.faults import fault
 from tests.wire import WORKER, Wire, answer
 
@@ -46,9 +46,9 @@ def test_a_token_is_looked_up_once_a_second_and_never_refused_without(wire: Wire
 def test_a_token_that_has_changed(wire: Wire) -> None:
     assert wire.exchange()[0] == 200
     old, wire.token = wire.token, "f" * 64
-    with sqlite3.connect(wire.dbfile) as db:
-        db.execute("UPDATE request SET token = ?", [wire.token])
-    db.close()
+    with Storage(wire.dbfile) as storage, storage.transaction():
+        storage.db.execute("UPDATE request SET token = ?", [wire.token])
+        storage._sign(1, again=True)
     body = client.pack({**WORKER, "call": 99}, [])
     assert answer(wire.connect(), wire.head(len(body), token=old) + body)[0] == 401  # though the new is not known yet
     assert wire.exchange()[0] == 200
