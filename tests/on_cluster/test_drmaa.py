@@ -187,7 +187,7 @@ def test_cancel(user: DRMAAUser) -> None:
     assert count == 25
     assert results == [i * i for i in range(5)] + [None] * 25
     assert all(error.startswith("cancelled") for error in errors)
-    assert user.sh("head", "ls .sheepdog/*/secret.json") == ""
+    until(lambda: user.sh("head", "ls .sheepdog/*/secret.json") == "", "no secret is left")
 
 
 @fault("hold", "the array job is on hold, and DRMAA is asked", promise="the user is told; released, it runs")
