@@ -22,14 +22,14 @@ def play(*options: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(240)
 @fault("chaos", "10,000 tasks; workers, children, server and client killed or stopped, the disk full", promise=PROMISE)
 def test_chaos_here() -> None:
     play("--seed=1", "--events=20", "--limit=180")
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(480)
 @fault("chaos", "the same on the cluster, with cables pulled and elements deleted", promise=PROMISE)
 def test_chaos_on_the_cluster(cluster_possible: None) -> None:
     play("--seed=1", "--events=25", "--limit=420", "--cluster")
