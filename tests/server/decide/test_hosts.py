@@ -78,6 +78,19 @@ def test_the_bound(bad: int, good: int, expected: int) -> None:
     assert bound(hosts) == expected
 
 
+def test_when_only_tasks_that_fail_are_left_no_host_waits_for_another() -> None:
+    """Each has seen the other do well since its own first failure; now both fail."""
+    hosts = make("bad", "good")
+    for now in range(2 * ENOUGH):
+        fail(hosts, "bad", now=float(now))
+        if now < 2:
+            hosts.note("good", 1, (), float(now))
+    hosts.note("good", 1, (), 20.0)
+    fail(hosts, "good", ENOUGH, "wolf", now=21.0)
+    hosts.take("bad", 22.0)
+    assert bound(hosts, now=23.0) == MANY
+
+
 def test_one_that_has_proved_nothing_gets_no_second_task_in_advance() -> None:
     hosts = make("bad", "good")
     assert (bound(hosts), bound(hosts, own=1)) == (MANY, 0)

@@ -211,7 +211,7 @@ class Hosts:
         """Tell whether others do better, or may."""
         mine = self.seen[host]
         others = {name: seen for name, seen in self.seen.items() if name != host}
-        if any(seen.latest >= mine.since for seen in others.values()):
+        if any(seen.latest >= mine.since and seen.row < ENOUGH for seen in others.values()):
             return True
         here = [seen for name, seen in others.items() if name in present]
         if here:
