@@ -293,6 +293,24 @@ def test_a_task_that_failed_waits_a_while_for_another_host() -> None:
     assert len(hosts.seen["bad"].shunned) < MANY_SHUNNED
 
 
+def test_a_task_that_failed_everywhere_waits_for_none() -> None:
+    hosts = make("bad", "good", "third")
+    for host in ("bad", "good"):
+        hosts.shun(host, 7, 5.0, 0.0)
+    assert hosts.shunned("bad", ["bad", "good", "gone"]) == hosts.shunned("good", ["bad", "good"]) == {}
+    assert hosts.shunned("bad", ["bad", "good", "third"]) == {7: 5.0 + ELSEWHERE}
+
+
+def test_no_task_waits_for_a_host_that_is_held_back() -> None:
+    """Else each host waits for the other: one for tasks, one to be tried again."""
+    hosts = make("bad", "good")
+    hosts.note("good", 1, (), 0.0)
+    hosts.shun("bad", 7, 5.0, 1.0)
+    fail(hosts, "good", ENOUGH, now=2.0)
+    assert bound(hosts, "good", held=1) == 0
+    assert hosts.shunned("bad", ["bad", "good"]) == {}
+
+
 # Through the service
 
 

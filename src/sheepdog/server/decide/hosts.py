@@ -165,12 +165,14 @@ class Hosts:
         return 1 if not held and now - seen.tried >= seen.pause else 0
 
     def shunned(self, host: str, present: Iterable[str]) -> Mapping[int, float]:
-        """Return the tasks that a host had better not have, and until when; none if there is no better one."""
+        """Return the tasks that a host had better not have, and until when: there is a better one for them."""
         seen = self.seen.get(host)
         if seen is None or not seen.shunned:
             return {}
-        better = any(other != host and not self.is_aside(other) for other in present)
-        return seen.shunned if better else {}
+        others = ({*present} & self.seen.keys()) - {host}
+        better = [self.seen[other].shunned for other in others if not self.is_suspect(other)]
+        nowhere = set(better[0]).intersection(*better[1:]) if better else seen.shunned.keys()
+        return {task: until for task, until in seen.shunned.items() if task not in nowhere}
 
     def is_suspect(self, host: str) -> bool:
         """Tell whether a host is wary, held back or set aside."""
