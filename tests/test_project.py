@@ -192,6 +192,7 @@ NO_TEST = {
     "client/wire/outcomes.py",
     "config/registry.py",
     "schedulers/session.py",  # test_drmaa.py runs it
+    "values/directories.py",
     "values/wakeup.py",
 }
 

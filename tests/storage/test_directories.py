@@ -3,7 +3,8 @@
 import pytest
 
 from sheepdog.storage import Storage
-from sheepdog.values.model import ArrayJob, DirectoryState, LeftDirectory
+from sheepdog.values.directories import DirectoryState, LeftDirectory
+from sheepdog.values.model import ArrayJob
 
 OPTIONS = {"host": "fear"}
 

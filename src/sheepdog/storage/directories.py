@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..values.model import DirectoryState, LeftDirectory
+from ..values.directories import DirectoryState, LeftDirectory
 from .own import Own, is_signed
 
 

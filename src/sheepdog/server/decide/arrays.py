@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable
 
 from ...config.options import Options
 from ...errors import ConfigError
+from ...values.directories import LeftDirectory
 from ...values.facts import What
-from ...values.model import ArrayJob, LeftDirectory, Request, RequestState
+from ...values.model import ArrayJob, Request, RequestState
 from .service import Service
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from ...config.options import Options
 from ...deployment import job_directory
 from ...errors import HostError, StorageError
-from ...values.model import ArrayJob, DirectoryState, LeftDirectory, Request
+from ...values.directories import DirectoryState, LeftDirectory
+from ...values.model import ArrayJob, Request
 from ..decide import arrays
 from .nodes import LONGEST, Context, HeadNode
 
