@@ -29,10 +29,10 @@ def test_chaos_here() -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(360)
 @fault("chaos", "the same on the cluster, with cables pulled and elements deleted", promise=PROMISE)
 def test_chaos_on_the_cluster(cluster_possible: None) -> None:
-    play("--seed=1", "--events=25", "--limit=420", "--cluster")
+    play("--seed=1", "--events=25", "--limit=240", "--cluster")
 
 
 # What the harness would notice

@@ -31,11 +31,11 @@ def submit(cluster: Cluster, script: str, *options: str) -> str:
     return done.stdout.strip()
 
 
-def wait_for_job(cluster: Cluster, job: str, timeout: float = 30) -> str:
+def wait_for_job(cluster: Cluster, job: str) -> str:
     """Wait until the accounting has the job; return what it says."""
 
     qacct = ["qacct", "-j", job]
-    until(lambda: cluster.on("head", qacct, check=False).returncode == 0, f"job {job} is in the accounting", timeout)
+    until(lambda: cluster.on("head", qacct, check=False).returncode == 0, f"job {job} is in the accounting")
     return cluster.on("head", qacct).stdout
 
 

@@ -16,7 +16,7 @@ PREFACE = f"import os, sys, time; sys.path.insert(0, {str(ROOT / 'src')!r}); fro
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", PREFACE + code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", PREFACE + code], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     return done.stdout.strip()
 

@@ -211,12 +211,12 @@ def test_a_start_up_file_that_leaves_a_program(far: Far, start_up: Write, tmp_pa
     host = far()
     content = bytes(range(256)) * 10_000
     try:
-        assert host.run(["cat"], content, timeout=30) == content
+        assert host.run(["cat"], content, timeout=120) == content
         with pytest.raises(CommandFailed) as caught:
-            host.run(["sh", "-c", "echo out; echo no >&2; exit 3"], timeout=30)
+            host.run(["sh", "-c", "echo out; echo no >&2; exit 3"], timeout=120)
         assert (caught.value.status, caught.value.output, caught.value.errors) == (3, b"out\n", b"no\n")
         for _ in range(10):  # sshd allows as many at once on a connection
-            host.run(["true"], timeout=30)
+            host.run(["true"], timeout=120)
         with pytest.raises(HostError, match="took longer"):
             host.run(["sleep", "1000"], timeout=0.7)
     finally:

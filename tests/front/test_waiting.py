@@ -34,7 +34,7 @@ def test_each_change_is_seen_until_the_end(storage: Storage) -> None:
     request = new_request(storage)
     seen = []
     with Storage(storage.dbfile) as another:
-        for progress in follow(request, storage, timeout=30):
+        for progress in follow(request, storage, timeout=120):
             if progress.done not in seen:
                 seen.append(progress.done)
                 if progress.done < 2:

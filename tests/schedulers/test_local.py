@@ -73,6 +73,7 @@ def worker(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose command line is a worker's."""
     (tmp_path / "client.pyz").write_text("import time; time.sleep(1000)")
     process = subprocess.Popen(["python3", str(tmp_path / "client.pyz")])
+    until(Path(f"/proc/{process.pid}/cmdline").read_bytes, "its command line can be read")
     yield process
     process.kill()
     process.wait()

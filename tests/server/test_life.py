@@ -220,7 +220,7 @@ def test_start_starts_though_others_ask_whether_it_runs(make: Make, dbfile: Path
                 pool.submit(ask)
             for _ in range(5):
                 server.start()
-                until(lambda: processes_of(dbfile), "the server that was started is there", timeout=5)
+                until(lambda: processes_of(dbfile), "the server that was started is there")
                 server.stop()
         finally:
             over.set()

@@ -391,7 +391,7 @@ def check_arrival(bench: Bench, key: str, value: str) -> None:
 def run_job_file(bench: Bench) -> None:
     """As a node does, but with a Python that only says what it was given."""
     environment = {"HOME": str(bench.far), "PATH": os.environ["PATH"], "RECORD": str(bench.record), "SGE_TASK_ID": "1"}
-    subprocess.run(["sh", bench.record / "job_file"], env=environment, cwd=bench.far, capture_output=True, timeout=20)
+    subprocess.run(["sh", bench.record / "job_file"], env=environment, cwd=bench.far, capture_output=True, timeout=120)
 
 
 @given(user=TEXT, name=TEXT)

@@ -92,7 +92,7 @@ def test_what_a_dead_child_started_is_ended_too(start: Start, tmp_path: Path) ->
     death(child)
     pid = int((tmp_path / "pid").read_text())
     try:
-        until(lambda: not alive(pid), "the process is gone", timeout=3)
+        until(lambda: not alive(pid), "the process is gone")
     finally:
         if alive(pid):
             os.kill(pid, signal.SIGKILL)

@@ -63,7 +63,7 @@ os.kill(os.getpid(), 9)
     command = [sys.executable, "-c", script, when, str(tmp_path / "file"), str(tmp_path)]
     pid = int(subprocess.run(command, stdout=subprocess.PIPE).stdout)
     try:
-        until(lambda: not alive(pid), "the child is gone", timeout=5)
+        until(lambda: not alive(pid), "the child is gone")
     finally:
         if alive(pid):
             os.kill(pid, signal.SIGKILL)

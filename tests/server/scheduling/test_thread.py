@@ -36,7 +36,7 @@ def test_the_thread_looks_by_itself_and_goes_on_after_a_failure(caplog: pytest.L
     thread = Scheduling(Failing())
     thread.start()
     try:
-        assert all(looked.acquire(timeout=10) for _ in range(2))
+        assert all(looked.acquire(timeout=60) for _ in range(2))
     finally:
         thread._over.set()
         thread.join()
