@@ -32,10 +32,12 @@ def submit(cluster: Cluster, script: str, *options: str) -> str:
 
 
 def wait_for_job(cluster: Cluster, job: str) -> str:
-    """Wait until the accounting has the job; return what it says."""
+    """Wait until the accounting has the job; return what it says.
 
+    The master may hold a node that was killed lost for a while: up to 143 s have been seen.
+    """
     qacct = ["qacct", "-j", job]
-    until(lambda: cluster.on("head", qacct, check=False).returncode == 0, f"job {job} is in the accounting")
+    until(lambda: cluster.on("head", qacct, check=False).returncode == 0, f"job {job} is in the accounting", 150)
     return cluster.on("head", qacct).stdout
 
 
@@ -109,7 +111,7 @@ def test_two_clusters_side_by_side(cluster: Cluster) -> None:
             assert program.wait(10) == -signal.SIGKILL
         second.boot("node1")
         job = submit(second, "hostname", "-j y -o ran -q all.q@node1")
-        wait_for_job(second, job, 150)  # the master may hold the node lost for a while: up to 143 s have been seen
+        wait_for_job(second, job)
         assert (second.home_of("sheep") / "ran").read_text() == "node1\n"
         networks = networks_of(second)
         assert processes_in(networks)
