@@ -1,6 +1,6 @@
 """When a host is held back or set aside, and what follows for its workers, its tasks and later submissions."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import pytest
@@ -320,35 +320,36 @@ def cluster(storage: Storage, tasks: int, workers: int = 8, **options: Any) -> F
     return farm
 
 
-def run_all(farm: Farm, bad: Iterable[str], seconds: float = 1.0) -> int:
-    """Let four workers on each of two nodes run all tasks: on one they fail at once. Return how many calls it took."""
+def run_all(farm: Farm, bad: Iterable[str], seconds: float = 1.0, fail: Container[int] = ()) -> int:
+    """Let four workers on each of two nodes run all tasks. On bad nodes, and if they are to fail, they fail at once.
+
+    Return how many calls it took.
+    """
     bad = [*bad]
     hosts = {f"w{number}": f"node{(number > 4) + 1}" for number in range(1, 9)}
     held: dict[str, dict[int, int]] = {worker: {} for worker in hosts}
     wants = dict.fromkeys(hosts, 1)
     for calls in range(1, 3000):
         for worker, host in hosts.items():
-            fails = host in bad
-            kind = Kind.RAISED if fails else Kind.RESULT
-            ended = dict.fromkeys(held[worker], NO_MODULE if fails else b"wool")
-            attempts = {*held[worker].values()} or {1}
-            for attempt in attempts:  # a call brings outcomes of one attempt
-                those = {task: value for task, value in ended.items() if held[worker][task] == attempt}
+            ended = {task: NO_MODULE if host in bad or task in fail else b"wool" for task in held[worker]}
+            kinds = {(held[worker][task], value) for task, value in ended.items()} or {(1, b"")}
+            for attempt, value in kinds:  # a call brings outcomes of one kind and attempt
+                those = {task: value for task, its in held[worker].items() if (its, ended[task]) == (attempt, value)}
                 rest = {task: its for task, its in held[worker].items() if task not in those}
+                held[worker], kind = rest, Kind.RAISED if value == NO_MODULE else Kind.RESULT
                 last = not rest
                 reply = farm.exchange(
                     worker, wants[worker] if last else 0, those, rest, kind, attempt, host=host, element=worker[1:]
                 )
                 if reply.status != 200:
                     return calls
-                held[worker] = rest
             if reply.header.get("stop"):
                 if farm.request not in farm.service.live:
                     return calls
                 held[worker] = {}
                 continue
             held[worker] = dict(reply.header["tasks"])
-            wants[worker] = min(500, wants[worker] * (20 if ended and fails else 2))
+            wants[worker] = min(500, wants[worker] * (20 if NO_MODULE in ended.values() else 2))
         farm.now += seconds
         clock.tick(farm.service)
     raise AssertionError(farm.storage.progress(farm.request))
@@ -407,6 +408,15 @@ def test_a_function_that_fails_everywhere_fails_as_ever(storage: Storage, tasks:
     calls = run_all(farm, ["node1", "node2"], 0.01)
     assert farm.storage.progress(farm.request).failed == tasks
     assert calls < 40
+
+
+def test_tasks_that_fail_again_tell_nothing_of_their_hosts(storage: Storage) -> None:
+    """At the end only those are left."""
+    farm = cluster(storage, 400, retries=5)
+    run_all(farm, [], 1.0, fail=range(10, 400, 10))
+    progress = farm.storage.progress(farm.request)
+    assert (progress.done, progress.failed) == (361, 39)
+    assert not [event for event in farm.storage.events(farm.request) if event.what == What.SET_ASIDE]
 
 
 def test_all_does_well(storage: Storage) -> None:

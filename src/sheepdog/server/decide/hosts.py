@@ -174,6 +174,10 @@ class Hosts:
         nowhere = set(better[0]).intersection(*better[1:]) if better else seen.shunned.keys()
         return {task: until for task, until in seen.shunned.items() if task not in nowhere}
 
+    def has_failed(self, task: int) -> bool:
+        """Tell whether a task has lately failed on any of the hosts, and was to run again."""
+        return any(task in seen.shunned for seen in self.seen.values())
+
     def is_suspect(self, host: str) -> bool:
         """Tell whether a host is wary, held back or set aside."""
         seen = self.seen.get(host)

@@ -71,9 +71,10 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
 
 
 def note_host(service: Service, live: LiveRequest, host: str, good: int, failed: list[Outcome], now: float) -> None:
-    """Take note of how tasks ended on a host: so many well."""
+    """Take note of how tasks ended on a host: so many well. A task that fails again tells nothing new of hosts."""
     kinds = FAILURES if not live.policy.on_oom else [kind for kind in FAILURES if kind != Kind.MEMORY]
-    alike = (likeness(outcome)[:MAX_TEXT] for outcome in failed if outcome.kind in kinds)
+    first = (outcome for outcome in failed if outcome.kind in kinds and not live.hosts.has_failed(outcome.task))
+    alike = (likeness(outcome)[:MAX_TEXT] for outcome in first)
     tell_of_host(service, live, live.hosts.note(host, good, alike, now))
 
 
