@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -64,10 +65,20 @@ class User:
 
     def run(self, code: str, timeout: float = 120) -> Any:
         """Run Python code, and return what it shows last."""
-        done = self.cluster.on("outside", self.command(code), cwd=str(self.place), timeout=timeout)
+        try:
+            done = self.cluster.on("outside", self.command(code), cwd=str(self.place), timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(self.story(error))
+            raise
         shown = re.findall(r"^shown:(.*)$", done.stdout, re.MULTILINE)
         self.said = done.stderr
         return json.loads(shown[-1]) if shown else None
+
+    def story(self, error: subprocess.TimeoutExpired) -> str:
+        """What can be seen of a program that did not end: its words, its servers' logs, and the queue."""
+        said = [text.decode(errors="replace") for text in (error.stdout, error.stderr) if text]
+        logs = [log.read_text() for log in self.place.glob("*-server.log")]
+        return "\n---\n".join([*said, *logs, self.queue()])
 
     def start(self, code: str, **streams: Any) -> Program:
         return self.cluster.popen("outside", self.command(code), cwd=str(self.place), **streams)
