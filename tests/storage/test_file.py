@@ -13,6 +13,8 @@ import pytest
 
 from sheepdog.errors import StorageBusy, StorageError
 from sheepdog.storage import Storage
+from sheepdog.storage.file import LOG, PAGE
+from sheepdog.storage.schema import APPLICATION_ID, MIGRATIONS, run
 from tests.faults import fault
 from tests.storage.samples import python, request_of, unfinished
 
@@ -39,6 +41,31 @@ def test_a_transaction_is_all_or_nothing(storage: Storage) -> None:
         fail()
     assert storage.count_results(request) == 0
     assert storage.get_results(request) == []
+
+
+def test_large_values_lie_in_large_pages(storage: Storage) -> None:
+    """And whatever the size of its pages, the log is moved into the file when it has as many bytes."""
+    storage.checkpoint_by_itself()
+    size, pages = (storage.db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "wal_autocheckpoint"))
+    assert (size, size * pages) == (PAGE, LOG)
+
+
+@pytest.mark.slow
+def test_a_database_of_smaller_pages_goes_on_as_it_is(tmp_path: Path) -> None:
+    """Its log is no longer than another's."""
+    file = tmp_path / "db"
+    with contextlib.closing(sqlite3.connect(file)) as older:
+        older.execute("PRAGMA page_size = 512")
+        run(older, MIGRATIONS[0])
+        older.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        older.execute("PRAGMA user_version = 1")
+    with Storage(file) as storage:
+        storage.checkpoint_by_itself()
+        assert storage.db.execute("PRAGMA page_size").fetchone() == (512,)
+        request = request_of(storage, 40)
+        for task in range(1, 41):
+            storage.store_result(request, task, bytes(1 << 20))
+        assert os.path.getsize(f"{file}-wal") < 2 * LOG
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077])
