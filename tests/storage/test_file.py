@@ -68,6 +68,15 @@ def test_a_database_of_smaller_pages_goes_on_as_it_is(tmp_path: Path) -> None:
         assert os.path.getsize(f"{file}-wal") < 2 * LOG
 
 
+def test_what_is_deleted_is_not_written_once_more(storage: Storage) -> None:
+    """Some systems have a SQLite that writes zeros over it, unless told otherwise."""
+    request = request_of(storage, 1)
+    storage.store_result(request, 1, bytes(1 << 20))
+    storage.checkpoint()
+    storage.discard(request, [(1, 1)])
+    assert os.path.getsize(f"{storage.dbfile}-wal") < 1 << 18
+
+
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077])
 def test_the_file_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
     old = os.umask(umask)

@@ -76,6 +76,7 @@ class File:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA page_size = {PAGE}")  # of a new one
+            connection.execute("PRAGMA secure_delete = FAST")  # Debian's writes zeros over all that is deleted
             migrate(connection, self.dbfile, self._begin)
             if not still and log_ahead(connection) != "wal":
                 raise StorageError(f"{self.dbfile}: this file system cannot hold the database; choose a local dbfile")
