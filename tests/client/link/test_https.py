@@ -1,11 +1,13 @@
 """The line to the server."""
 
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
 from sheepdog.client.link import Later, make_link
+from sheepdog.client.link.https import Connection
 from tests.client.shepherd import Shepherd
 from tests.faults import fault
 from tests.waiting import until
@@ -26,6 +28,18 @@ def test_a_server_that_is_busy_is_given_the_time_it_asks_for(
     assert worker.wait(20) == 0
     assert least * 0.9 <= time.monotonic() - start < most
     assert server.results() == [1]
+
+
+def test_a_small_call_goes_as_a_whole() -> None:
+    """In one record of TLS: the server wakes once."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with here, there:
+        connection = Connection("localhost")
+        connection.sock = here
+        connection.behind = b"body"
+        connection.request("POST", "/", None, {"Content-Length": "4"})
+        assert there.recv(1 << 16).endswith(b"\r\n\r\nbody")
+        connection.close()
 
 
 @fault(

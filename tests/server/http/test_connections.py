@@ -1,5 +1,6 @@
 """Connections that are slow, or never say what they want."""
 
+import io
 import socket
 import time
 from contextlib import suppress
@@ -85,6 +86,17 @@ def test_who_does_not_read_its_reply_is_dropped(make: Make) -> None:
         until(lambda: wire.sockets() == before + 1, "the server has accepted it")
         until(lambda: wire.sockets() == before, "the server has dropped it")
     assert wire.exchange(worker="another", want=1)[0] == 200
+
+
+def test_a_small_reply_comes_as_a_whole(make: Make) -> None:
+    """In one record of TLS: the worker wakes once."""
+    wire = make().start()
+    connection = wire.connect()
+    body = client.pack({**WORKER, "call": 1, "want": 1}, [])
+    connection.sendall(wire.head(len(body)) + body)
+    head, _, frame = connection.recv(1 << 16).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert client.unpack(io.BytesIO(frame))["tasks"] == [[1, 1]]
 
 
 def test_a_kept_connection_may_be_idle(make: Make) -> None:

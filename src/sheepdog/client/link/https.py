@@ -8,7 +8,7 @@ import time
 from http.client import HTTPException, HTTPSConnection
 
 from ..wire.frames import chunks_of, pack, read_blobs, size_of, unpack
-from ..wire.limits import CHUNK, CONNECT_TIMEOUT, GONE_PATIENCE, MAX_RETRY_AFTER, REPLY_TIMEOUT
+from ..wire.limits import CHUNK, CONNECT_TIMEOUT, COPIED, GONE_PATIENCE, MAX_RETRY_AFTER, REPLY_TIMEOUT
 from . import Later, Link, Over, Refused
 
 TYPE_CHECKING = False
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 NO_CHECK_TIME = 0x200000  # of OpenSSL 1.1.0 and newer: X509_V_FLAG_NO_CHECK_TIME, for which ssl has no name
 
 
+class Connection(HTTPSConnection):
+    """A connection that sends what is small together with the head: one TLS record, and the server wakes once."""
+
+    behind = b""  # the head of the next call
+
+    def send(self, data: "Any") -> None:
+        """Send bytes."""
+        if self.behind:
+            data, self.behind = data + self.behind, b""
+        HTTPSConnection.send(self, data)
+
+
 class HttpsLink(Link):
     """The connection to the server. It is opened by the first call, and again by the first after a failure."""
 
@@ -35,7 +47,7 @@ class HttpsLink(Link):
         self.turn = 0  # of these
         self.calling = False
         self.gone_since = None  # type: float | None  # the secret
-        self.connection = None  # type: HTTPSConnection | None
+        self.connection = None  # type: Connection | None
         self.context = pinned(secret["certificate"])
 
     @property
@@ -91,8 +103,11 @@ class HttpsLink(Link):
         lengths = [size_of(blob) for blob in blobs]
         head = pack(header, lengths)
         total = len(head) + sum(lengths)
-        if total < CHUNK:
-            body = head + b"".join(blobs)  # type: Any
+        small, body = b"", None  # type: bytes, Any
+        if total < COPIED:
+            small = head + b"".join(blobs)
+        elif total < CHUNK:
+            body = head + b"".join(blobs)
         else:
             body = (chunk for blob in [head] + list(blobs) for chunk in chunks_of(blob))
         headers = {
@@ -101,16 +116,17 @@ class HttpsLink(Link):
             "Content-Length": str(total),
         }
         connection = self._connection(deadline)
+        connection.behind = small
         connection.request("POST", self.path + verb, body, headers)
         return connection.getresponse()
 
-    def _connection(self, deadline: float) -> "HTTPSConnection":
+    def _connection(self, deadline: float) -> "Connection":
         """Return the connection; it is opened if it has to be."""
         left = max(0.1, deadline - time.monotonic())
         if self.connection is None or self.connection.sock is None:
             host, port = self.urls[self.turn % len(self.urls)].split("://", 1)[1].rsplit(":", 1)
             timeout = min(CONNECT_TIMEOUT, left)
-            self.connection = HTTPSConnection(host.strip("[]"), int(port), timeout=timeout, context=self.context)
+            self.connection = Connection(host.strip("[]"), int(port), timeout=timeout, context=self.context)
             self.connection.connect()
         reply_timeout = min(REPLY_TIMEOUT, max(5.0, 3 * self.silence))  # or a lost packet may cost the lease
         self.connection.sock.settimeout(min(reply_timeout, left))

@@ -34,6 +34,7 @@ GRACE_SECONDS = 2.0  # that a stranger has to show a token while others wait for
 PACE_SECONDS = 60.0  # in every so many seconds ...
 PACE = 8 << 10  # ... so many bytes a second of a body must come, and some of a reply go
 READ_AHEAD = 64 << 10  # bytes that TLS takes in while nobody reads
+TOGETHER = 64 << 10  # bytes of a reply that are copied behind its head
 
 
 class Stage(enum.Enum):
@@ -43,6 +44,39 @@ class Stage(enum.Enum):
     BODY = enum.auto()
     WORK = enum.auto()
     IDLE = enum.auto()
+
+
+class Together:
+    """A transport that sends the head of a reply with what follows it: one TLS record, and the worker wakes once."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, but a head only with the next ones, or soon."""
+        if not self.head and data.startswith(b"HTTP/"):
+            self.head = data
+            asyncio.get_running_loop().call_soon(self.send_head)
+            return
+        if self.head and len(data) < TOGETHER:
+            data, self.head = self.head + data, b""
+        self.send_head()
+        self.transport.write(data)
+
+    def send_head(self) -> None:
+        """Send the head now, if it is still here."""
+        if self.head:
+            head, self.head = self.head, b""
+            self.transport.write(head)
+
+    def close(self) -> None:
+        """Send what is here, then end."""
+        self.send_head()
+        self.transport.close()
 
 
 class Connection(Http):  # type: ignore[misc]
@@ -68,7 +102,7 @@ class Connection(Http):  # type: ignore[misc]
     def connection_made(self, transport: Any) -> None:
         """Note that TLS stands."""
         transport.set_read_buffer_limits(READ_AHEAD)
-        super().connection_made(transport)
+        super().connection_made(Together(transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that it is over."""
