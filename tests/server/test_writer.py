@@ -18,6 +18,7 @@ from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, Kind, RequestState
 from sheepdog.values.serialisation import form
 from tests.faults import fault
+from tests.server.decide.farm import Farm
 from tests.waiting import until
 
 LONG = 30.0
@@ -110,6 +111,28 @@ def test_whether_anything_was_changed_is_told_before_the_answer(writer: Writer) 
     assert told == [False]
     writer.submit(make).result(LONG)
     assert told == [False, True]
+
+
+def test_a_call_goes_out_without_a_commit_of_its_own(writer: Writer, storage: Storage) -> None:
+    """That it did is stored a little later."""
+    told: list[bool] = []
+    writer.done = told.append
+    writer.start()
+
+    def begin(service: Service) -> Farm:
+        farm = Farm(service.storage, [b"x"] * 3, open=True)
+        farm.service = service
+        for worker in ("w1", "w2"):
+            farm.join(worker)
+        farm.exchange("w1", 1)
+        return farm
+
+    farm = writer.submit(begin).result(LONG)
+    assert storage.leased(farm.request) == 1
+    told.clear()
+    assert writer.submit(lambda _: farm.take("w2", 1)).result(LONG) == [2]
+    assert not any(told)
+    until(lambda: storage.leased(farm.request) == 2, "it is stored")
 
 
 def test_it_finishes_what_it_was_given_and_then_takes_no_more(writer: Writer, storage: Storage) -> None:

@@ -9,10 +9,11 @@ import pytest
 from sheepdog.errors import RequestNotFound
 from sheepdog.server.decide import clock, exchange
 from sheepdog.server.decide.queue import Queue
-from sheepdog.server.decide.service import Service
+from sheepdog.server.decide.service import AHEAD, Service
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, Kind, Outcome, RequestState
 from sheepdog.values.serialisation import form
+from tests.faults import fault
 from tests.server.decide.farm import LEASE, Farm, gone_after_work, submit_again
 
 
@@ -182,6 +183,60 @@ def test_after_a_restart_of_the_server(farm: OpenFarm) -> None:
     assert farm.take("w2", 5) == []
     farm.exchange("w1", 0, holding=[1])
     assert farm.take("w2", 5) == [2]
+
+
+@fault(
+    3,
+    "a server dies, or its machine loses power, that had sent calls out and not yet stored how far",
+    promise="the next one waits until the workers have named what they hold: no call begins twice",
+)
+def test_more_may_have_been_leased_than_is_stored(farm: OpenFarm) -> None:
+    farm.add(5)
+    assert farm.take("w1", 1) == [1]
+    assert farm.exchange("w1", 1, {1: b"result"}).header["tasks"] == [[2, 1]]
+    assert farm.take("w2", 1) == [3]
+    assert farm.storage.leased(farm.request) == 1
+    farm.restart()
+    assert farm.take("w2", 1) == []
+    farm.maker.end_pending(farm.request, Kind.CANCELLED, "cancelled by its user", [5])
+    farm.exchange("w1", 0, holding=[2])
+    assert farm.take("w2", 1, holding=[3]) == []
+    assert farm.exchange("w2", 1, {3: b"result"}).header["tasks"] == [[4, 2]]  # it may have been begun
+    assert [index for index, *_ in farm.history] == [4]
+    assert [each.attempts for each in farm.storage.outcomes(farm.request, [(5, 5)])] == [1]
+
+
+def test_how_much_more_is_bounded(farm: OpenFarm) -> None:
+    """And the first is stored at once: nobody waits for workers that there have not been."""
+    farm.add(2 * AHEAD + 2)
+    farm.restart()
+    assert farm.take("w1", 1) == [1]
+    for index in range(1, 2 * AHEAD):
+        assert 0 < farm.storage.leased(farm.request) >= index - AHEAD
+        assert farm.exchange("w1", 1, {index: b"result"}).header["tasks"] == [[index + 1, 1]]
+    assert farm.storage.leased(farm.request) == AHEAD + 2
+    farm.service.mark()
+    assert farm.storage.leased(farm.request) == 2 * AHEAD
+
+
+def test_a_call_that_is_taken_back_may_have_begun(farm: OpenFarm) -> None:
+    """Its maker could not know: how far calls have been leased was not stored yet."""
+    farm.add(4)
+    farm.take("w1", 1)
+    assert farm.exchange("w1", 1, {1: b"result"}).header["tasks"] == [[2, 1]]
+    farm.maker.end_pending(farm.request, Kind.CANCELLED, "cancelled by its user", [2, 3])
+    farm.service.look_again()
+    assert [(each.task, each.attempts) for each in farm.storage.outcomes(farm.request, [(2, 3)])] == [(2, 1), (3, 0)]
+    assert farm.exchange("w1", 1, holding=[2]).header["drop"] == [2]
+    assert farm.storage.progress(farm.request).cancelled == 2
+
+
+def test_calls_that_end_with_their_request_may_have_begun(farm: OpenFarm) -> None:
+    farm.add(3)
+    farm.take("w1", 1)
+    farm.exchange("w1", 1, {1: b"result"})
+    farm.service.give_up(farm.live, "no workers")
+    assert [(each.task, each.attempts) for each in farm.storage.outcomes(farm.request, [(2, 3)])] == [(2, 1), (3, 0)]
 
 
 # --- its array job

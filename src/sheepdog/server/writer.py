@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 GROUP = 64  # calls in one commit
 TICK = 1.0  # seconds between two looks at what time demands
+SOON = 0.02  # seconds in which it is stored how far tasks have been leased
 NOTHING = Reply({"tasks": [], "wait": 0.0})
 
 
@@ -112,9 +114,13 @@ class Writer(threading.Thread):
             storage.initdb()
             served = file_number(self.dbfile)
             service = Service(storage, Clock())
-            ticked, busy = 0.0, time.monotonic()
+            ticked, busy, marked = 0.0, time.monotonic(), math.inf
             while True:
-                group = self._next_group()
+                marked = min(marked, time.monotonic() + SOON) if service.unmarked else math.inf
+                group = self._next_group(min(TICK, max(0.0, marked - time.monotonic())))
+                if time.monotonic() >= marked:
+                    group.append((Service.mark, Future()))
+                    marked = math.inf
                 service = self._decide(service, [job for job in group if job])
                 if not service.live and not storage.log_is_empty():
                     self._checkpoint(storage)
@@ -162,10 +168,10 @@ class Writer(threading.Thread):
             with suppress(StorageError):
                 self.tell(trouble)
 
-    def _next_group(self) -> list[tuple[Callable[[Service], Any], Future[Any]] | None]:
+    def _next_group(self, seconds: float) -> list[tuple[Callable[[Service], Any], Future[Any]] | None]:
         group = []
         with suppress(queue.Empty):
-            group.append(self.jobs.get(timeout=TICK))
+            group.append(self.jobs.get(timeout=seconds))
             while len(group) < GROUP:
                 group.append(self.jobs.get_nowait())
         return group
@@ -186,6 +192,8 @@ class Writer(threading.Thread):
                     except RequestNotFound as error:  # that one's trouble alone, and nothing was changed
                         answers.append(error)
                 held = self.held.answers(service)
+                if service.storage.db.total_changes != changes:
+                    service.mark()  # with what is to be stored anyway
         except Exception as error:
             if begun:
                 service = Service(service.storage, service.clock)

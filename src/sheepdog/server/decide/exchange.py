@@ -257,8 +257,7 @@ def lease(service: Service, live: LiveRequest, worker: str, want: int, now: floa
         checkpoints, enough = service.storage.read_checkpoints(request_id, again, IN_MEMORY)
         read = [(index, blob) for index, blob in read if index not in enough]
     if read and read[-1][0] > live.reached:
-        live.reached = read[-1][0]
-        service.storage.set_leased(request_id, live.reached)
+        service.reach(live, read[-1][0])
     if len(read) < len(taken):  # they are large: the rest is for somebody else
         sent = {index for index, _ in read}
         queue.put_back(worker, [index for index in taken if index not in sent])

@@ -79,7 +79,7 @@ class LiveRequest:
         self.since = now
         self.busy_since = now  # when a task was last leased or added
         self.cancelled = 0  # tasks that had been taken back at the last look
-        self.reached = request.leased  # the highest index that was ever leased
+        self.reached = self.marked = request.leased  # the highest index that was ever leased, and as it is stored
 
     def add_array(self, array: ArrayJob) -> None:
         """Take note of an array job, and of what it calls now.

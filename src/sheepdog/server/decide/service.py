@@ -13,7 +13,7 @@ from ...config.options import Options
 from ...errors import ConfigError, NotOwnRequest, RequestNotFound, StorageError
 from ...storage import Storage
 from ...values.facts import What
-from ...values.model import Kind, Request, RequestState
+from ...values.model import Kind, Outcome, Request, RequestState
 from .facts import Facts
 from .live import LiveRequest
 from .order import is_held_up
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FAULTS = 3  # in a row, after which a request ends
 FAULT_SECONDS = 60.0  # from one fault to the next that is in a row with it
+AHEAD = 64  # calls of an open request that may have been leased beyond what is stored of it
 
 
 class Service:
@@ -33,6 +34,7 @@ class Service:
         self.storage = storage
         self.clock = clock
         self.live: dict[int, LiveRequest] = {}
+        self.unmarked: set[int] = set()  # requests of which more has been leased than is stored
         self.complete: set[int] = set()  # ended requests of which no worker waits in a scheduler's queue
         self.faults: dict[int, tuple[int, float]] = {}  # how many in a row requests had, and when the last one was
         self.put_off: set[str] = set()  # directories that the next server has to see to
@@ -61,6 +63,7 @@ class Service:
             unended = request.state in (RequestState.NEW, RequestState.SUBMITTED)
             if unended and self.storage.is_made_here(request_id):
                 live = self.live[request_id] = take_over(self.storage, request, self.clock())
+                self.unmarked.add(request_id)
         return live
 
     def forget(self, request_id: int) -> None:
@@ -117,6 +120,29 @@ class Service:
             if live.ordered
         }
 
+    # --- how far tasks have been leased
+
+    def reach(self, live: LiveRequest, index: int) -> None:
+        """Note the highest index that was leased of a request.
+
+        It is stored before the reply is sent. But calls of an open request wait anyway, after a restart, until the
+        workers have named what they hold: once it is known that there are workers, so many may be ahead of what is
+        stored, and nobody waits for a commit of it alone.
+        """
+        live.reached = index
+        self.unmarked.add(live.request.id)
+        if not (live.ordered and live.marked) or index > live.marked + AHEAD:
+            self.mark()
+
+    def mark(self) -> None:
+        """Store how far tasks have been leased."""
+        for request_id in self.unmarked & self.live.keys():
+            live = self.live[request_id]
+            if live.reached > live.marked:
+                self.storage.set_leased(request_id, live.reached)
+                live.marked = live.reached
+        self.unmarked.clear()
+
     # --- what other programs do
 
     def look_again(self) -> None:
@@ -160,7 +186,15 @@ class Service:
     def withdraw(self, live: LiveRequest, cancelled: int) -> None:
         """Take tasks out of the queue that their maker has taken back; cancelled is how many there are by now."""
         if cancelled != live.cancelled:
-            live.queue.settle(self.storage.ended_among(live.request.id, live.queue.ranges))
+            ended = self.storage.ended_among(live.request.id, live.queue.ranges)
+            begun = [
+                Outcome(task=index, kind=Kind.CANCELLED, value=b"", attempt=live.queue.may_have_begun(index))
+                for index in ended
+                if live.marked < index <= live.reached
+            ]
+            if begun:  # their maker could not know
+                self.storage.store_outcomes(live.request.id, begun)
+            live.queue.settle(ended)
             live.facts.note(What.TAKEN_BACK, f"{cancelled - live.cancelled} tasks")
             live.cancelled = cancelled
 
@@ -202,6 +236,7 @@ class Service:
 
     def give_up(self, live: LiveRequest, reason: str, kept: bool = True, kind: Kind = Kind.NOT_RUN) -> None:
         """End all tasks of a request that have not ended, with this reason. kept: its workers' words may tell more."""
+        self.mark()
         if kept:
             self.storage.set_gave_up(live.request.id)
         if live.request.open:
@@ -221,8 +256,12 @@ def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
     storage.require_function(request.id)
     policy = Policy.of(options.config)
     past = pasts(storage, request, policy)
-    queue = Queue(storage.pending(request.id), options.config.lease, request.leased, past)
+    reached = request.leased
+    if reached and (request.open or options.ordered):
+        reached = max(reached, min(reached + AHEAD, request.tasks))
+    queue = Queue(storage.pending(request.id), options.config.lease, reached, past)
     live = LiveRequest(request, options, queue, policy, now)
+    live.reached = reached
     live.facts = Facts(worker for worker in storage.workers(request.id) if worker.ended is None)
     for array in storage.arrays(request.id):
         live.add_array(array)
