@@ -10,7 +10,6 @@ Each is a thread; they meet in the writer's queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
@@ -109,15 +108,13 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    loop = asyncio.get_running_loop()
     wakeups = await WakeUps.open(lambda: writer.submit(Service.look_again))
     with Storage(dbfile) as storage:
         storage.set_settings(**{wakeup.SETTING: wakeups.port})
 
     def done(changed: bool) -> None:
-        if changed and wakeups.listeners:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(wakeups.tell)
+        if changed:
+            wakeups.tell()
 
     writer.done = done
     writer.start()

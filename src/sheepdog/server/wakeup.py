@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from ..values.wakeup import DONE, HERE, LISTEN, REMEMBERED
@@ -21,6 +23,8 @@ class WakeUps(asyncio.DatagramProtocol):
         self.looking = self.again = False
         self.listeners: dict[tuple[str, int], float] = {}  # when they last said that they listen
         self.transport: Any = None
+        self.teller = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.teller.setblocking(False)
 
     @classmethod
     async def open(cls, look: Callable[[], Future[Any]]) -> WakeUps:
@@ -60,14 +64,16 @@ class WakeUps(asyncio.DatagramProtocol):
             self._look()
 
     def tell(self) -> None:
-        """Wake those who listen: something has been committed."""
+        """Wake those who listen: something has been committed. Any thread may call this, and none waits."""
         old = time.monotonic() - REMEMBERED
         for address, said in list(self.listeners.items()):
             if said < old:
-                del self.listeners[address]
+                self.listeners.pop(address, None)
             else:
-                self.transport.sendto(DONE, address)  # asyncio sends no empty one
+                with suppress(OSError):  # a hint is lost; or the socket has been closed
+                    self.teller.sendto(DONE, address)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Hear no more, and say nothing more."""
         self.transport.close()
+        self.teller.close()
