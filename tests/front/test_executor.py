@@ -722,6 +722,27 @@ def test_garbage(place: Path) -> None:
         until(lambda: storage.get_request(1).state >= RequestState.ENDED, "the request has ended")
 
 
+@fault(1, "the server of an executor is killed again and again while calls go out", promise="no call begins twice")
+@pytest.mark.slow
+def test_no_call_begins_twice_when_the_server_is_killed(executor: Executor, place: Path) -> None:
+    """It is stored a little later than they go out how far they have been leased."""
+
+    def begin(number: int) -> int:
+        with open(place / "begun", "a") as file:
+            file.write(f"{number}\n")
+        time.sleep(0.01)
+        return number
+
+    executor.submit(abs, -1).result(90)
+    futures = [executor.submit(begin, number) for number in range(300)]
+    for ended in (50, 120, 200):
+        futures[ended].result(90)
+        os.kill(sheepdog.Server(dbfile=DB).pid or 0, signal.SIGKILL)
+    assert [future.result(90) for future in futures] == list(range(300))
+    begun = [int(line) for line in (place / "begun").read_text().split()]
+    assert sorted(begun) == list(range(300))
+
+
 def test_server_that_is_killed(executor: Executor, place: Path) -> None:
     """Another one takes its place; no call is lost."""
     future = executor.submit(wait_for, place / "go")
