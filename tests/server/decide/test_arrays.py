@@ -104,7 +104,22 @@ def test_what_is_left_of_an_ended_request_is_cleared_up_once(farm: Farm) -> None
     farm.exchange("w1", 10, dict.fromkeys(range(1, 11), b"r"))
     [(request, left, waiting)] = arrays.left_over(farm.service)
     assert (request.id, [array.number for array in left]) == (farm.request, [1])
-    assert waiting == (farm.request not in farm.service.complete)
+    assert waiting
     arrays.clear(farm.service, farm.request)
     assert arrays.left_over(farm.service) == []
     assert farm.state == RequestState.CLOSED
+
+
+def test_what_is_known_of_the_workers_is_not_known_of_those_of_a_retry(farm: Farm) -> None:
+    """All had called when the request ended. It is retried before it was cleared up, and cancelled at once."""
+    farm.take("w1", 10)
+    farm.join("w2")
+    farm.exchange("w1", 0, dict.fromkeys(range(1, 11), b"E"), kind=Kind.RAISED)
+    [(_, _, waiting)] = arrays.left_over(farm.service)
+    assert not waiting
+    with Storage(farm.storage.dbfile) as other:
+        other.retry(farm.request, {}, failed=True)
+        farm.submit(2)
+        other.end_pending(farm.request, Kind.CANCELLED, "cancelled")
+    [(_, _, waiting)] = arrays.left_over(farm.service)
+    assert waiting

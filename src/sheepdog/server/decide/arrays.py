@@ -122,7 +122,9 @@ def left_over(service: Service, mine: Mine = anywhere) -> list[tuple[Request, tu
             request = service.storage.get_request(request_id)
             if mine(Options.read(request.options)):
                 left = tuple(service.storage.arrays(request_id))
-                found.append((request, left, request_id not in service.complete))
+                complete = service.complete.get(request_id, set())
+                waiting = any(array.ended is None and array.number not in complete for array in left)
+                found.append((request, left, waiting))
     return found
 
 
@@ -130,7 +132,7 @@ def clear(service: Service, request_id: int) -> None:
     """Note that nothing is left of a request but its directories: if none of its tasks failed, they are to go."""
     service.storage.step(request_id, "clear")
     service.storage.leave_directories(request_id, not service.storage.progress(request_id).failed)
-    service.complete.discard(request_id)
+    service.complete.pop(request_id, None)
 
 
 def directories(service: Service, mine: Mine = anywhere) -> list[LeftDirectory]:

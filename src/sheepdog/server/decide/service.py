@@ -35,7 +35,7 @@ class Service:
         self.clock = clock
         self.live: dict[int, LiveRequest] = {}
         self.unmarked: set[int] = set()  # requests of which more has been leased than is stored
-        self.complete: set[int] = set()  # ended requests of which no worker waits in a scheduler's queue
+        self.complete: dict[int, set[int]] = {}  # ended requests -> array jobs of which no worker waits in a queue
         self.faults: dict[int, tuple[int, float]] = {}  # how many in a row requests had, and when the last one was
         self.put_off: set[str] = set()  # directories that the next server has to see to
         self.swept: dict[Hashable, float] = {}  # places on hosts -> when what is old there may be looked for again
@@ -212,7 +212,7 @@ class Service:
         self._end_facts(live)
         self.store_facts(live)
         if live.all_called():
-            self.complete.add(live.request.id)
+            self.complete[live.request.id] = {*live.jobs.there}
 
     def drop(self, live: LiveRequest) -> None:
         """Forget a request that another program has ended, removed or begun again."""
