@@ -22,6 +22,7 @@ SCRIPTS = [
     "fabbc789e6543c31455ccafd3fa2393c2b7c7e456928d6e25c44c4465a2ce06b",
     "87ef7ad6e40f114a56a584e0290c95a33818f72de0e345c8f3a26f577ffc48ec",
     "4eb17970e3ba29f057cef3bfa939e2a0ddb18de1091210d0544671f74289cd19",
+    "2e26cff7177974f3c95fd3296fa2a5f27bced4fe64f30e50ea500baecf2eeea1",
 ]
 
 RAISED = b"ValueError: two\0pickle"

@@ -476,12 +476,13 @@ class Requests(RuleBasedStateMachine):
     # --- what must be true
 
     def outcomes(self) -> dict[int, Outcome]:
-        found = self.storage.db.execute("SELECT id, kind, value, attempt, attempts FROM outcome ORDER BY id").fetchall()
-        assert len({row for row, *_ in found}) == len(found)
-        return {
-            row % SPAN: Outcome(task=row % SPAN, kind=Kind(kind), value=value, attempt=attempt, attempts=attempts)
-            for row, kind, value, attempt, attempts in found
+        ended = [*self.storage.outcomes(self.request, [(1, self.tasks)])]
+        found = {
+            one.task: Outcome(task=one.task, kind=one.kind, value=one.value, attempt=one.attempt, attempts=one.attempts)
+            for one in ended
         }
+        assert len(found) == len(ended)
+        return found
 
     def stored_checkpoints(self) -> dict[int, Message]:
         rows = self.storage.db.execute("SELECT id, value FROM checkpoint").fetchall()

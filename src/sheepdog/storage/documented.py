@@ -41,20 +41,20 @@ class Documented(Outcomes):
 
     def get_results(self, request_id: int) -> list[tuple[bytes, bytes]]:
         """Return [(args, result)] of the tasks that are done, in order and without gaps."""
-        return self._with_outcomes(request_id, "JOIN", "=")
+        return self._with_results(request_id, "JOIN")
 
     def get_tasks_with_results(self, request_id: int) -> list[tuple[bytes, bytes | None]]:
         """Return [(args, result)] of all tasks, in order; result is None where there is none."""
-        return self._with_outcomes(request_id, "LEFT JOIN", "=")
+        return self._with_results(request_id, "LEFT JOIN")
 
     def get_errors(self, request_id: int) -> list[tuple[bytes, bytes | str]]:
         """Return [(args, error)] of the tasks that failed, in order."""
-        return self._with_outcomes(request_id, "JOIN", "!=")
+        return [(args, outcome.value) for args, outcome in self.errors(request_id)]
 
-    def _with_outcomes(self, request_id: int, join: str, compare: str) -> list[Any]:
+    def _with_results(self, request_id: int, join: str) -> list[Any]:
         self.count_tasks(request_id)
         rows = self._query(
-            f"SELECT task.args, outcome.value FROM task {join} outcome ON outcome.id = task.id AND kind {compare} 0"  # noqa: S608
+            f"SELECT task.args, outcome.value FROM task {join} outcome ON outcome.id = task.id AND kind = 0"  # noqa: S608
             " WHERE task.id BETWEEN ? AND ? ORDER BY task.id",
             *self._rows(request_id),
         )

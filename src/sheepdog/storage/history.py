@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..values.model import TASK_STATES, Function, Kind, Outcome, RequestState, State, before
+from .ended import Ended
 from .outcomes import MEASURED, OUTCOME, outcome_of
 from .requests import Requests, new_token
 from .schema import SPAN
 
 
-class History(Requests):
+class History(Requests, Ended):
     """The attempts of a request's tasks, and what makes tasks pending again."""
 
     def store_attempts(self, request_id: int, attempts: Sequence[Outcome], counts: bool = True) -> list[bool]:
@@ -69,7 +70,8 @@ class History(Requests):
         given. Return how many tasks there are; 0, and nothing is changed, if there are none or the request has not
         ended.
         """
-        where = f"id BETWEEN ? AND ? AND kind IN ({_kinds_to_retry(failed)})"
+        kinds = f"kind IN ({_kinds_to_retry(failed)})"
+        where = f"id BETWEEN ? AND ? AND {kinds}"
         with self.transaction():
             rows = self._rows(request_id)
             counts = self._retried(request_id, failed)
@@ -78,11 +80,13 @@ class History(Requests):
             self.db.execute("UPDATE attempt SET counts = 0 WHERE id BETWEEN ? AND ?", rows)
             self.db.execute(
                 "INSERT OR REPLACE INTO attempt SELECT id, max(attempt, attempts), kind, 0, host, seconds, output,"  # noqa: S608
-                f" stored, value, ifnull(signal, 0), status, ifnull(peak, 0) FROM {MEASURED} WHERE {where}",
+                " stored, value, ifnull(signal, 0), status, ifnull(peak, 0)"
+                f" FROM {self._outcomes(request_id)} {MEASURED} WHERE {where}",
                 rows,
             )
             self.db.execute(f"DELETE FROM measure WHERE id IN (SELECT id FROM outcome WHERE {where})", rows)  # noqa: S608
             self.db.execute(f"DELETE FROM outcome WHERE {where}", rows)  # noqa: S608
+            self.db.execute(f"DELETE FROM ended_range WHERE first BETWEEN ? AND ? AND {kinds}", rows)  # noqa: S608
             for table in ("array_job", "worker"):
                 ended = f"UPDATE {table} SET ended = ifnull(ended, ?) WHERE request = ?"  # noqa: S608
                 self.db.execute(ended, (time.time(), request_id))
@@ -132,7 +136,7 @@ class History(Requests):
         """Return how many tasks a retry would make pending, by the states that they are in."""
         counts = dict.fromkeys(State, 0)
         statement = (
-            "SELECT kind, count(*) FROM outcome WHERE id BETWEEN ? AND ?"  # noqa: S608
+            f"SELECT kind, count(*) FROM {self._outcomes(request_id)} WHERE id BETWEEN ? AND ?"  # noqa: S608
             f" AND kind IN ({_kinds_to_retry(failed)}) GROUP BY kind"
         )
         for kind, count in self._query(statement, *self._rows(request_id)):

@@ -23,7 +23,7 @@ INSERT_OUTCOME = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?,"
 )
 OUTCOME = "id, kind, value, attempt, host, seconds, output, signal, status, peak"
-MEASURED = "outcome LEFT JOIN measure USING (id)"
+MEASURED = "LEFT JOIN measure USING (id)"
 UNLESS_THERE = (
     "ON CONFLICT (id) DO NOTHING"  # no state in which a task has ended allows another end: see values/model.py
 )
@@ -90,19 +90,34 @@ class Outcomes(Requests, Tasks, Messages):
         return late
 
     def end_pending(self, request_id: int, kind: Kind, error: str, tasks: Iterable[int] | None = None) -> int:
-        """End every task that has not ended, or only these, with this error. Return how many there were."""
+        """End every task that has not ended, or only these, with this error. Return how many there were.
+
+        If it is every task, those that were never begun are ranges from now on, and no rows.
+        """
         base, count = request_id * SPAN, 0
-        runs = [(1, SPAN - 1)] if tasks is None else runs_of(sorted({task for task in tasks if 0 < task < SPAN}))
-        begun = "ifnull((SELECT max(attempt) FROM attempt WHERE attempt.id = task.id), 0) + (id <= ?)"
+        attempts = "ifnull((SELECT max(attempt) FROM attempt WHERE attempt.id = task.id), 0) + (id <= ?)"
         statement = (
             "INSERT INTO outcome (id, kind, attempt, attempts, host, seconds, output, stored, value)"  # noqa: S608
-            f" SELECT id, ?, 0, {begun}, '', 0.0, NULL, ?, ? FROM task"
-            " WHERE id BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.id = task.id)"
+            f" SELECT id, ?, 0, {attempts}, '', 0.0, NULL, ?, ? FROM task WHERE id BETWEEN ? AND ?"
         )
         with self.transaction():
-            told = int(kind), base + self.leased(request_id), time.time(), error.encode("utf-8", "replace")
-            for first, last in runs:
-                count += self.db.execute(statement, (*told, base + first, base + last)).rowcount
+            leased, now, value = self.leased(request_id), time.time(), error.encode("utf-8", "replace")
+            if tasks is None:
+                never_begun = Ranges(self.pending(request_id))
+                begun = [(first, min(last, leased)) for first, last in never_begun if first <= leased]
+                before = "SELECT DISTINCT id FROM attempt WHERE id BETWEEN ? AND ? AND attempt > 0 ORDER BY id"
+                retried = [row - base for (row,) in self._query(before, base + leased + 1, base + SPAN - 1)]
+                begun += runs_of(task for task in retried if task in never_begun)
+            else:
+                never_begun = Ranges()
+                named = {task for task in tasks if 0 < task < SPAN}
+                begun = [*runs_of(sorted(named.difference(self.ended_among(request_id, runs_of(sorted(named))))))]
+            for first, last in begun:
+                told = int(kind), base + leased, now, value, base + first, base + last
+                count += self.db.execute(statement, told).rowcount
+                never_begun.remove(first, last)
+            count += never_begun.count
+            self._end_together(((base + first, base + last) for first, last in never_begun), kind, now, value)
             column = kind.state.name.lower()
             self.db.execute(f"UPDATE request SET {column} = {column} + ? WHERE id = ?", (count, request_id))  # noqa: S608
             self._end_if_finished(request_id)
@@ -110,9 +125,10 @@ class Outcomes(Requests, Tasks, Messages):
 
     def outcomes(self, request_id: int, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
         """Yield how tasks in these ranges (first, last) ended, of those that have."""
+        read = f"SELECT attempts, {OUTCOME} FROM {self._outcomes(request_id)} {MEASURED}"  # noqa: S608
         for first, last in ranges:
             rows = self._query(
-                f"SELECT attempts, {OUTCOME} FROM {MEASURED} WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608
+                f"{read} WHERE id BETWEEN ? AND ? ORDER BY id",
                 request_id * SPAN + first,
                 request_id * SPAN + last,
             )
@@ -121,15 +137,15 @@ class Outcomes(Requests, Tasks, Messages):
     def first_outcomes(self, request_id: int, limit: int) -> list[Outcome]:
         """Return what the first tasks ended with since the request was submitted; one result, if there is any."""
         [since] = self._one(request_id, "ifnull(submitted, created)")
-        where = "id BETWEEN ? AND ? AND stored >= ?"
+        ended = f"FROM {self._outcomes(request_id)} WHERE id BETWEEN ? AND ? AND stored >= ?"
         for (row,) in self._query(
-            f"SELECT id FROM outcome WHERE {where} AND kind = 0 LIMIT 1",  # noqa: S608
+            f"SELECT id {ended} AND kind = 0 LIMIT 1",
             *self._rows(request_id),
             since,
         ):
             return [Outcome(task=row % SPAN, kind=Kind.RESULT, value=b"")]
         rows = self._query(
-            f"SELECT id, kind, value FROM outcome WHERE {where} ORDER BY stored LIMIT ?",  # noqa: S608
+            f"SELECT id, kind, value {ended} ORDER BY stored LIMIT ?",
             *self._rows(request_id),
             since,
             limit,
@@ -164,7 +180,8 @@ class Outcomes(Requests, Tasks, Messages):
         self.count_tasks(request_id)
         delivered = Ranges(self.delivered(request_id))
         rows = self._query(
-            f"SELECT id, {columns} FROM task LEFT JOIN outcome USING (id) WHERE id BETWEEN ? AND ? ORDER BY id",  # noqa: S608
+            f"SELECT id, {columns} FROM task LEFT JOIN {self._outcomes(request_id)} USING (id)"  # noqa: S608
+            " WHERE id BETWEEN ? AND ? ORDER BY id",
             *self._rows(request_id),
         )
         return ((row % SPAN, *rest) for row, *rest in rows if row % SPAN not in delivered)
@@ -173,7 +190,7 @@ class Outcomes(Requests, Tasks, Messages):
         """Return the end of what a task printed; empty if it has not ended."""
         for (output,) in self._query("SELECT output FROM outcome WHERE id = ?", self._row_id(request_id, task)):
             return output or b""
-        if self._delivered_among(request_id, task, task):
+        if any(kind is None for _, _, kind, *_ in self._ranges_among(request_id, task, task)):
             raise self._no_more(request_id, task)
         return b""
 
@@ -183,8 +200,8 @@ class Outcomes(Requests, Tasks, Messages):
         line = "CAST(substr(value, 1, ?) AS TEXT)"
         rows = self._query(
             f"SELECT kind, substr({line}, 1, instr({line} || char(10), char(10)) - 1) AS line, count(*) AS tasks,"  # noqa: S608
-            " sum(attempts > 0) FROM outcome WHERE id BETWEEN ? AND ? AND kind != 0 GROUP BY kind, line"
-            " ORDER BY tasks DESC, min(id)",
+            f" sum(attempts > 0) FROM {self._outcomes(request_id)} WHERE id BETWEEN ? AND ? AND kind != 0"
+            " GROUP BY kind, line ORDER BY tasks DESC, min(id)",
             *(CAUSE, CAUSE, *self._rows(request_id)),
         )
         return [Cause(Kind(kind), *rest) for kind, *rest in rows]
@@ -193,7 +210,7 @@ class Outcomes(Requests, Tasks, Messages):
         """Yield (serialised arguments, outcome) of the tasks that ended without a result, in order."""
         self.count_tasks(request_id)
         rows = self._query(
-            f"SELECT args, attempts, {OUTCOME} FROM {MEASURED} JOIN task USING (id)"  # noqa: S608
+            f"SELECT args, attempts, {OUTCOME} FROM {self._outcomes(request_id)} {MEASURED} JOIN task USING (id)"  # noqa: S608
             " WHERE id BETWEEN ? AND ? AND kind != 0",
             *self._rows(request_id),
         )

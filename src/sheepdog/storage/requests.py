@@ -136,7 +136,7 @@ class Requests(Workers, Files, Directories):
             for table in ("task", "outcome", "measure", "attempt", "checkpoint"):
                 self.db.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", self._rows(request_id))  # noqa: S608
             self.db.execute("DELETE FROM report WHERE task BETWEEN ? AND ?", self._rows(request_id))
-            self.db.execute("DELETE FROM delivered WHERE first BETWEEN ? AND ?", self._rows(request_id))
+            self.db.execute("DELETE FROM ended_range WHERE first BETWEEN ? AND ?", self._rows(request_id))
             self._remove_files(request_id)
             for table in ("array_job", "worker", "event"):
                 self.db.execute(f"DELETE FROM {table} WHERE request = ?", (request_id,))  # noqa: S608

@@ -166,6 +166,13 @@ MIGRATIONS = (
     INSERT OR IGNORE INTO job_directory
         SELECT array_job.name, request, job, options, home, state = 3 FROM array_job JOIN request ON id = request;
     """,
+    """
+    ALTER TABLE delivered RENAME TO ended_range;
+    ALTER TABLE ended_range ADD COLUMN kind INTEGER;  -- how all of them ended, NULL if they were delivered
+    ALTER TABLE ended_range ADD COLUMN stored REAL;
+    ALTER TABLE ended_range ADD COLUMN value BLOB;
+    CREATE INDEX ended_together ON ended_range (first) WHERE kind IS NOT NULL;
+    """,
 )
 """One script a version of the schema, each taking the database from the version before."""
 

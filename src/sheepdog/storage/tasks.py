@@ -8,11 +8,11 @@ from ..client import IN_MEMORY
 from ..errors import RequestNotFound
 from ..values.model import StoredBlob
 from ..values.ranges import gaps_between, gaps_of, runs_of
-from .delivered import Delivered
+from .ended import Ended
 from .schema import SPAN
 
 
-class Tasks(Delivered):
+class Tasks(Ended):
     """The tasks of a request."""
 
     def read_tasks(self, request_id: int, indexes: Sequence[int], limit: int) -> list[tuple[int, bytes | StoredBlob]]:
@@ -48,7 +48,8 @@ class Tasks(Delivered):
         """Return the tasks without an outcome, as ranges (first, last)."""
         tasks = self.count_tasks(request_id)
         base, found = request_id * SPAN, list[tuple[int, int]]()
-        for first, last in gaps_between(self.delivered(request_id), tasks):
+        ranges = [(first, last) for first, last, *_ in self._ranges_among(request_id, 1, SPAN - 1)]
+        for first, last in gaps_between(ranges, tasks):
             rows = self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
             found += gaps_of((row - base for (row,) in rows), last, first)
         return found
@@ -59,6 +60,6 @@ class Tasks(Delivered):
         for first, last in ranges:
             rows = self._query("SELECT id FROM outcome WHERE id BETWEEN ? AND ?", base + first, base + last)
             found += [row - base for (row,) in rows]
-            for start, end in self._delivered_among(request_id, first, last):
+            for start, end, *_ in self._ranges_among(request_id, first, last):
                 found += range(start, end + 1)
         return found

@@ -1,4 +1,4 @@
-"""Tasks of which nothing is stored any more but that they have ended."""
+"""Tasks that have ended and have no row each: a range says that they were delivered, or how they ended together."""
 
 import os
 
@@ -50,7 +50,7 @@ def test_nothing_else_is_stored_of_it(storage: Storage) -> None:
         with pytest.raises(RequestNotFound, match=r"task 1 of request 1 is not stored any more .* keep"):
             read(request, 1)
     storage.remove_request(request)
-    assert storage.db.execute("SELECT count(*) FROM delivered").fetchone() == (0,)
+    assert storage.db.execute("SELECT count(*) FROM ended_range").fetchone() == (0,)
 
 
 def test_what_it_has_reported_stays_with_its_arguments(storage: Storage) -> None:
@@ -92,3 +92,83 @@ def test_its_room_is_used_again(storage: Storage) -> None:
         storage.discard(request, [(first, first + 9)])
     [size] = storage.db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
     assert size < 3_000_000  # of 40
+
+
+@fault("cancel", "a request of very many tasks is cancelled", promise="one range says it of all that never began")
+def test_tasks_that_were_never_begun_end_as_one_range(storage: Storage) -> None:
+    request = request_of(storage, 1000)
+    storage.set_leased(request, 3)
+    end(storage, request, 2)
+    assert storage.end_pending(request, Kind.CANCELLED, "cancelled") == 999
+    assert storage.db.execute("SELECT count(*) FROM outcome").fetchone() == (3,)
+    assert storage.db.execute("SELECT count(*), min(last - first) FROM ended_range").fetchone() == (1, 996)
+    assert storage.delivered(request) == []
+    assert storage.output(request, 1000) == b""
+    assert storage.end_pending(request, Kind.CANCELLED, "again") == 0
+    assert end(storage, request, 999) == [999]
+    storage.remove_request(request)
+    assert storage.db.execute("SELECT count(*) FROM ended_range").fetchone() == (0,)
+
+
+def test_what_is_delivered_and_has_reported_is_not_cancelled(storage: Storage) -> None:
+    request = request_of(storage, 2)
+    storage.store_messages(request, [Message(1, 1, REPORT, 1, b"half")])
+    end(storage, request, 1)
+    storage.discard(request, [(1, 1)])
+    assert storage.end_pending(request, Kind.CANCELLED, "cancelled") == 1
+    assert storage.progress(request) == Progress(2, 1, 0, cancelled=1)
+
+
+def everything(storage: Storage, request: int) -> list[object]:
+    return [
+        storage.progress(request),
+        storage.pending(request),
+        storage.delivered(request),
+        sorted(storage.ended_among(request, [(1, 5), (6, 12)])),
+        [*storage.outcomes(request, [(1, 7), (9, 12)])],
+        [*storage.tasks(request)],
+        [*storage.outputs(request)],
+        [*storage.errors(request)],
+        [*storage.attempts(request)],
+        storage.get_errors(request),
+        storage.get_tasks_with_results(request),
+        storage.causes(request),
+        storage.first_outcomes(request, 1),
+        len(storage.first_outcomes(request, 12)),
+        [storage.count_retried(request, failed) for failed in (False, True)],
+    ]
+
+
+TASKS = st.sets(st.integers(1, 12))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(done=TASKS, failed=TASKS, given=TASKS, begun=TASKS, later=TASKS, leased=st.integers(0, 12))
+def test_a_range_is_read_as_the_rows_would_be(
+    storage: Storage, done: set[int], failed: set[int], given: set[int], begun: set[int], later: set[int], leased: int
+) -> None:
+    together, single = request_of(storage, 12), request_of(storage, 12)
+    for request in (together, single):
+        storage.set_leased(request, leased)
+        storage.store_attempts(request, [Outcome(task=task, kind=Kind.LOST, attempt=1, value=b"?") for task in begun])
+        end(storage, request, *done)
+        storage.store_outcomes(request, [Outcome(task=task, kind=Kind.RAISED, value=b"E") for task in failed - done])
+        storage.discard(request, runs_of(sorted(done & given)))
+    storage.end_pending(together, Kind.CANCELLED, "cancelled")
+    storage.end_pending(single, Kind.CANCELLED, "cancelled", range(1, 13))
+    assert everything(storage, together) == everything(storage, single)
+    for request in (together, single):
+        storage.retry(request, {}, failed=False)
+        storage.undo_retry(request, {})
+    assert everything(storage, together) == everything(storage, single)
+    for request in (together, single):
+        storage.retry(request, {}, failed=False)
+        end(storage, request, *(later & given))
+    storage.end_pending(together, Kind.NOT_RUN, "not run")
+    storage.end_pending(single, Kind.NOT_RUN, "not run", range(1, 13))
+    for request in (together, single):
+        storage.discard(request, runs_of(sorted(later)))
+    assert everything(storage, together) == everything(storage, single)
+    storage.remove_request(together)
+    storage.remove_request(single)
+    assert storage.db.execute("SELECT count(*) FROM ended_range").fetchone() == (0,)
