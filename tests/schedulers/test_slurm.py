@@ -48,13 +48,13 @@ SQUEUE = {
     "node-fail": {},
 }
 REASONS = {
-    "array-limit": "JobArrayTaskLimit (as many of its elements run as may run at once)",
-    "begin-time": "BeginTime (its time to begin has not come, or it was requeued just now)",
-    "held": "JobHeldUser",
-    "partition-config": PARTITION,
-    "resources": "Resources (no node is free)",
-    "time-limit": TIME,
-    "running": "",
+    "24": "JobArrayTaskLimit (as many of its elements run as may run at once)",
+    "27": "BeginTime (its time to begin has not come, or it was requeued just now)",
+    "18": "JobHeldUser",
+    "23": PARTITION,
+    "17": "Resources (no node is free)",
+    "25": TIME,
+    "4711": "",
 }
 ENDS = {
     "sacct-cancelled": ["CANCELLED by 7001"] * 12,
@@ -135,9 +135,12 @@ def test_what_states_mean(line: str, status: JobStatus | str | None) -> None:
         assert found == status
 
 
-@pytest.mark.parametrize("name", REASONS)
-def test_why_a_job_waits(name: str) -> None:
-    assert parse_reason(read(f"squeue-reason-{name}")) == REASONS[name]
+@pytest.mark.parametrize("job", REASONS)
+@fault("wrappers", "a squeue that prints more", promise="none of it is taken for why a job waits")
+def test_why_a_job_waits(job: str) -> None:
+    said = read("squeue-array")
+    assert parse_reason(said, job) == REASONS[job]
+    assert parse_reason(b"Welcome\nto|the|cluster|of us\n" + said + b"Thank you\n", job) == REASONS[job]
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -185,7 +188,7 @@ def test_the_limits_of_a_site() -> None:
 
 
 def test_every_captured_file_has_its_test() -> None:
-    tested = {f"squeue-{name}" for name in SQUEUE} | {f"squeue-reason-{name}" for name in REASONS} | ENDS.keys()
+    tested = {f"squeue-{name}" for name in SQUEUE} | ENDS.keys()
     tested |= {"sbatch-parsable-array", "scontrol-show-config", "README"}
     tested |= {
         "squeue-launch-failed",
@@ -372,9 +375,9 @@ def test_a_controller_that_does_not_answer_is_an_error_not_an_end(head: Head) ->
 
 
 def test_explain(head: Head) -> None:
-    head.program("squeue", "squeue-reason-resources.txt")
+    head.program("squeue", "squeue-array.txt")
     assert head.scheduler.explain(head.host, "17") == "Resources (no node is free)"
-    assert head.ran == ["squeue -h -a -t PD -j 17 -o %r"]
+    assert head.ran == ["squeue -h -a -t PD -j 17 -o %F|%K|%T|%r"]
     head.program("squeue", "squeue-reason-unknown.txt", 1, stream=2)
     assert head.scheduler.explain(head.host, "17") == ""
     assert head.scheduler.explain(make_host("nobody.invalid"), "17") == ""

@@ -180,7 +180,8 @@ class SlurmScheduler(BatchSystem):
 
     def waits(self, host: Host, job: str) -> str:
         """Return the reason that squeue says, and what it means."""
-        return parse_reason(host.run(["sh", "-c", CLEAN + 'squeue -h -a -t PD -j "$1" -o %r', "sh", job]))
+        command = CLEAN + 'squeue -h -a -t PD -j "$1" -o "%F|%K|%T|%r"'
+        return parse_reason(host.run(["sh", "-c", command, "sh", job]), job)
 
     def ends(self, host: Host, job: str) -> list[End]:
         """Ask the accounting; where there is none, the controller, which remembers jobs for some minutes."""
@@ -266,9 +267,9 @@ def parse_gone(output: bytes, job: str) -> bool:
     return UNKNOWN in said or (bool(states) and ENDED.issuperset(states))
 
 
-def parse_reason(output: bytes) -> str:
-    """Return why a job waits, from `squeue -o %r`: the first reason that says anything."""
-    said = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+def parse_reason(output: bytes, job: str) -> str:
+    """Return why a job waits, from `squeue -o %F|%K|%T|%r`: the first reason that says anything."""
+    said = re.findall(rf"^{job}\|[^|\n]*\|[A-Z_]+\|(.*\S)\s*$", output.decode(errors="replace"), re.MULTILINE)
     said.sort(key=lambda reason: reason == "None")
     return _said(said[0]) if said else ""
 
