@@ -86,11 +86,12 @@ def test_a_length_that_lies(wire: Wire, promised: int) -> None:
     body = client.pack({**WORKER, "call": 1}, [])
     connection = wire.connect()
     connection.sendall(wire.head(len(body) + promised) + body)
-    if promised < 0:
-        assert answer(connection)[0] == 400
-    else:
+    if promised > 0:
         socket.socket.shutdown(connection, socket.SHUT_WR)
-        assert ended(connection)
+    try:
+        assert answer(connection)[0] == 400
+    except OSError:  # hung up: the server met the end before it saw that the lengths do not add up
+        assert promised > 0
     assert wire.exchange()[0] == 200
 
 
