@@ -585,6 +585,20 @@ def test_cancel_what_runs(executor: Executor, place: Path) -> None:
     assert executor.submit(pow, 2, 3).result() == 8
 
 
+def test_what_a_cancelled_call_had_printed_is_kept(executor: Executor, place: Path) -> None:
+    def speak(path: Path) -> None:
+        print("half of it is done", flush=True)
+        path.touch()
+        time.sleep(3600)
+
+    future = executor.submit(speak, place / "said")
+    until((place / "said").exists, "it has printed")
+    future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(60)
+    until(lambda: sheepdog.get_output(1, DB, 1) == "half of it is done\n", "its output is there")
+
+
 def test_shutdown_that_cancels(executor: Executor, place: Path) -> None:
     """What runs is waited for; the rest is cancelled."""
     futures = [executor.submit(wait_for, place / "go") for _ in range(50)]

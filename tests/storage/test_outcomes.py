@@ -141,3 +141,25 @@ def test_the_first_outcomes_since_the_submission(storage: Storage) -> None:
     assert [outcome.value for outcome in storage.first_outcomes(request, 1)] == [b"a"]
     storage.store_result(request, 4, b"r")
     assert [outcome.kind for outcome in storage.first_outcomes(request, 5)] == [Kind.RESULT]
+
+
+def test_the_output_of_a_task_that_ended_elsewhere_is_that_of_its_last_attempt(storage: Storage) -> None:
+    request = request_of(storage, 4)
+    storage.set_leased(request, 3)
+    storage.store_attempts(
+        request,
+        [
+            Outcome(task=task, kind=Kind.INTERRUPTED, value=b"", attempt=attempt, output=b"%d" % attempt)
+            for task in (1, 2)
+            for attempt in (1, 2)
+        ],
+    )
+    storage.store_result(request, 2, b"r")  # and printed nothing
+    storage.end_pending(request, Kind.CANCELLED, "cancelled")
+    for task in (1, 2, 3, 4):
+        storage.keep_output(request, Outcome(task=task, kind=Kind.INTERRUPTED, value=b"", output=b"told at last"))
+    assert [storage.output(request, task) for task in (1, 2, 3, 4)] == [b"told at last", b"", b"told at last", b""]
+    assert [output for _, output in storage.outputs(request)] == [b"told at last", b"", b"told at last", b""]
+    storage.db.execute("UPDATE outcome SET output = NULL")
+    assert [storage.output(request, task) for task in (1, 2, 3)] == [b"2", b"", b""]
+    assert [output for _, output in storage.outputs(request)] == [b"2", b"", b"", b""]

@@ -198,9 +198,9 @@ def get_output(
 
     index is the number of a task, from 1, as its errors and SHEEPDOG_TASK_INDEX tell it: then return the output of that
     task alone. The output is text, as the task wrote it; so many bytes of it are kept as the option max_output says. It
-    is empty for a task that has not ended, or printed nothing; or was cancelled, or lost with its worker, while it ran:
-    what it had printed ended there. trusted is as for get_results. Raises ValueError if
-    there is no such request or no such task.
+    is empty for a task that has not ended, or printed nothing. Of a task that was cancelled or lost while it ran, it is
+    what its worker could still tell, or an attempt before: nothing if the worker was lost, or ended with the request.
+    trusted is as for get_results. Raises ValueError if there is no such request or no such task.
     """
     _require(dbfile)
     with Storage(dbfile) as storage:

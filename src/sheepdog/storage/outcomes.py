@@ -24,6 +24,12 @@ INSERT_OUTCOME = (
 )
 OUTCOME = "id, kind, value, attempt, host, seconds, output, signal, status, peak"
 MEASURED = "LEFT JOIN measure USING (id)"
+ENDED_ELSEWHERE = f"kind IN ({int(Kind.LOST)}, {int(Kind.NOT_RUN)}, {int(Kind.CANCELLED)})"
+PRINTED = (  # by the task's latest attempt that is known to have printed, where it was not the attempt that ended it
+    f"CASE WHEN output IS NULL AND {ENDED_ELSEWHERE} THEN (SELECT attempt.output FROM attempt"  # noqa: S608
+    " WHERE attempt.id = outcome.id AND attempt.output IS NOT NULL ORDER BY attempt.attempt DESC, attempt.stored DESC"
+    " LIMIT 1) ELSE output END"
+)
 UNLESS_THERE = (
     "ON CONFLICT (id) DO NOTHING"  # no state in which a task has ended allows another end: see values/model.py
 )
@@ -173,7 +179,7 @@ class Outcomes(Requests, Tasks, Messages):
 
         It is empty if the task has not ended.
         """
-        for _, args, output in self._stored(request_id, "task.args, ifnull(output, x'')"):
+        for _, args, output in self._stored(request_id, f"task.args, ifnull({PRINTED}, x'')"):
             yield args, bytes(output)
 
     def _stored(self, request_id: int, columns: str) -> Iterator[Any]:
@@ -188,11 +194,19 @@ class Outcomes(Requests, Tasks, Messages):
 
     def output(self, request_id: int, task: int) -> bytes:
         """Return the end of what a task printed; empty if it has not ended."""
-        for (output,) in self._query("SELECT output FROM outcome WHERE id = ?", self._row_id(request_id, task)):
+        row = self._row_id(request_id, task)
+        for (output,) in self._query(f"SELECT {PRINTED} FROM outcome WHERE id = ?", row):  # noqa: S608
             return output or b""
         if any(kind is None for _, _, kind, *_ in self._ranges_among(request_id, task, task)):
             raise self._no_more(request_id, task)
         return b""
+
+    def keep_output(self, request_id: int, attempt: Outcome) -> None:
+        """Keep what a task had printed when an attempt of it was stopped, because it was cancelled."""
+        where = "id = ? AND kind = ? AND output IS NULL"
+        row = request_id * SPAN + attempt.task
+        with self.transaction():
+            self.db.execute(f"UPDATE outcome SET output = ? WHERE {where}", (attempt.output, row, int(Kind.CANCELLED)))  # noqa: S608
 
     def causes(self, request_id: int) -> list[Cause]:
         """Return why tasks have no result, each cause once, the most frequent first."""

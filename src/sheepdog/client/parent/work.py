@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .server import Reply, Server
     from .signals import Signals
 
+STOPPED = "the task was stopped: it has ended elsewhere, or was cancelled"
+
 
 def names_in(tasks: "list[Task]") -> "set[bytes]":
     """Return the hashes of the functions that calls name."""
@@ -149,18 +151,22 @@ class Work(object):
         return count
 
     def drop(self, tasks: "set[int]") -> None:
-        """Stop running tasks that have ended elsewhere."""
-        child = self.child
+        """Stop running tasks that have ended elsewhere; the end of what one has printed is told."""
+        child, cut = self.child, []  # type: Child, list[Outcome]
         self.take(child.collect(0)[0])
         if any(index in tasks for index in child.running):
             self.fetched = child.recall() + self.fetched
             if any(index in tasks for index in child.running):
                 self.take(child.finish())
+                output, seconds = child.capture.end(), time.monotonic() - child.since
+                for index, (attempt, _) in child.running.items() if output else ():
+                    cut.append(death(child, index, attempt, INTERRUPTED, STOPPED, seconds, output))
                 child.close()
                 end_orphans()
                 self.child = self._new_child()
         self.fetched = [task for task in self.fetched if task[0] not in tasks]
         self.server.outbox.drop(tasks)
+        self.server.outbox.add(cut)
 
     # --- the child
 

@@ -53,6 +53,8 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
         elif queue.is_superseded(worker, outcome.task, outcome.attempt):
             if queue.has(outcome.task):
                 service.storage.store_attempts(live.request.id, [outcome], counts=False)
+            elif outcome.output:
+                service.storage.keep_output(live.request.id, outcome)
             late.append(outcome.task)
         else:
             past, delay = live.policy.judge(queue.past.get(outcome.task, FRESH), outcome.kind, outcome.attempt)
