@@ -158,6 +158,30 @@ class Outcomes(Requests, Tasks, Messages):
         )
         return [Outcome(task=row % SPAN, kind=Kind(kind), value=value) for row, kind, value in rows]
 
+    def latest_ends(self, request_id: int, limit: int) -> list[tuple[Outcome, float]]:
+        """Return how the latest attempts ended since the request was submitted, in order; and how many seconds ago.
+
+        Results are empty, and errors cut.
+        """
+        [since] = self._one(request_id, "ifnull(submitted, created)")
+        where = "host != '' AND stored >= ? AND id BETWEEN ? AND ?"
+        said = "id, kind, host, stored, CASE WHEN kind THEN CAST(substr(value, 1, ?) AS BLOB) ELSE x'' END"
+        each = (
+            f"SELECT * FROM (SELECT {said} FROM {table} WHERE {where} ORDER BY stored DESC LIMIT ?)"  # noqa: S608
+            for table in ("outcome", "attempt")
+        )
+        rows = self._query(
+            f"{' UNION ALL '.join(each)} ORDER BY stored DESC LIMIT ?",
+            *(CAUSE, since, *self._rows(request_id), limit) * 2,
+            limit,
+        )
+        now = time.time()
+        ends = [
+            (Outcome(task=row % SPAN, kind=Kind(kind), value=value, host=host), now - at)
+            for row, kind, host, at, value in rows
+        ]
+        return ends[::-1]
+
     def results(self, request_id: int) -> Iterator[tuple[int, bytes]]:
         """Yield (index, serialised result) of the tasks that are done, in order."""
         self.count_tasks(request_id)

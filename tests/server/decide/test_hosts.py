@@ -455,6 +455,23 @@ def test_its_workers_end_but_for_one_and_others_are_submitted_elsewhere(storage:
     assert "elsewhere than on node1" in farm.note
 
 
+@fault("bad node", "the server is restarted", promise="what is known of the hosts is known from their outcomes")
+def test_what_is_known_of_hosts_outlives_the_server(storage: Storage) -> None:
+    farm = cluster(storage, 100, workers=3, retries=1)
+    set_aside(farm)
+    before = farm.live.hosts.seen
+    farm.restart()
+    seen = farm.live.hosts.seen
+    assert {host: (each.good, each.row, each.like, each.kinds) for host, each in seen.items()} == {
+        host: (each.good, each.row, each.like, each.kinds) for host, each in before.items()
+    }
+    assert farm.live.hosts.is_suspect("node1")
+    assert not farm.live.hosts.is_suspect("node2")
+    for worker, host in (("w3", "node2"), ("w1", "node1")):
+        farm.exchange(worker, 1, host=host, element=worker[1:])
+    assert farm.live.hosts.is_aside("node1")
+
+
 @fault("bad node", "Python is missing on one node", promise="workers are submitted elsewhere before the request ends")
 def test_workers_that_never_called_are_submitted_elsewhere(storage: Storage) -> None:
     farm = Farm(storage, [b""] * 10, scheduler="slurm")

@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...config.options import Options
-from ...values.model import ArrayJob, JobStatus, Request, RequestState
+from ...values.model import ArrayJob, JobStatus, Kind, Outcome, Request, RequestState
 from .deletion import is_deletion
 from .facts import Facts
-from .hosts import Hosts
+from .hosts import Change, Hosts
 from .jobs import ArrayJobs
 from .order import Order
-from .policy import Breaker, Policy
+from .policy import FAILURES, Breaker, Policy, likeness
 from .queue import Queue
 from .tries import Tries
 from .workers import Element, Workers
+
+MOST_ALIKE = 200  # characters of what failures have in common
 
 
 @dataclass(slots=True)
@@ -93,6 +95,15 @@ class LiveRequest:
         """Note that an array job is no more, and how it ended."""
         self.jobs.end(number)
         self.reasons.ended = why
+
+    def note_host(self, host: str, good: int, failed: Sequence[Outcome], when: float) -> Change | None:
+        """Take note of how tasks ended on a host: so many well, and the others in these ways.
+
+        A task that fails again tells nothing new of hosts.
+        """
+        kinds = FAILURES if not self.policy.on_oom else [kind for kind in FAILURES if kind != Kind.MEMORY]
+        first = (outcome for outcome in failed if outcome.kind in kinds and not self.hosts.has_failed(outcome.task))
+        return self.hosts.note(host, good, (likeness(outcome)[:MOST_ALIKE] for outcome in first), when)
 
     def is_deleted(self, number: int) -> bool:
         """Tell whether somebody has deleted an array job, on purpose and as a whole, as far as can be told."""

@@ -15,7 +15,7 @@ from ...values.model import Kind, Outcome
 from ..calls import Call, read_exchange
 from .hosts import Change
 from .live import LiveRequest
-from .policy import FAILURES, FRESH, Past, likeness
+from .policy import FAILURES, FRESH, Past
 from .service import Service
 from .workers import WorkerSeen
 
@@ -73,11 +73,8 @@ def accept(service: Service, live: LiveRequest, worker: str, outcomes: list[Outc
 
 
 def note_host(service: Service, live: LiveRequest, host: str, good: int, failed: list[Outcome], now: float) -> None:
-    """Take note of how tasks ended on a host: so many well. A task that fails again tells nothing new of hosts."""
-    kinds = FAILURES if not live.policy.on_oom else [kind for kind in FAILURES if kind != Kind.MEMORY]
-    first = (outcome for outcome in failed if outcome.kind in kinds and not live.hosts.has_failed(outcome.task))
-    alike = (likeness(outcome)[:MAX_TEXT] for outcome in first)
-    tell_of_host(service, live, live.hosts.note(host, good, alike, now))
+    """Take note of how tasks ended on a host: so many well."""
+    tell_of_host(service, live, live.note_host(host, good, failed, now))
 
 
 def tell_of_host(service: Service, live: LiveRequest, change: Change | None) -> None:

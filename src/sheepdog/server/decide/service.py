@@ -22,6 +22,7 @@ from .queue import Queue
 
 log = logging.getLogger(__name__)
 
+LATEST = 1000  # attempts that tell, after a restart, what is known of the hosts
 FAULTS = 3  # in a row, after which a request ends
 FAULT_SECONDS = 60.0  # from one fault to the next that is in a row with it
 AHEAD = 64  # calls of an open request that may have been leased beyond what is stored of it
@@ -266,6 +267,11 @@ def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
     for array in storage.arrays(request.id):
         live.add_array(array)
     live.cancelled = storage.progress(request.id).cancelled
+    for outcome, age in storage.latest_ends(request.id, LATEST) if live.hosts.several else ():
+        well = outcome.kind == Kind.RESULT
+        live.note_host(outcome.host, well, [] if well else [outcome], now - age)
+        if not well:
+            live.hosts.shun(outcome.host, outcome.task, now - age, now)
     if live.breaker.limit:
         for outcome in storage.first_outcomes(request.id, live.breaker.limit):
             live.breaker.feed(outcome)
