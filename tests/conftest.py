@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 import sheepdog
+from sheepdog.schedulers.way_home import source
 from sheepdog.storage import Storage
 from tests.cluster import Cluster, unavailable
 from tests.cluster.packages import may_install
@@ -153,3 +154,13 @@ def cpython_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [package] = place.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", str(package), str(place)], check=True)
     return place / "usr" / "lib" / version / "test"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of this machine, which the head node sees."""
+    found = source("198.51.100.1")
+    if not found:
+        pytest.skip("this machine has no address but the loopback's")
+    monkeypatch.setenv("SSH_CONNECTION", f"{found} 50000 198.51.100.1 22")
+    return found

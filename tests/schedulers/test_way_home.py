@@ -16,7 +16,6 @@ from sheepdog.schedulers.way_home import (
     default_way_home,
     is_own,
     leads_here,
-    source,
 )
 from tests.faults import fault
 
@@ -59,16 +58,6 @@ def test_it_is_said_before_anything_is_sent(tmp_path: Path) -> None:
 
 
 ELSEWHERE = "192.0.2.1"
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address of this machine, which the head node sees."""
-    found = source("198.51.100.1")
-    if not found:
-        pytest.skip("this machine has no address but the loopback's")
-    monkeypatch.setenv("SSH_CONNECTION", f"{found} 50000 198.51.100.1 22")
-    return found
 
 
 def test_what_leads_here_now(here: str) -> None:

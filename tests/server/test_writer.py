@@ -144,19 +144,6 @@ def test_it_finishes_what_it_was_given_and_then_takes_no_more(writer: Writer, st
         writer.submit(make).result(LONG)
 
 
-@pytest.mark.slow
-def test_it_ends_when_its_database_is_removed(writer: Writer, storage: Storage) -> None:
-    writer.start()
-    writer.submit(make).result(LONG)
-    with Storage(storage.dbfile) as another:
-        request = another.new_request(b"f", b"", [b"x"], form=form(), options={"host": "hive"})
-    writer.submit(lambda service: service.find(request)).result(LONG)
-    for end in ("", "-wal", "-shm"):
-        Path(f"{storage.dbfile}{end}").unlink(missing_ok=True)
-    until(lambda: not writer.is_alive(), "it has ended")
-    assert request in [removed.id for removed, _ in writer.removed]
-
-
 @fault(
     "database moved",
     "the database is moved while its server lives, without its log",
@@ -176,18 +163,19 @@ def test_a_database_that_is_moved_takes_all_along(writer: Writer, storage: Stora
         assert there.get_request(request).tasks == 1
 
 
-def test_what_has_ended_and_is_not_cleared_up_is_removed_too(writer: Writer, storage: Storage) -> None:
-    """Its workers may wait in a queue still."""
-    request = storage.new_request(b"f", b"", [b"x"], form=form(), options={"host": "hive"})
-    array = storage.new_array(request, ArrayJob(0, "herd_001_0badcafe", "d", 3))
-    storage.set_submitted(request, replace(array, job="7"))
-    storage.store_result(request, 1, b"r")
+def test_it_ends_when_its_database_is_removed(writer: Writer, storage: Storage) -> None:
+    """It knows what was removed with it: workers of what has ended, too, may wait in a queue still."""
+    ended, runs = (storage.new_request(b"f", b"", [b"x"], form=form(), options={"host": "hive"}) for _ in range(2))
+    array = storage.new_array(ended, ArrayJob(0, "herd_001_0badcafe", "d", 3))
+    storage.set_submitted(ended, replace(array, job="7"))
+    storage.store_result(ended, 1, b"r")
     writer.start()
-    writer.submit(lambda service: service.live).result(LONG)
+    writer.submit(lambda service: service.find(runs)).result(LONG)
     for end in ("", "-wal", "-shm"):
         Path(f"{storage.dbfile}{end}").unlink(missing_ok=True)
     until(lambda: not writer.is_alive(), "it has ended")
-    assert [(removed.id, left.job) for removed, (left,) in writer.removed] == [(request, "7")]
+    found = {removed.id: [left.job for left in arrays] for removed, arrays in writer.removed}
+    assert found == {ended: ["7"], runs: []}
 
 
 def test_a_pause_is_not_counted() -> None:

@@ -85,7 +85,7 @@ def test_a_damaged_request_is_in_no_others_way(place: Path) -> None:
     damaged = [request_elsewhere(place, "a b"), request_elsewhere(place, "head"), request_elsewhere(place, "head")]
     with Storage(DB) as storage, storage.transaction():
         storage.db.execute("""UPDATE request SET options = '{"sched' WHERE id = ?""", (damaged[1],))
-        storage._sign(damaged[1], again=True)  # or it would be somebody else's
+        storage.sign_request(damaged[1], again=True)  # or it would be somebody else's
         storage.db.execute("""UPDATE array_job SET urls = 'none' WHERE request = ?""", (damaged[2],))
     assert sheepdog.map(abs, [(-1,), (-2,)], {"dbfile": DB}) == [1, 2]
     with Storage(DB) as storage:

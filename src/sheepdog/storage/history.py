@@ -97,7 +97,7 @@ class History(Requests, Ended):
             )
             if function is not None:
                 self._set_function(request_id, function)
-            self._sign(request_id, again=function is None)
+            self.sign_request(request_id, again=function is None)
         return sum(counts.values())
 
     def undo_retry(self, request_id: int, options: dict[str, Any], function: Function | None = None) -> None:
@@ -130,7 +130,7 @@ class History(Requests, Ended):
             if function is not None:
                 self._set_function(request_id, function)
             self.step(request_id, "end")
-            self._sign(request_id, again=function is None)
+            self.sign_request(request_id, again=function is None)
 
     def _retried(self, request_id: int, failed: bool) -> dict[State, int]:
         """Return how many tasks a retry would make pending, by the states that they are in."""

@@ -201,7 +201,7 @@ class Requests(Workers, Files, Directories):
                 f"{self.dbfile}; {self._hint}"
             )
 
-    def _sign(self, request_id: int, again: bool = False) -> None:
+    def sign_request(self, request_id: int, again: bool = False) -> None:
         """Sign a request as this account's own; if again, with the function that it was signed with before."""
         before, runs, token, options = self._one(request_id, SIGNED)
         function = before.partition(":")[0] if again else self._function_digest(request_id)
@@ -229,7 +229,7 @@ class Requests(Workers, Files, Directories):
             else:
                 self._take_directories()
             for each in ids:
-                self._sign(each)
+                self.sign_request(each)
             return len(self.requests(RequestState.NEW, RequestState.SUBMITTED))
 
     def function_blobs(self, request_id: int) -> list[bytes | StoredBlob]:

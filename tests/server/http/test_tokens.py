@@ -48,7 +48,7 @@ def test_a_token_that_has_changed(wire: Wire) -> None:
     old, wire.token = wire.token, "f" * 64
     with Storage(wire.dbfile) as storage, storage.transaction():
         storage.db.execute("UPDATE request SET token = ?", [wire.token])
-        storage._sign(1, again=True)
+        storage.sign_request(1, again=True)
     body = client.pack({**WORKER, "call": 99}, [])
     assert answer(wire.connect(), wire.head(len(body), token=old) + body)[0] == 401  # though the new is not known yet
     assert wire.exchange()[0] == 200

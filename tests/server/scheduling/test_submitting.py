@@ -14,7 +14,6 @@ import pytest
 from sheepdog.client import RESULT
 from sheepdog.errors import HostError
 from sheepdog.schedulers import submit as submission
-from sheepdog.schedulers.way_home import source
 from sheepdog.server.calls import Call
 from sheepdog.server.decide import exchange
 from sheepdog.server.decide.outcomes import LASTING
@@ -325,16 +324,6 @@ def test_workers_are_told_as_soon_as_their_host_answers(farm: Farm) -> None:
 
 
 # This machine has another address
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address of this machine, which the head node sees."""
-    found = source("198.51.100.1")
-    if not found:
-        pytest.skip("this machine has no address but the loopback's")
-    monkeypatch.setenv("SSH_CONNECTION", f"{found} 50000 198.51.100.1 22")
-    return found
 
 
 @fault(
