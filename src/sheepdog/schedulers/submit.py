@@ -42,10 +42,10 @@ def own_name(options: Options) -> str:
     return options.config.localhost or socket.getfqdn()
 
 
-def urls(options: Options, port: int, home: str = "") -> tuple[str, ...]:
-    """Return the addresses at which workers reach a server on this port. home is this machine, if not as usual."""
-    address = "127.0.0.1" if options.here else home or own_name(options)
-    return (f"https://{f'[{address}]' if ':' in address else address}:{port}",)
+def urls(options: Options, port: int, *homes: str) -> tuple[str, ...]:
+    """Return the addresses at which workers reach a server on this port. homes are this machine, if not as usual."""
+    found = ["127.0.0.1"] if options.here else [*filter(None, homes)] or [own_name(options)]
+    return tuple(f"https://{f'[{address}]' if ':' in address else address}:{port}" for address in found)
 
 
 def plan(options: Options, request: Request, workers: int, level: int, port: int, home: str = "") -> ArrayJob:

@@ -1,5 +1,6 @@
 """When a scheduler is asked, what becomes of its answer, and what workers left behind."""
 
+import json
 import logging
 import re
 import subprocess
@@ -268,6 +269,27 @@ def test_workers_that_cannot_reach_the_server_are_overheard(farm: Farm) -> None:
     farm.join(request)
     farm.look(INTERVAL)
     assert farm.note(request) == ""
+
+
+@fault(
+    "another address",
+    "workers do not reach this machine by an address that is its own still",
+    promise="they are told the one that the head node sees, too, and try both in turn",
+)
+def test_workers_that_cannot_reach_the_server_are_told_another_address(farm: Farm, here: str) -> None:
+    request = farm.request("1")
+    first = "https://old-way-home.invalid:4000"
+    farm.storage.set_urls(request, 1, [first])
+    farm.put(request, FakeScheduler())
+    farm.look()
+    assert farm.storage.arrays(request)[0].urls == (first,)
+    words = f"worker a: cannot reach {first} ([Errno 110] Connection timed out); trying on"
+    (farm.directory(request) / "herd.o1.1").write_text(f"{words}\n")
+    both = (first, f"https://{f'[{here}]' if ':' in here else here}:4000")
+    for _ in range(3):  # and it stays so
+        farm.look(INTERVAL)
+        assert farm.storage.arrays(request)[0].urls == both
+        assert json.loads((farm.directory(request) / "secret.json").read_text())["urls"] == [*both]
 
 
 @fault("qdel all", "the array job is deleted while it waits", promise="nobody asks whether its Python is one")

@@ -23,6 +23,7 @@ from ..calls import Call
 from ..decide import clock, outcomes
 from ..decide.clock import Watched
 from .nodes import LONGEST, Context, HeadNode
+from .submitting import tell_another_way
 from .turns import take_turn
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def listen(context: Context, node: HeadNode, watched: Watched, statuses: dict[in
             words = job_directory.last_words(node.host, array.directory)
             if "cannot reach" in words:
                 context.decide(clock.overhear, watched.request.id, words)
+                tell_another_way(context, node, watched, array)
 
 
 def look_back(context: Context, node: HeadNode, request: Request, array: ArrayJob, status: JobStatus) -> JobStatus:

@@ -10,8 +10,18 @@ from dataclasses import replace
 
 from ...config.options import Options
 from ...deployment import Host, job_directory
-from ...errors import CommandFailed, ConfigError, SchedulerBusy, SchedulerError, SheepdogError, StorageError, words_of
+from ...errors import (
+    CommandFailed,
+    ConfigError,
+    HostError,
+    SchedulerBusy,
+    SchedulerError,
+    SheepdogError,
+    StorageError,
+    words_of,
+)
 from ...schedulers import submit as submission
+from ...schedulers.way_home import address_towards, is_own
 from ...values import identity as process
 from ...values.model import ArrayJob, Request
 from ..decide import arrays
@@ -90,7 +100,22 @@ def urls_now(context: Context, node: HeadNode, options: Options, array: ArrayJob
     told = [url.partition("://")[2].rpartition(":")[0].strip("[]") for url in array.urls]
     said = options.config.localhost
     names = [said, *told] if said else [*told, submission.own_name(options)]
-    return submission.urls(options, context.port, node.home(names, now))
+    home = node.home(names, now)
+    others = [name for name in told[1:] if name != home and is_own(name)]
+    return submission.urls(options, context.port, home, *others)
+
+
+def tell_another_way(context: Context, node: HeadNode, watched: Watched, array: ArrayJob) -> None:
+    """Tell workers that do not reach this machine its address as the head node sees it, too: they try both in turn."""
+    if watched.options.here or len(array.urls) > 1:
+        return
+    try:
+        seen = address_towards(node.host)
+        both = (*array.urls, *submission.urls(watched.options, context.port, seen))
+        if seen and both[0] != both[1]:
+            tell(context, node, watched.request, watched.options, replace(array, urls=both))
+    except HostError as error:
+        log.warning("request %d: its workers cannot be told another address: %s", watched.request.id, error)
 
 
 def tell(context: Context, node: HeadNode, request: Request, options: Options, moved: ArrayJob) -> None:
@@ -101,7 +126,7 @@ def tell(context: Context, node: HeadNode, request: Request, options: Options, m
     except CommandFailed as error:  # the directory is gone
         log.warning("request %d: %s cannot be told where this machine is: %s", request.id, moved.name, error)
     else:
-        log.info("request %d: its workers are told that the server is at %s", request.id, moved.urls[0])
+        log.info("request %d: its workers are told that the server is at %s", request.id, " or ".join(moved.urls))
         node.not_before, node.failures = 0.0, 0  # it answers
     context.decide(arrays.moved, request.id, moved)
 
