@@ -165,26 +165,9 @@ def limited(cpus: int, function: Any = None) -> Callable[[Any], Any]:
     """Return what runs a batch on a worker: to n_jobs=-1 there, the node has as many cores as are the worker's own."""
 
     def run(batch: Any) -> Any:  # a function in a function travels by value: Sheepdog is not over there
-        import inspect
         import os
 
-        from joblib.parallel import BACKENDS, Parallel, ThreadingBackend
-
-        class Here(ThreadingBackend):  # type: ignore[misc]
-            default_n_jobs = -1
-
-            def __init__(self, config: Any = None, workers: Any = None, **others: Any) -> None:  # noqa: ARG002
-                super().__init__(**others)
-
-            def configure(self, n_jobs: int = 1, parallel: Any = None, **others: Any) -> int:
-                known = {*inspect.signature(Parallel.__init__).parameters, "context", "config", "workers"}
-                if unknown := others.keys() - known:
-                    names = ", ".join(sorted(unknown))
-                    raise TypeError(f"the backend sheepdog takes config and workers, but not {names}")
-                return int(super().configure(n_jobs, parallel))
-
         os.environ["LOKY_MAX_CPU_COUNT"] = str(cpus)
-        BACKENDS.setdefault("sheepdog", Here)  # for calls within calls: Sheepdog's own is not over there
         if function is not None:
             batch.items = [(function, args, kwargs) for _, args, kwargs in batch.items]
         return batch()

@@ -16,6 +16,7 @@ from ..wire.outcomes import MEMORY, RAISED, RESULT
 from ..wire.records import NO_STATUS, RECORD
 from .controller import Controller
 from .descriptors import move_up
+from .joblib_name import Finder
 from .pipe import LOADED, TASK, Pipe
 from .surroundings import Surroundings
 from .target import Target
@@ -64,6 +65,7 @@ def run_child(pipe: Pipe, inputs: "tuple[int, int]", secret: "dict[str, Any]", b
     tasks, tokens = map(move_up, inputs)
     pipe.capture.redirect()
     leave_traces()
+    sys.meta_path.insert(0, Finder())
     runner = Runner(pipe, tokens, secret, blobs)
     with open(tasks, "rb", CHUNK) as stream:
         while True:
