@@ -48,11 +48,80 @@ def test_at_home_all_is_what_is_here(module: Any, name: str) -> None:
     assert {**vars(value)} == before
 
 
-def test_of_a_class_that_was_defined_again_the_one_that_was_sent_is_taken(module: Any) -> None:
+def test_of_a_class_that_was_defined_again_the_one_that_has_the_name_is_taken(module: Any) -> None:
+    """As when the cell of a notebook is run again. What a garbage collection has left does not count."""
     first, data = module.Kind, dump(module.Kind())
     exec(SOURCE, vars(module))
-    assert type(load(data)) is first
-    assert type(load(dump(module.Kind()))) is module.Kind is not first
+    assert type(load(data)) is module.Kind is not first
+    assert type(load(dump(module.Kind()))) is module.Kind
+
+
+HOLDERS = """
+import functools, types
+held, fixed = [1], (1,)
+def closing(held):
+    def holder(): return held[0]
+    return holder
+holder = closing(held)
+def usual(held=held): return held[0]
+def named(*, held=held): return held[0]
+def marked(): return marked.held[0]
+marked.held = held
+@functools.wraps(marked)
+def wrapped(): return holder()
+@functools.lru_cache
+def cached(held=held): return held[0]
+anonymous = lambda held=held: held[0]
+many = lambda inner=types.SimpleNamespace(holder=holder): inner.holder()
+"""
+
+
+@pytest.mark.parametrize("name", ["holder", "usual", "named", "marked", "wrapped", "cached", "anonymous", "many"])
+def test_a_function_that_holds_values_comes_with_them_each_time(module: Any, name: str) -> None:
+    exec(HOLDERS, vars(module))
+    function, world = getattr(module, name), World()
+    assert load(dump(function), world)() == load(dump(function))() == 1
+    sent = dump(function)
+    for number in (2, 3, 2):
+        module.held[0] = number
+        assert load(dump(function), world)() == number
+        if name == "cached":
+            module.cached.cache_clear()
+    came = load(sent)
+    assert (came(), function()) == (1, 2)
+    assert came is not function
+
+
+@pytest.mark.parametrize("name", ["holder", "usual", "wrapped", "anonymous"])
+def test_one_that_holds_what_it_held_is_the_one_that_is_here(module: Any, name: str) -> None:
+    exec(HOLDERS, vars(module))
+    function = getattr(module, name)
+    assert load(dump(load(dump(function), World()))) is function
+
+
+def test_what_holds_what_cannot_be_told_comes_each_time(module: Any) -> None:
+    module.held = [types.SimpleNamespace(inner=lambda: 1)]
+    exec("def usual(held=held): return held[0].inner()", vars(module))
+    world = World()
+    assert load(dump(module.usual), world)() == 1
+    module.held[0].inner = lambda: 2
+    assert load(dump(module.usual), world)() == 2
+
+
+def test_what_is_gone_there_is_gone_here(module: Any) -> None:
+    """And what a task has put there stays."""
+    exec("class Base:\n    def rate(self): return 1\nclass Each(Base): pass\nFEE = 1\nMORE = 2", vars(module))
+    exec("def pay(): return FEE\ndef both(): return [FEE for _ in range(MORE)]", vars(module))
+    world = World()
+    module.Each.rate = lambda _: -1
+    there, pay, both = load(dump([module.Each(), module.pay, module.both]), world)
+    assert (there.rate(), pay(), both()) == (-1, 1, [1, 1])
+    type(there).own = pay.__globals__["OWN"] = 5
+    del module.Each.rate, module.FEE
+    again, pay = load(dump([module.Each(), module.pay]), world)
+    assert (again.rate(), again.own, pay.__globals__["OWN"], pay.__globals__["MORE"]) == (1, 5, 5, 2)
+    with pytest.raises(NameError, match="FEE"):
+        pay()
 
 
 def test_a_class_that_is_another_by_now_is_made_anew(module: Any) -> None:

@@ -3,7 +3,7 @@
 import pickle
 import types
 
-from .origins import ORIGINS, content_of, find, remember
+from .origins import ORIGINS, content_of, find, is_lasting, remember
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,16 +47,24 @@ class World(object):
         module = self.modules.get(function.__globals__.get("__name__", ""))
         return module is not None and vars(module) is function.__globals__
 
-    def news(self, owner: object, names: "dict[str, Any]") -> "dict[str, Any]":
-        """Return what is not as it came last. The rest stays as the tasks have made it."""
+    def news(
+        self, owner: object, names: "dict[str, Any]", told: "set[str] | None" = None
+    ) -> "tuple[dict[str, Any], set[str]]":
+        """Return what is not as it came last, and the names of what came before and is gone there by now.
+
+        The rest stays as the tasks have made it. told are the names that would have come if they were there; None: all.
+        """
         received = self.received.setdefault(owner, {})
+        gone = {name for name in received if name not in names and (told is None or name in told)}
+        for name in gone:
+            del received[name]
         found = {}
         for name, value in names.items():
             content = content_of(value)
             if content is None or received.get(name) != content:
                 received[name] = content
                 found[name] = value
-        return found
+        return found, gone
 
 
 class Loader(pickle.Unpickler):
@@ -94,7 +102,7 @@ class Loader(pickle.Unpickler):
             made = maker(*args)
         if origin is not None:
             remember(made, origin)
-            if self.world is not None:
+            if self.world is not None and is_lasting(origin):
                 self.world.known[origin] = made
         return made
 
@@ -103,12 +111,19 @@ class Loader(pickle.Unpickler):
         setter, state = how
         world, taken = self.world, id(value) in self.taken
         if world is not None and isinstance(value, type):
-            state, taken = (world.news(ORIGINS[value], state[0]),) + state[1:], False
+            news, gone = world.news(ORIGINS[value], state[0])
+            state, taken = (news,) + state[1:], False
+            for name in gone & vars(value).keys():
+                delattr(value, name)
         elif world is not None and isinstance(value, types.ModuleType):
-            state, taken = world.news(value.__name__, state), False
+            state, gone = world.news(value.__name__, state)
+            drop(vars(value), gone)
+            taken = False
         elif world is not None and isinstance(value, types.FunctionType) and world.owns(value):
             module = value.__globals__["__name__"]
-            news, given = world.news(module, state[1]["__globals__"]), world.given.get(module, ())
+            news, gone = world.news(module, state[1]["__globals__"], names_in(value.__code__))
+            given = world.given.get(module, set())
+            drop(value.__globals__, gone - given)
             value.__globals__.update({name: each for name, each in news.items() if name not in given})
             state[1]["__globals__"] = {}
         if taken:
@@ -117,3 +132,18 @@ class Loader(pickle.Unpickler):
             setter(value, state)
         else:
             vars(value).update(state)
+
+
+def drop(names: "dict[str, Any]", gone: "set[str]") -> None:
+    """Take names out of a module."""
+    for name in gone:
+        names.pop(name, None)
+
+
+def names_in(code: types.CodeType) -> "set[str]":
+    """Return the names that code may look for in its module, with the code inside."""
+    found = set(code.co_names)
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            found |= names_in(each)
+    return found

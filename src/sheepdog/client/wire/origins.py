@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import pickle
 import sys
 import types
@@ -21,35 +22,62 @@ KNOWN = weakref.WeakValueDictionary()  # type: weakref.WeakValueDictionary[Any, 
 def remember(value: "Any", origin: "Any") -> None:
     """Note where something is from."""
     ORIGINS[value] = origin
-    KNOWN[origin] = value
+    if is_lasting(origin):
+        KNOWN[origin] = value
 
 
 def find(origin: "Any") -> "Any":
     """Return what is here of what was sent from here, or has come before; None if that is not here, or not the same.
 
-    Of two that are alike, as of a class that was defined again, the one that was sent is taken, and the later one.
+    Of two that are alike, as of a class that was defined again, the one is taken that has the name now.
     """
     named = named_here(origin[0], origin[1]) if isinstance(origin, tuple) else None
-    if not isinstance(named, KINDS):
-        return KNOWN.get(origin)
-    if ORIGINS.get(named) == origin:
+    if isinstance(named, KINDS) and origin_of(named) == origin:
         return named
-    known = KNOWN.get(origin)
-    return named if known is None and origin_of(named) == origin else known
+    return KNOWN.get(origin)
 
 
-def origin_of(value: "Any") -> "tuple[str, str, str] | None":
+def origin_of(value: "Any") -> "tuple[str, ...] | None":
     """Return where something is from: the name of its module, its own there, and a digest of what it is made of.
 
-    None for what no module has under a name. What came from elsewhere keeps the origin that it has there.
+    Of a function that holds values of its own there is a digest of these, too, as they are now. None for what no module
+    has under a name. What came from elsewhere keeps the origin that it has there.
     """
     origin = ORIGINS.get(value)
-    if origin is None:
+    if holds_values(value):
+        name = origin[:2] if origin else name_of(value)
+        return name and name + (digest(value), held(value))
+    if origin is None or not is_lasting(origin):
         name = name_of(value)
         if name is not None:
             origin = name + (digest(value),)
             remember(value, origin)
     return origin
+
+
+def is_lasting(origin: "Any") -> bool:
+    """Tell whether what is from there stays one and the same. A function that holds values is made anew each time."""
+    return origin is not None and (not isinstance(origin, tuple) or len(origin) < 4)
+
+
+def holds_values(value: "Any") -> bool:
+    """Tell whether a function holds what may change: in its closure, defaults or attributes, or what it has cached."""
+    if type(value) is not types.FunctionType:
+        return type(value) is CACHED
+    defaults = (value.__defaults__ or ()) + tuple((value.__kwdefaults__ or {}).values())
+    return bool(value.__closure__ or vars(value)) or any(type(each) not in SIMPLE for each in defaults)
+
+
+def held(value: "Any") -> str:
+    """Return a digest of the values that a function holds. If they cannot be told, it is like no other."""
+    import hashlib
+
+    buffer = io.BytesIO()
+    try:
+        Held(buffer, 4).dump(value)
+    except Exception:
+        return os.urandom(16).hex()
+    return hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
 
 
 def name_of(value: "Any") -> "tuple[Any, Any] | None":
@@ -156,6 +184,32 @@ def contents(cell: "Any") -> "list[Any]":
         return [cell.cell_contents]
     except ValueError:
         return []
+
+
+class Held(pickle.Pickler):
+    """Pickles values that functions hold, and functions by their code; of classes and modules only the names."""
+
+    def __init__(self, *args: "Any") -> None:
+        super(Held, self).__init__(*args)
+        self.seen = set()  # type: set[int]  # id() of functions
+
+    def reducer_override(self, value: "Any") -> "Any":
+        """Return how to pickle a value (from 3.8 on, pickle calls it so)."""
+        if isinstance(value, type):
+            return repr, ((value.__module__, value.__qualname__),)
+        if isinstance(value, types.ModuleType):
+            return repr, (value.__name__,)
+        if type(value) is CACHED:
+            return list, ((value.__wrapped__,),)
+        if type(value) is not types.FunctionType:
+            return NotImplemented
+        if id(value) in self.seen:
+            return repr, (value.__qualname__,)
+        self.seen.add(id(value))
+        cells = [content for cell in value.__closure__ or () for content in contents(cell)]
+        names = ((sys.intern(name), each) for name, each in sorted(vars(value).items()))  # or pickle tells them apart
+        rest = [cells, value.__defaults__, value.__kwdefaults__, list(names)]
+        return list, ((repr(made_of(value.__code__, set())), rest),)
 
 
 class Contents(pickle.Pickler):
