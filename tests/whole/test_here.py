@@ -419,7 +419,7 @@ def test_on_a_worker_too_what_is_there_is_taken() -> None:
 
 
 @pytest.mark.slow
-@fault("second call", "a function holds a model that is trained, or a method is patched", promise="there it is as it is here")
+@fault("second call", "a function holds a model that is trained; a method is patched", promise="it comes as it is")
 def test_a_function_that_holds_values_is_there_as_it_is_here() -> None:
     Path("w.py").write_text(
         "class Model:\n"
