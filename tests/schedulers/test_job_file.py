@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sheepdog.deployment.last_words import explains, telling
 from sheepdog.schedulers import job_file
 from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
 from sheepdog.schedulers.job_file import Job, secret, submit_script, worker_files
@@ -62,6 +63,20 @@ def test_a_line_of_setup_that_fails_ends_the_worker_and_says_so(tmp_path: Path) 
     assert done.returncode == 1
     assert f"sheepdog: on {socket.gethostname()} this line of setup failed: module load 'nothing'\n" in done.stderr
     assert not (tmp_path / "never").exists()
+
+
+@fault("last words", "a line of setup ends the shell, with whatever status", promise="the worker's last words name it")
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize(
+    "line", ["exit 0", '[ -e /nothing ] || exit 3 # it\'s "not" $HERE', "set -u; $NOTHING", "if true"]
+)
+def test_a_line_of_setup_that_ends_the_shell_is_named(tmp_path: Path, shell: str, line: str) -> None:
+    lines = ("trap 'echo bye' EXIT", "true", line)
+    (tmp_path / "spooled").write_text(job_file.job_file(job(setup=lines), [], "#$", "ELEMENT"))
+    done = subprocess.run([shell, "spooled"], cwd=tmp_path, capture_output=True, text=True)
+    words = f"sheepdog: on {socket.gethostname()} the shell ended in this line of setup: {line}"
+    assert telling([done.stdout, done.stderr]) == words
+    assert explains(words)
 
 
 @pytest.mark.parametrize(("request_id", "file"), [(7, "sheepdog_007"), (12, "sheepdog_012"), (4711, "sheepdog_4711")])

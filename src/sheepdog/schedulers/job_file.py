@@ -76,13 +76,20 @@ ABSENT = """command -v "$1" >/dev/null || { echo "sheepdog: on $(hostname) there
 """
 """Says on which host there is no Python, also where no accounting does."""
 
-FAILED = """[ $? -eq 0 ] || {{ echo "sheepdog: on $(hostname) this line of setup failed:" {line} >&2; exit 1; }}
+FAILED = """[ $? -eq 0 ] || {{
+  trap - EXIT; echo "sheepdog: on $(hostname) this line of setup failed:" {line} >&2; exit 1
+}}
 """
+ENDED = """echo "sheepdog: on $(hostname) the shell ended in this line of setup:" {line} >&2"""
 
 
 def setup(lines: Sequence[str]) -> str:
-    """Return what runs the user's lines in a shell; one that fails ends it."""
-    return SITE + "".join(f"{line}\n{FAILED.format(line=shlex.quote(line))}" for line in lines)
+    """Return what runs the user's lines in a shell; one that fails ends it. One that ends it itself is named, too."""
+    text = SITE
+    for line in lines:
+        quoted = shlex.quote(line)
+        text += f"trap {shlex.quote(ENDED.format(line=quoted))} EXIT\n{line}\n{FAILED.format(line=quoted)}"
+    return text + "trap - EXIT\n"
 
 
 def secret(request: int, token: str, urls: Sequence[str], certificate: str, **settings: Any) -> bytes:
