@@ -18,7 +18,7 @@ import sheepdog
 from sheepdog.errors import ArgumentsError, ConfigError, SerialisationError, StorageError, TaskFailed, UntrustedResult
 from sheepdog.storage import Storage
 from sheepdog.values import serialisation
-from sheepdog.values.model import RequestState
+from sheepdog.values.model import Kind, RequestState
 from tests.faults import fault
 from tests.local import DB, errors, workers_of
 from tests.waiting import until
@@ -431,6 +431,24 @@ def test_cancelled_by_another(return_exceptions: bool) -> None:
     with pytest.raises((TaskFailed, sheepdog.SheepdogError), match=r"cancelled by its user|takes no more tasks"):
         next(results)
     assert list(results) == []
+    has_ended(results.request_id)
+
+
+@fault("qdel all", "the workers of imap are deleted", promise="it ends; no others are submitted for the rest")
+def test_deleted_by_another() -> None:
+    """The request stays open, as an executor's does; but whoever maps has one work, and it was ended."""
+    wait: queue.Queue[tuple[int]] = queue.Queue()
+    wait.put((300,))
+    results = sheepdog.imap(time.sleep, iter(wait.get, None), C)
+    with Storage(DB) as storage:
+        until(lambda: storage.leased(results.request_id), "it runs")
+        storage.end_pending(results.request_id, Kind.CANCELLED, "the array job 5 was deleted", [1])
+        wait.put((0,))
+        with pytest.raises(TaskFailed, match="the array job 5 was deleted"):
+            next(results)
+        assert list(results) == []
+        assert storage.get_request(results.request_id).tasks == 1
+    wait.put((0,))
     has_ended(results.request_id)
 
 

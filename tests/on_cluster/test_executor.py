@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import fault
+from tests.on_cluster.programs import run
 from tests.user import User
 
 CPYTHON = """
@@ -81,3 +83,32 @@ with sheepdog.Executor({**C, "lease": 8}, workers=2) as executor:
 def test_a_worker_that_is_killed(user: User) -> None:
     """Its call runs again elsewhere."""
     assert user.run(KILL, timeout=170) == ["2", 8]
+
+
+@fault(
+    "qdel all", "an executor's array job is deleted", promise="its calls are cancelled; later ones run on new workers"
+)
+@pytest.mark.parametrize(("batch", "delete"), [("user", "qdel"), ("slurm_user", "scancel")])
+def test_its_array_job_is_deleted(batch: str, delete: str, request: pytest.FixtureRequest) -> None:
+    """Twice: while calls run and wait, then while nobody calls."""
+    code = f"""
+        import concurrent.futures
+        def note_of(request_id=1):
+            with Storage(DB) as storage: return storage.progress(request_id).note
+        with sheepdog.Executor(dict(C, resubmissions=0), workers=4) as executor:
+            first = executor.submit(note, 2, 0).result()
+            calls = [executor.submit(note, i, 5) for i in range(20)]
+            until(lambda: sum(call.running() for call in calls) >= 4)
+            head({delete!r}, job())
+            concurrent.futures.wait(calls)
+            ends = {{str(error) for error in (call.exception() for call in calls) if error}}
+            second = executor.submit(note, 3, 0).result(), job(), arrays()
+            head({delete!r}, job())
+            until(lambda: "was deleted" in note_of())
+            show([first, *second, sorted(ends), executor.submit(note, 4, 0).result()])
+    """
+    first, second, job, arrays, ends, third = run(request.getfixturevalue(batch), code)
+    assert (first, second, arrays, third) == (4, 9, 2, 16)
+    assert len(ends) == 1
+    assert ends[0].endswith(f"was deleted ({delete})")
+    assert f"array job {job} " not in ends[0]

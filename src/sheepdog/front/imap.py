@@ -182,6 +182,8 @@ class MapFeeder(Feeder):
             exhausted = self.exhausted  # then these are the last
             items, self.items, self.size = self.items, [], 0
             self.change.notify_all()
+        if items and not self.finished and stream.progress().cancelled:
+            self.finished = True  # its workers were deleted: the user meets that soon, and no others are to come
         if items and not self.finished:
             try:
                 self.stored(lambda: self.add(items))

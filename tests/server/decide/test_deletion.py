@@ -147,22 +147,73 @@ def test_all_of_several_are_deleted(farm: Farm) -> None:
     assert clock.wanted(farm.service) == []
 
 
-def test_the_calls_of_an_executor_end_and_later_ones_have_new_workers(storage: Storage) -> None:
-    farm = Farm(storage, [b""] * 2, open=True)
+@fault("qdel all", "an executor's workers are deleted", promise="its calls end; later ones have new workers")
+@pytest.mark.parametrize("calls", [0, 1, 5])
+@pytest.mark.parametrize("joined", [False, True], ids=["they wait", "they run"])
+def test_the_calls_of_an_executor_end_and_later_ones_have_new_workers(
+    storage: Storage, joined: bool, calls: int
+) -> None:
+    farm = Farm(storage, [b""] * calls, open=True, resubmissions=0)
+    farm.heed(says(1, 2) if joined else says(pending=2))
+    for element in "12" if joined else "":
+        farm.join(f"1.{element}", element=element)
+        farm.exchange(f"1.{element}", 1, element=element)
+    warn(farm, *("12" if joined else ""))
+    farm.heed(gone(unlimited=True), times=2)
+    assert farm.errors == ["the array job 12 was deleted"] * calls
+    assert farm.state == RequestState.SUBMITTED
+    assert clock.wanted(farm.service) == []
+    for again in (calls + 1, calls + 2):  # as often as they are deleted, and also by another server
+        farm.storage.add_tasks(farm.request, [b""])
+        clock.tick(farm.service)
+        assert [wanted.workers for wanted in clock.wanted(farm.service)] == [2]
+        farm.restart()
+        clock.tick(farm.service)
+        assert [wanted.workers for wanted in clock.wanted(farm.service)] == [2]
+        array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
+        arrays.submitted(farm.service, farm.request, replace(array, job="13"))
+        farm.heed(says(pending=2), array=array.number)
+        farm.heed(gone(), times=2, array=array.number)
+        assert len(farm.errors) == again
+    assert farm.state == RequestState.SUBMITTED
+
+
+def test_an_executor_ends_if_its_new_workers_are_refused(storage: Storage) -> None:
+    farm = Farm(storage, [b""], open=True)
     farm.heed(says(pending=2))
     farm.heed(gone(), times=2)
-    assert farm.errors == ["the array job 12 was deleted"] * 2
-    idle = Farm(storage, [], open=True)
-    idle.heed(says(1, 2))
-    for element in "12":
-        idle.join(f"1.{element}", element=element)
-        idle.exchange(f"1.{element}", 0, element=element, leaving=SIGNAL)
-    idle.heed(gone(unlimited=True), times=2)
-    assert idle.state == RequestState.SUBMITTED
-    assert clock.wanted(idle.service) == []
-    storage.add_tasks(idle.request, [b""])
-    clock.tick(idle.service)
-    assert [wanted.workers for wanted in clock.wanted(idle.service)] == [2]
+    farm.storage.add_tasks(farm.request, [b""])
+    clock.tick(farm.service)
+    [_] = clock.wanted(farm.service)
+    array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
+    arrays.not_submitted(farm.service, farm.request, array.number, "no such queue", refused=True)
+    clock.tick(farm.service)
+    assert "no such queue" in farm.errors[-1]
+
+
+def test_what_is_under_way_elsewhere_is_no_work_of_theirs(storage: Storage) -> None:
+    """A call that was stored before the deletion is seen, and that the server has not read, is a later one."""
+    farm = Farm(storage, [b""], open=True)
+    farm.heed(says(pending=2))
+    farm.heed(gone())
+    farm.storage.add_tasks(farm.request, [b""])
+    farm.heed(gone())
+    assert len(farm.errors) == 1
+    clock.tick(farm.service)
+    assert [wanted.workers for wanted in clock.wanted(farm.service)] == [2]
+
+
+def test_all_workers_come_again_after_the_last_array_job(storage: Storage) -> None:
+    farm = Farm(storage, [b""], workers=4, open=True)
+    array = arrays.plan(farm.service, farm.request, ArrayJob(0, "n", "d", 2))
+    farm.live  # noqa: B018
+    arrays.submitted(farm.service, farm.request, replace(array, job="13"))
+    for number, workers in ((1, 4), (2, 2)):
+        farm.heed(says(pending=workers), array=number)
+        farm.heed(gone(), times=2, array=number)
+    farm.storage.add_tasks(farm.request, [b""])
+    clock.tick(farm.service)
+    assert [wanted.workers for wanted in clock.wanted(farm.service)] == [4]
 
 
 def test_an_attempt_that_a_deletion_ended_is_told(farm: Farm) -> None:

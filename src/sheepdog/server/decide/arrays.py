@@ -59,6 +59,7 @@ def not_submitted(service: Service, request_id: int, number: int, error: str, re
     live.facts.note(What.NOT_SUBMITTED, error)
     if refused:
         live.hosts.avoided = live.hosts.planned
+        live.jobs.anew = False
     else:
         if not live.tries.forgive():
             live.jobs.forget_plan(number)

@@ -216,10 +216,7 @@ def conclude(service: Service, live: LiveRequest) -> None:
         match found.step:
             case Step.RELEASE:
                 release_doubtful(service, live)
-            case Step.CANCEL:
-                service.storage.end_array(request_id, found.job)
-                return service.cancel(live, found.text)
-            case Step.END_JOB:
+            case Step.END_JOB | Step.CANCEL:
                 deleted = live.is_deleted(found.job)
                 service.storage.end_array(request_id, found.job)
                 live.end_array(found.job, found.text)
@@ -227,6 +224,8 @@ def conclude(service: Service, live: LiveRequest) -> None:
                     live.jobs.cut_down()
                 live.facts.end_unheard(found.text, found.job)
                 live.facts.note(What.JOB_ENDED, found.text)
+                if found.step == Step.CANCEL:
+                    return service.cancel(live, found.text)
             case Step.GIVE_UP:
                 return service.give_up(live, found.text)
             case Step.NOTE:
@@ -258,7 +257,7 @@ def want(service: Service, live: LiveRequest) -> Wanted | None:
     lacking = shortage(live, now)
     if lacking is None:
         lacking = growth(live, now)
-    elif not (live.workers.joined or live.may_go_elsewhere()):
+    elif not (live.workers.joined or live.jobs.anew or live.may_go_elsewhere()):
         return None
     if lacking is None or not tries.affords(lacking.first):
         return None
@@ -266,7 +265,8 @@ def want(service: Service, live: LiveRequest) -> Wanted | None:
     service.storage.set_fruitless(live.request.id, tries.fruitless)
     times = f"are submitted again ({tries.fruitless} of {tries.limit} times in a row)"
     if lacking.first:
-        times = "with more are submitted" if lacking.level else "are submitted beside the others"
+        times = "with more are submitted" if lacking.level else "are submitted"
+        times += "" if lacking.level or lacking.all else " beside the others"
     log.warning("request %d: %s; submitting %d workers", live.request.id, lacking.why, lacking.workers)
     live.hosts.planned = live.hosts.to_avoid()
     avoid = tuple(sorted(live.hosts.planned))

@@ -20,19 +20,23 @@ class ArrayJobs:
         self.before: dict[int, JobStatus] = {}  # what it said of them last while they were there
         self.asked: dict[int, float] = {}  # when it was asked that
         self.fell: dict[int, int] = {}  # how many elements had ended without a call, when that was looked into
-        self.size = 0  # of the largest
+        self.size = 0  # how many workers there are to be at most
+        self.largest = 0  # how many elements the largest has had
         self.cut = False  # whether one was deleted on purpose while there were others
+        self.anew = False  # whether the last one was, and other work comes: it has new workers
         self.directory = ""  # of the latest one's files
         self.started = False  # whether any element is known to have run
         self.explained = False  # whether the last one of which the scheduler had nothing left has said why
 
     def add(self, array: ArrayJob, expected: bool) -> None:
         """Take note of an array job, and of what it calls now. expected: workers may come of it."""
+        self.largest = max(self.largest, array.workers)
         self.size = max(self.size, array.workers)
         self.levels[array.number] = array.level
         self.directory = array.directory
         if expected:
             self.there[array.number] = array
+            self.anew = False
             self.past.pop(array.number, None)
         elif array.job:
             self.past[array.number] = array
@@ -81,6 +85,10 @@ class ArrayJobs:
         """Make do with those that are there: another one was deleted on purpose."""
         if self.there:
             self.size, self.cut = sum(array.workers for array in self.there.values()), True
+
+    def begin_anew(self) -> None:
+        """Expect others: the last one was deleted on purpose, and what comes is new work."""
+        self.size, self.cut, self.anew = self.largest, False, True
 
     # --- what it says of all of them
 

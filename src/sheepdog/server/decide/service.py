@@ -230,10 +230,22 @@ class Service:
         live.facts.end_unheard(why)
 
     def cancel(self, live: LiveRequest, reason: str) -> None:
-        """End the tasks of a request that somebody has ended by other means than ours."""
-        if not live.request.open:
+        """End the tasks of a request whose workers somebody has deleted. An open one goes on with those that come."""
+        if live.request.open:
+            self._end_calls(live, reason)
+        else:
             reason += f"; `sheepdog.retry({live.request.id}, {self.storage.dbfile!r})` runs the rest"
-        self.give_up(live, reason, kept=False, kind=Kind.CANCELLED)
+            self.give_up(live, reason, kept=False, kind=Kind.CANCELLED)
+
+    def _end_calls(self, live: LiveRequest, reason: str) -> None:
+        self.mark()
+        tasks = [index for first, last in live.queue.ranges for index in range(first, last + 1)]
+        count = self.storage.end_pending(live.request.id, Kind.CANCELLED, reason, tasks)
+        live.queue.settle(tasks)
+        live.jobs.begin_anew()
+        live.cancelled += count
+        log.warning("request %d: %d tasks ended: %s", live.request.id, count, reason)
+        self.storage.set_note(live.request.id, reason)
 
     def give_up(self, live: LiveRequest, reason: str, kept: bool = True, kind: Kind = Kind.NOT_RUN) -> None:
         """End all tasks of a request that have not ended, with this reason. kept: its workers' words may tell more."""
@@ -266,6 +278,7 @@ def take_over(storage: Storage, request: Request, now: float) -> LiveRequest:
     live.facts = Facts(worker for worker in storage.workers(request.id) if worker.ended is None)
     for array in storage.arrays(request.id):
         live.add_array(array)
+    live.jobs.anew = request.open and not live.jobs.there  # else it would have ended with its workers
     live.cancelled = storage.progress(request.id).cancelled
     for outcome, age in storage.latest_ends(request.id, LATEST) if live.hosts.several else ():
         well = outcome.kind == Kind.RESULT

@@ -41,7 +41,7 @@ def shortage(live: LiveRequest, now: float) -> Shortage | None:
     if lacking < (max(1, jobs.size // 2) if there else 1):
         return None
     why = live.reasons.ended or f"{lacking} workers have ended before the tasks"
-    return Shortage(lacking, level, not there, why)
+    return Shortage(lacking, level, not there, why, first=jobs.anew)
 
 
 def coming(live: LiveRequest, level: int) -> int:

@@ -22,7 +22,7 @@ class Step(Enum):
     """What to do with a request."""
 
     RELEASE = "let its doubtful tasks be taken; then look again"
-    CANCEL = "note that an array job is no more, and end its tasks as cancelled"
+    CANCEL = "note that an array job is no more, and end the tasks that there are as cancelled"
     END_JOB = "note that an array job is no more; then look again"
     GIVE_UP = "end its tasks"
     NOTE = "tell its user"
@@ -61,8 +61,7 @@ def the_last_array_job_was_deleted(live: LiveRequest, _: float) -> bool:
     """Tell whether somebody has deleted an array job, and there are no others."""
     number = _ended_job(live)
     others = live.tries.under_way or len(live.jobs.there) > 1
-    idle = live.queue.empty and live.workers.joined  # there may be calls, which are then new work
-    return number is not None and not (others or idle) and live.is_deleted(number)
+    return number is not None and not others and live.is_deleted(number)
 
 
 def an_array_job_is_no_more(live: LiveRequest, _: float) -> bool:
@@ -88,7 +87,7 @@ def all_wait(live: LiveRequest, _: float) -> bool:
 
 def none_has_ever_come(live: LiveRequest, _: float) -> bool:
     """Tell whether all array jobs are no more, and no worker has called."""
-    some = live.jobs.there or live.workers.known or live.workers.joined
+    some = live.jobs.there or live.workers.known or live.workers.joined or live.jobs.anew
     return not (some or live.tries.under_way or live.may_go_elsewhere())
 
 
