@@ -49,6 +49,23 @@ def test_all_is_deleted(user: User) -> None:
     assert (arrays, arrays_then) == (1, 2)
 
 
+@fault(("qdel all", "late accounting"), "qdel of one element after the other", promise="it does not come back")
+@pytest.mark.parametrize("order", ["1 12", "12 -1 1"], ids=["those that run first", "those that wait first"])
+def test_all_is_deleted_one_by_one(user: User, order: str) -> None:
+    """The accounting knows of none before the last is gone."""
+    code = f"""
+        C.update(workers=12)
+        sheepdog.map_async(note, [(i, 3) for i in range(60)], C)
+        until(lambda: len(head("cat", "ran").splitlines()) >= 8 and qstat().count(" r ") == 8)
+        head(f"for i in $(seq {order}); do qdel {{job()}} -t $i; sleep 0.5; done")
+        show([results(), errors(), job(), arrays()])
+    """
+    results, errors, job, arrays = run(user, code)
+    assert arrays == 1
+    assert len(errors) == results.count(None) > 0
+    assert all(f"the array job {job} was deleted (qdel); `sheepdog.retry(" in error for error in errors), errors
+
+
 @fault("hold", "the array job is on hold", promise="the user is told; released, it runs")
 def test_a_hold(user: User) -> None:
     code = """

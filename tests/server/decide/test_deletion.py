@@ -8,6 +8,7 @@ import pytest
 from sheepdog.client import DELETED
 from sheepdog.server.decide import arrays, clock
 from sheepdog.server.decide.deletion import is_deletion
+from sheepdog.server.decide.live import ACCOUNTED
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob, End, Fate, JobStatus, Kind, RequestState
 from tests.faults import fault
@@ -145,6 +146,63 @@ def test_all_of_several_are_deleted(farm: Farm) -> None:
         farm.heed(status, array=2)
     assert farm.storage.progress(farm.request).cancelled == 10
     assert clock.wanted(farm.service) == []
+
+
+def look(farm: Farm, status: JobStatus, seconds: float = 2.0) -> list[int]:
+    """Let the scheduler be asked soon after the last time; return how many workers are wanted then."""
+    farm.now += seconds
+    clock.heed(farm.service, farm.request, {1: status}, farm.now)
+    return [wanted.workers for wanted in clock.wanted(farm.service)]
+
+
+@pytest.fixture
+def eight_of_twelve(storage: Storage) -> Farm:
+    farm = Farm(storage, [b""] * 60, workers=12, scheduler="gridengine")
+    farm.heed(says(*range(1, 9), pending=4))
+    work(farm, *map(str, range(1, 9)))
+    return farm
+
+
+@fault(
+    ("qdel all", "late accounting"),
+    "all elements are deleted one by one, and the accounting does not know yet",
+    promise="none is submitted meanwhile; it does not come back",
+)
+@pytest.mark.parametrize("order", [range(1, 13), range(12, 0, -1)], ids=["those that run first", "those that wait"])
+def test_deleted_one_by_one(eight_of_twelve: Farm, order: range) -> None:
+    farm, left = eight_of_twelve, [*order]
+    for name in order:
+        left.remove(name)
+        if name <= 8:
+            warn(farm, str(name))
+        running = [each for each in left if each <= 8]
+        if left:
+            assert look(farm, says(*running, pending=len(left) - len(running)), 10.0) == []
+    assert look(farm, gone(unlimited=True)) == look(farm, gone(unlimited=True)) == []
+    assert farm.storage.progress(farm.request).cancelled == 60
+
+
+def test_workers_that_came_to_a_limit_are_not_waited_for(eight_of_twelve: Farm) -> None:
+    farm = eight_of_twelve
+    warn(farm, *map(str, range(1, 8)))
+    assert look(farm, says(8, pending=4)) == []
+    assert len(clock.fallen(farm.service, farm.request)) == 1
+    ends = [End("failed 37", Fate.OTHER, "1", "node1")]
+    clock.look_at_ends(farm.service, farm.request, 1, ends)
+    assert look(farm, says(8, pending=4)) == [7]
+
+
+def test_without_accounting_they_are_waited_for_but_for_a_while(eight_of_twelve: Farm) -> None:
+    farm = eight_of_twelve
+    warn(farm, *map(str, range(1, 8)))
+    assert look(farm, says(8, pending=4)) == []
+    assert look(farm, says(8, pending=4), ACCOUNTED) == [7]
+
+
+def test_workers_that_are_lost_without_a_warning_are_not_waited_for(eight_of_twelve: Farm) -> None:
+    farm = eight_of_twelve
+    assert look(farm, says(8, pending=4)) == []
+    assert look(farm, says(8, pending=4)) == [7]
 
 
 @fault("qdel all", "an executor's workers are deleted", promise="its calls end; later ones have new workers")

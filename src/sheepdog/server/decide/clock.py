@@ -164,9 +164,9 @@ def heed(service: Service, request_id: int, statuses: Mapping[int, JobStatus], a
 
 
 def fallen(service: Service, request_id: int) -> list[ArrayJob]:
-    """Return the array jobs of which more elements have ended than before, and no worker has called from these."""
+    """Return the array jobs of which nobody knows how elements have ended, while others go on."""
     live = service.live.get(request_id)
-    return live.jobs.fallen(live.workers.called) if live is not None and live.hosts.several else []
+    return live.fallen(service.clock()) if live is not None else []
 
 
 def look_at_ends(service: Service, request_id: int, number: int, ends: Iterable[End]) -> None:
@@ -177,8 +177,10 @@ def look_at_ends(service: Service, request_id: int, number: int, ends: Iterable[
 
 
 def bury(live: LiveRequest, number: int, ends: Iterable[End]) -> None:
-    """Take note of the hosts on which workers ended that have never called."""
+    """Take note of what did not end by itself, and of the hosts on which workers ended that have never called."""
     for end in ends:
+        if end.fate == Fate.OTHER and end.element:
+            live.jobs.failed.setdefault(number, set()).add(end.element)
         if end.fate == Fate.OTHER and Element(number, end.element) not in live.workers.called:
             live.hosts.bury(end.host, end.text)
 

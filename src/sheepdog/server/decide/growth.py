@@ -21,6 +21,8 @@ def growth(live: LiveRequest, now: float) -> Shortage | None:
     if live.request.open or live.options.config.workers or not live.jobs.size or live.jobs.in_doubt or live.jobs.cut:
         return None
     tries = live.tries
+    if live.in_question(now):
+        return None
     if tries.failures or tries.fruitless or not tries.may_begin(now):  # the site takes no more, or they do not last
         return None
     there, tasks = coming(live, 0), live.queue.size

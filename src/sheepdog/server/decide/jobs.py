@@ -19,7 +19,9 @@ class ArrayJobs:
         self.missed: dict[int, int] = {}  # how often in a row it had nothing left of them
         self.before: dict[int, JobStatus] = {}  # what it said of them last while they were there
         self.asked: dict[int, float] = {}  # when it was asked that
-        self.fell: dict[int, int] = {}  # how many elements had ended without a call, when that was looked into
+        self.fell: dict[int, tuple[int, float]] = {}  # how many elements ended without a call, and since when so many
+        self.looked: dict[int, int] = {}  # how many they were when that was looked into
+        self.failed: dict[int, set[str]] = {}  # elements of which it is known that they ended, and were not deleted
         self.size = 0  # how many workers there are to be at most
         self.largest = 0  # how many elements the largest has had
         self.cut = False  # whether one was deleted on purpose while there were others
@@ -67,19 +69,19 @@ class ArrayJobs:
         over = not (self._running(number, status) - set(lost) or status.pending or status.broken)
         self.missed[number] = self.missed.get(number, 0) + 1 if over else 0
 
-    def fallen(self, called: Collection[Element]) -> list[ArrayJob]:
-        """Return those that are there and of which more elements have ended than before without a call; note that."""
-        found = []
-        for number, array in self.there.items():
-            status = self.statuses.get(number)
-            if status is None or status.gone:
-                continue
-            spoke = {element.name for element in called if element.array == number}
-            count = array.workers - status.pending - len(status.running | spoke)
-            if count > self.fell.get(number, 0):
-                self.fell[number] = count
-                found.append(array)
-        return found
+    def count_fallen(self, number: int, called: Collection[str]) -> None:
+        """Take note of how many elements have ended from which no worker has called."""
+        array, status = self.there.get(number), self.statuses[number]
+        if array is not None and not status.gone:
+            count = array.workers - status.pending - len({*status.running, *called})
+            if count > self.fell.get(number, (0, 0.0))[0]:
+                self.fell[number] = count, self.asked[number]
+
+    def look(self, number: int) -> bool:
+        """Note that it is looked into how elements ended without a call; return whether there are more than before."""
+        count, before = self.fell.get(number, (0, 0.0))[0], self.looked.get(number, 0)
+        self.looked[number] = count
+        return count > before
 
     def cut_down(self) -> None:
         """Make do with those that are there: another one was deleted on purpose."""

@@ -21,6 +21,7 @@ from .queue import Queue
 from .tries import Tries
 from .workers import Element, Workers
 
+ACCOUNTED = 30.0  # seconds after which a scheduler's accounting knows how an element ended, if there is any
 MOST_ALIKE = 200  # characters of what failures have in common
 
 
@@ -126,6 +127,7 @@ class LiveRequest:
         if self.workers.joined:  # else its user is to hear that none can
             self.workers.listen({Element(number, name) for name in status.running}, asked, patience)
         self.jobs.hear(number, status, self.workers.lost, asked)
+        self.jobs.count_fallen(number, {element.name for element in self.workers.called if element.array == number})
         return self.workers.ended(number, status.running, asked)
 
     def bound(self, worker: str, now: float) -> int:
@@ -156,8 +158,29 @@ class LiveRequest:
         """Tell whether workers of which none has called may be submitted again: the hosts may have been to blame."""
         return self.hosts.better_elsewhere() and self.tries.affords(first=False)
 
-    def in_question(self) -> bool:
+    def fallen(self, now: float) -> list[ArrayJob]:
+        """Return the array jobs of which the accounting is to say how elements ended, while others go on."""
+        patience = ACCOUNTED + self.options.config.poll_interval  # so that it is asked once more
+        there = self.jobs.there.items() if self.hosts.several else ()
+        return [array for number, array in there if self.jobs.look(number) or self.in_doubt(number, now, patience)]
+
+    def in_doubt(self, number: int, now: float, patience: float = ACCOUNTED) -> bool:
+        """Tell whether somebody may just be deleting an array job, one element after the other.
+
+        So it may be for a while after one was warned, or has ended from which no worker has called; but for those of
+        which it is known that they ended otherwise: then the others may have, too.
+        """
+        warned = {element.name: when for element, when in self.workers.warned.items() if element.array == number}
+        for name in self.jobs.failed.get(number, ()):
+            if name in warned or Element(number, name) not in self.workers.called:
+                return False
+        fell = [self.jobs.fell[number][1]] if number in self.jobs.fell else []
+        return any(now - when < patience for when in (*warned.values(), *fell))
+
+    def in_question(self, now: float) -> bool:
         """Tell whether somebody may have deleted an array job: all of it that runs was warned, as far as is known."""
+        if self.hosts.several and any(self.in_doubt(number, now) for number in self.jobs.there):
+            return True
         latest: dict[int, float] = {}
         for element, when in self.workers.warned.items():
             latest[element.array] = max(when, latest.get(element.array, 0.0))

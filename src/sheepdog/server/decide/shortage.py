@@ -26,7 +26,7 @@ def shortage(live: LiveRequest, now: float) -> Shortage | None:
     The tasks whose time has come have been made ready before.
     """
     queue, jobs = live.queue, live.jobs
-    if not live.tries.may_begin(now) or not jobs.size or jobs.in_doubt or live.in_question():
+    if not live.tries.may_begin(now) or not jobs.size or jobs.in_doubt or live.in_question(now):
         return None
     level, waiting = max(queue.raised.items(), default=(0, 0))
     if level and not coming(live, level):
