@@ -1,5 +1,7 @@
 """The submitting host gets another address while its array jobs run on a real Grid Engine."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.cluster.cluster import BRIDGES
@@ -11,6 +13,7 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("ran"), pytest.mark.timeout(600)]
 
+LOOPBACK = "127.0.1.1"
 BEFORE = ADDRESSES["outside"]
 AFTER = BEFORE.rpartition(".")[0] + ".77"
 
@@ -21,20 +24,37 @@ def move(user: User, old: str, new: str) -> None:
     user.sh("outside", f"{script}; ip route replace default via {BRIDGES['wan']}", user="root")
 
 
+@pytest.fixture
+def debian(user: User) -> Iterator[None]:
+    """The host's own name is one of the loopback there, as Debian's /etc/hosts has it."""
+    change = r"sed -i 's/^{}\(.*\boutside\b\)/{}\1/' /etc/hosts; getent hosts outside"
+    assert LOOPBACK in user.sh("outside", change.format(BEFORE, LOOPBACK), user="root")
+    yield
+    user.sh("outside", change.format(LOOPBACK, BEFORE), user="root")
+
+
 @fault(
     "another address",
     "the submitting host gets another address while workers run and wait",
     promise="those that run find it again, those that wait and those to come are told; cancel reaches all",
 )
+@fault(
+    "another address",
+    "the submitting host's own name is one of the loopback there, and its address changes",
+    promise="the head node says that the name leads there no more; workers are told the address",
+)
+@pytest.mark.usefixtures("debian")
 def test_the_submitting_host_gets_another_address(user: User) -> None:
     code = f"""
         C.update(workers=8, localhost={BEFORE!r})
         sheepdog.map_async(note, [(i, 4) for i in range(60)], C)
         until(lambda: os.path.exists(DB) and Storage(DB).count_results(1) >= 8)
+        del C["localhost"]
         sheepdog.map_async(note, [(i, 600) for i in range(100, 108)], C)  # there is no room: they wait
         until(lambda: "qw" in qstat())
+        with Storage(DB) as storage: show([array.urls[0].rpartition(":")[0] for array in storage.arrays(2)])
     """
-    run(user, code)
+    assert run(user, code) == ["https://outside"]
     try:
         move(user, BEFORE, AFTER)
         until(lambda: f"the server is at https://{AFTER}:" in log_of(user), "workers are told", timeout=180)

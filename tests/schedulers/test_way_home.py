@@ -8,6 +8,7 @@ import pytest
 import sheepdog
 from sheepdog.deployment import LocalHost
 from sheepdog.errors import ConfigError
+from sheepdog.schedulers import way_home
 from sheepdog.schedulers.way_home import (
     WayHome,
     address_towards,
@@ -61,14 +62,12 @@ ELSEWHERE = "192.0.2.1"
 
 
 def test_what_leads_here_now(here: str) -> None:
-    assert leads_here(here)
-    assert leads_here(f"::ffff:{here}")
+    for name in (here, f"::ffff:{here}", "known-on-the-cluster.invalid"):
+        assert leads_here(name, addresses(name))
+    for name in ("localhost", ELSEWHERE, "2001:db8::1"):
+        assert not leads_here(name, addresses(name))
     assert is_own(f"::ffff:{here}")
     assert not is_own("::ffff:127.0.0.1")
-    assert leads_here("known-on-the-cluster.invalid")
-    assert not leads_here("localhost")
-    assert not leads_here(ELSEWHERE)
-    assert not leads_here("2001:db8::1")
 
 
 @pytest.mark.parametrize(
@@ -137,3 +136,69 @@ def test_a_name_that_never_led_here_may_be_translated_on_the_way(here: str, monk
     assert way.find(["mine"], LocalHost()) == "mine"
     table["mine"] = ELSEWHERE
     assert way.find(["mine"], LocalHost()) == here
+
+
+class Laptop:
+    """A machine whose own name is one of the loopback in /etc/hosts, and of its old address elsewhere."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.patch, self.asked, self.words = monkeypatch, place / "asked", place / "words"
+        self.asked.touch()
+        real = socket.getaddrinfo
+        table = {"laptop": "127.0.1.1"}
+        monkeypatch.setattr(socket, "getaddrinfo", lambda name, *a, **more: real(table.get(name, name), *a, **more))
+        getent = place / "getent"
+        getent.write_text(f'#!/bin/sh\necho "$2" >> {self.asked}\ncat {self.words}\n')
+        getent.chmod(0o755)
+        monkeypatch.setenv("PATH", str(place), prepend=":")
+        self.is_known_as(OLD)
+        self.move(OLD)
+
+    def is_known_as(self, address: str) -> None:
+        self.words.write_text(f"{address} STREAM laptop\n{address} DGRAM\n" if address else "")
+
+    def move(self, address: str) -> None:
+        self.patch.setattr(way_home, "is_here", lambda found: str(found) == address)
+        self.patch.setattr(way_home, "source", lambda there: address)
+        self.patch.setenv("SSH_CONNECTION", f"{address} 50000 198.51.100.1 22")
+
+    @property
+    def questions(self) -> int:
+        return len(self.asked.read_text().split())
+
+
+OLD, NEW = "192.0.2.7", "192.0.2.77"
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Laptop:
+    return Laptop(tmp_path, monkeypatch)
+
+
+@fault(
+    "another address",
+    "/etc/hosts gives this machine's own name an address of the loopback, as Debian's does",
+    promise="the head node says whether the name leads here; it is asked again when this machine's address changes",
+)
+def test_a_name_that_is_known_here_as_the_loopbacks(laptop: Laptop) -> None:
+    way = WayHome()
+    for _ in range(3):
+        assert way.find(["laptop"], LocalHost()) == "laptop"
+    assert laptop.questions == 1
+    laptop.move(NEW)
+    assert way.find(["laptop"], LocalHost()) == NEW
+    assert way.find([NEW, "laptop"], LocalHost()) == NEW
+    assert WayHome().find(["laptop"], LocalHost()) == NEW  # of a server that was started after that
+    laptop.move(OLD)
+    assert way.find([NEW, "laptop"], LocalHost()) == "laptop"
+
+
+def test_a_name_that_the_head_node_does_not_know(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    laptop.is_known_as("")
+    assert WayHome().find(["laptop"], LocalHost()) == OLD
+    assert WayHome().find(["known-to-the-nodes.invalid"], LocalHost()) == "known-to-the-nodes.invalid"
+    laptop.is_known_as("127.0.1.1")  # that is the head node itself, which has the same name
+    assert WayHome().find(["laptop"], LocalHost()) == OLD
+    laptop.is_known_as("198.51.100.9")  # which is translated on the way
+    monkeypatch.setenv("SSH_CONNECTION", "198.51.100.9 50000 198.51.100.1 22")
+    assert WayHome().find(["laptop"], LocalHost()) == "laptop"
