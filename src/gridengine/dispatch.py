@@ -52,7 +52,7 @@ class JobDispatcher:
     @property
     def _failed(self) -> list[int]:
         request_id, database = self.request or (0, "")
-        with Storage(database) as storage:
+        with Storage(database, make=False) as storage:
             outcomes = storage.outcomes(request_id, [(1, len(self.jobs))])
             return [outcome.task for outcome in outcomes if outcome.kind != Kind.RESULT]
 
@@ -68,7 +68,7 @@ class JobDispatcher:
         if self.request is None:
             return None
         request_id, database = self.request
-        with Storage(database) as storage:
+        with Storage(database, make=False) as storage:
             return next((url for array in storage.arrays(request_id) for url in array.urls), None)
 
     @property
@@ -94,5 +94,5 @@ class JobDispatcher:
         if self.request is None:
             return None
         request_id, database = self.request
-        with Storage(database) as storage:
+        with Storage(database, make=False) as storage:
             return storage.get_request(request_id)

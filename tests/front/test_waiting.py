@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from sheepdog.client import REPORT, Message
-from sheepdog.errors import RequestNotFound, ServerError
+from sheepdog.errors import RequestNotFound, ServerError, StorageError
 from sheepdog.front.waiting import RESTARTS, Keeper, follow, follow_reports, wait, wait_for_clearing
 from sheepdog.server.life import lock_file
 from sheepdog.storage import Storage
 from sheepdog.values.model import Kind, Outcome, Progress
 from sheepdog.values.serialisation import form
+from tests.faults import fault
 
 
 def new_request(storage: Storage, tasks: int = 2) -> int:
@@ -54,6 +55,7 @@ def test_who_waits_for_so_long_is_told_how_far_it_is(storage: Storage) -> None:
 
 
 def test_what_is_not_there(storage: Storage) -> None:
+    storage.initdb()
     with pytest.raises(RequestNotFound):
         wait(7, storage.dbfile, lambda _: None)
 
@@ -95,6 +97,22 @@ def test_what_has_not_ended_is_not_waited_for(storage: Storage) -> None:
     thread.join(20)
     assert not thread.is_alive()
     assert not lock_file(storage.dbfile).exists()
+
+
+@fault(
+    16,
+    "a database is removed while somebody waits for a request in it",
+    promise="an error says so; no other is made in its place",
+)
+def test_a_database_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    file = tmp_path / "db"
+    Storage(file).initdb()
+    keeper = Keeper(str(file))
+    file.unlink()
+    keeper.looked -= 2.0
+    with pytest.raises(StorageError, match=r"there is no database .* any more"):
+        keeper.look()
+    assert not file.exists()
 
 
 def clearing(dbfile: str, request: int) -> None:

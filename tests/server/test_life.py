@@ -313,7 +313,7 @@ def remove(dbfile: Path) -> None:
 @fault(
     16,
     "a database that is removed while it is served",
-    promise="its server ends; the next call starts another for the new file",
+    promise="its server ends, and makes no other; the next call starts another for the new file",
 )
 def test_a_database_that_was_removed(make: Make, dbfile: Path) -> None:
     """Another of its name gets a server of its own, and the old one goes."""
@@ -325,7 +325,13 @@ def test_a_database_that_was_removed(make: Make, dbfile: Path) -> None:
     assert listens(server.port)
     has_opened(server.pid, dbfile)
     remove(dbfile)
-    until(lambda: not server.running, "it has gone by itself")
+    until(lambda: not processes_of(dbfile), "it has gone by itself")
+    assert not dbfile.exists()
+    with pytest.raises(StorageError, match=r"there is no database .* any more"):
+        server.start(make=False)
+    with pytest.raises(ServerError, match="has had no server yet"):
+        print(server.port)
+    assert not dbfile.exists()
 
 
 @fault(

@@ -29,6 +29,16 @@ def test_another_connection_sees_what_was_committed_and_that_it_was(storage: Sto
         assert other.get_results(request) == [(b"args 1", b"x")]
 
 
+def test_a_file_that_is_not_there_is_made_only_if_it_may_be(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"there is no database .*db any more: it has been removed, or moved"):
+            Storage(tmp_path / "db", make=False).initdb()
+        assert list(tmp_path.iterdir()) == []
+    Storage(tmp_path / "db").initdb()
+    with Storage(tmp_path / "db", make=False) as storage:
+        storage.set_settings(port=1)
+
+
 def test_a_transaction_is_all_or_nothing(storage: Storage) -> None:
     request = request_of(storage, 2)
 

@@ -53,7 +53,7 @@ def map(
         say_aloud(f"request {request_id}, in {dbfile}")
     progress = wait_aloud(request_id, dbfile, verbose)
     results: list[Any] = [None] * progress.tasks
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         causes = conclude(request_id, storage)
         for index, data in storage.results(request_id):
             try:
@@ -137,7 +137,7 @@ def get_results(
     _require(dbfile)
     if block:
         wait(request_id, dbfile, ticker(1.0) if verbose else notes(False), start=trusted is not False)
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         if block:
             conclude(request_id, storage)
         trusted = _trusts(storage, request_id, trusted)
@@ -160,7 +160,7 @@ def get_errors(
     the request's option says. Raises ValueError if there is no such request.
     """
     _require(dbfile)
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         trusted = _trusts(storage, request_id, trusted)
         before: dict[int, list[Outcome]] = {}
         for attempt, _ in storage.attempts(request_id):
@@ -203,7 +203,7 @@ def get_output(
     trusted is as for get_results. Raises ValueError if there is no such request or no such task.
     """
     _require(dbfile)
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         if index is not None:
             return storage.output(request_id, index).decode("utf-8", "replace")
         trusted = _trusts(storage, request_id, trusted)
@@ -231,7 +231,7 @@ def get_reports(request_id: int, dbfile: str | os.PathLike[str], trusted: bool |
     Where it cannot be loaded here, a text in its place says why. Raises ValueError if there is no such request.
     """
     _require(dbfile)
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         return list(_loaded(request_id, storage, storage.reports(request_id), trusted))
 
 
@@ -244,7 +244,7 @@ def follow_reports(
     reason, if no task could be run.
     """
     _require(dbfile)
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         reports = waiting.follow_reports(request_id, storage, start=trusted is not False)
         yield from _loaded(request_id, storage, reports, trusted)
         if storage.progress(request_id).finished:
@@ -346,4 +346,4 @@ def _require(dbfile: str | os.PathLike[str]) -> None:
     with suppress(StorageError):  # of a database that is not one's own nothing is started
         server = Server(dbfile=dbfile)
         if server.outdated:  # to look into the database brings it up to date, and that server cannot go on
-            server.start()
+            server.start(make=False)

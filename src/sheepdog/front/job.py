@@ -163,7 +163,7 @@ class Job(Call):
                 return False
         server = Server(dbfile=self._place[0])
         if not server.running or server.outdated:
-            server.start()
+            server.start(make=False)
         return True
 
     def terminate(self) -> None:
@@ -249,7 +249,7 @@ class Job(Call):
             raise StorageError(
                 f"{self._place[0]} is gone, the database of the job {self.name!r}: so is what came of it"
             )
-        return Storage(self._place[0])
+        return Storage(self._place[0], make=False)
 
     def _wait(self, timeout: float | None) -> Outcome | None:
         request = self._started("join")[1]

@@ -30,7 +30,7 @@ def cancel(request_id: int, dbfile: str | os.PathLike[str], task: int | None = N
 
     The server ends the workers that have nothing else to do.
     """
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         storage.require_own(request_id)
         if task is None:
             storage.close_request(request_id)
@@ -46,14 +46,14 @@ def remove(request_id: int, dbfile: str | os.PathLike[str]) -> None:
 
     Of one that is not this account's own, what is stored here is all that is touched.
     """
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         try:
             storage.require_own(request_id)
         except NotOwnRequest:
             storage.remove_request(request_id)
             return
     cancel(request_id, dbfile)
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         wait_for_clearing(storage, request_id)
         storage.remove_request(request_id, cleared=False)
         if not wait_for_directories(storage, request_id):
@@ -74,7 +74,7 @@ def retry(
     ns: Mapping[str, Any] | None = None,
 ) -> int:
     """Run tasks of an ended request again; return how many. If they cannot be submitted, all is as it was."""
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         storage.require_own(request_id)
         request = storage.get_request(request_id)
         if request.state in (RequestState.NEW, RequestState.SUBMITTED):
@@ -100,7 +100,7 @@ def retry(
 
 def take_over(dbfile: str | os.PathLike[str]) -> int:
     """Make a database this account's own on this machine; return how many requests have not ended."""
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         return storage.take_over()
 
 

@@ -188,7 +188,7 @@ def results(request_id: int, dbfile: str, reraise: bool = True, deliver: bool = 
     """
     found: list[Any] = []
     given: list[int] = []
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         request = storage.get_request(request_id)
         if not (progress := storage.progress(request_id)).finished:
             raise JobError(f"request {request_id} has not ended ({progress}): join it first")

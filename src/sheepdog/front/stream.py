@@ -43,7 +43,7 @@ class Stream:
         except BaseException:
             self.wakeup.close()
             raise
-        self.storage = Storage(self.dbfile)
+        self.storage = Storage(self.dbfile, make=False)
         self.keeper = Keeper(self.storage.dbfile)
         self.port: int | None = self.storage.get_setting(SETTING)
         self.version = -1

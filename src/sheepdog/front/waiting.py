@@ -40,14 +40,14 @@ class Keeper:
         self.looked = now
         if self.server.outdated:
             log.warning("the server of %s is of an earlier version; replacing it", self.server.dbfile)
-            self.server.start()
+            self.server.start(make=False)
         if self.server.running:
             return self.server.trouble
         self.started = [moment for moment in self.started if now - moment < 60] + [now]
         if len(self.started) > RESTARTS:
             raise ServerError(f"the server of {self.server.dbfile} dies: see {log_file(self.server.dbfile)}")
         log.warning("the server of %s has died; starting it again", self.server.dbfile)
-        self.server.start()
+        self.server.start(make=False)
         return ""
 
 
@@ -62,7 +62,7 @@ def wait(
 
     Show how far it is, whenever that may have changed. start is that of follow.
     """
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         waited = False
         for progress in follow(request_id, storage, timeout, start):
             show(progress)
@@ -136,7 +136,7 @@ def wait_for_clearing(storage: Storage, request_id: int, seconds: float = CLEARI
     """
     deadline = time.monotonic() + seconds
     while storage.get_request(request_id).state == RequestState.ENDED and time.monotonic() < deadline:
-        Server(dbfile=storage.dbfile).start()
+        Server(dbfile=storage.dbfile).start(make=False)
         time.sleep(0.05)
 
 
@@ -149,6 +149,6 @@ def wait_for_directories(storage: Storage, request_id: int) -> bool:
     while left := storage.left_directories(request_id):
         if time.monotonic() > deadline:
             break
-        Server(dbfile=storage.dbfile).start()
+        Server(dbfile=storage.dbfile).start(make=False)
         time.sleep(0.05)
     return not left

@@ -64,8 +64,10 @@ class Server:
     @property
     def port(self) -> int:
         """The port that workers connect to."""
-        with Storage(self.dbfile) as storage:
-            port = storage.get_setting("port")
+        port = None
+        if file_number(self.dbfile):
+            with Storage(self.dbfile, make=False) as storage:
+                port = storage.get_setting("port")
         if port is None:
             raise ServerError(f"{self.dbfile} has had no server yet: start() one")
         return int(port)
@@ -108,9 +110,12 @@ class Server:
             time.sleep(0.005)  # somebody is just starting it, or only looking
         raise ServerError(f"the server of {self.dbfile} does not come up: see {log_file(self.dbfile)}")
 
-    def start(self) -> Server:
-        """Start the process, unless it runs already. One of an earlier version is replaced."""
-        with Storage(self.dbfile) as storage:
+    def start(self, make: bool = True) -> Server:
+        """Start the process, unless it runs already. One of an earlier version is replaced.
+
+        make says whether to make the database if there is none; else that is a StorageError.
+        """
+        with Storage(self.dbfile, make=make) as storage:
             storage.require_made_here()
             self._check_password(storage)
             while True:

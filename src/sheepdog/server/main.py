@@ -30,7 +30,7 @@ from .decide.service import Service
 from .http.app import App
 from .http.tls import make_context
 from .http.uvicorn_server import Acceptor
-from .life import Server, sign, take_lock
+from .life import Server, file_number, sign, take_lock
 from .wakeup import WakeUps
 from .writer import Writer
 
@@ -73,12 +73,12 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
     logging.raiseExceptions = False  # a log on a full disk is no reason to write more
     dbfile = located(dbfile)
     if lock is None or inherited is None:
-        with Storage(dbfile) as storage:
+        with Storage(dbfile, make=False) as storage:
             storage.require_made_here()
         lock = take_lock(dbfile)
         if lock is None:
             raise ServerError(f"the server of {dbfile} is running already, as process {Server(dbfile=dbfile).pid}")
-        with Storage(dbfile) as storage:
+        with Storage(dbfile, make=False) as storage:
             storage.check()
             listener = Server(dbfile=dbfile).claim(storage)
     else:
@@ -96,9 +96,11 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
     if writer.damage:
         raise writer.damage
     log.info("ended by a signal" if told else "nothing left to do")
-    with Storage(dbfile) as storage:
+    if not file_number(dbfile):
+        return  # it has been removed
+    with Storage(dbfile, make=False) as storage:
         if storage.requests(RequestState.NEW, RequestState.SUBMITTED) and not told:
-            Server(dbfile=dbfile).start()  # a request came while this process was leaving
+            Server(dbfile=dbfile).start(make=False)  # a request came while this process was leaving
 
 
 async def _run(writer: Writer, listener: socket.socket) -> bool:
@@ -109,7 +111,7 @@ async def _run(writer: Writer, listener: socket.socket) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     wakeups = await WakeUps.open(lambda: writer.submit(Service.look_again))
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         storage.set_settings(**{wakeup.SETTING: wakeups.port})
 
     def done(changed: bool) -> None:

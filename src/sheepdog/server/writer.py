@@ -109,7 +109,7 @@ class Writer(threading.Thread):
                     job[1].set_exception(StorageError("the server is ending"))
 
     def _run(self) -> None:
-        with Storage(self.dbfile) as storage:
+        with Storage(self.dbfile, make=False) as storage:
             storage.checkpoint_by_itself()
             storage.initdb()
             served = file_number(self.dbfile)

@@ -46,31 +46,32 @@ CHECKED = 1 << 28  # bytes of a file that is looked through before it is served:
 
 
 class File:
-    """The database file with its settings, and the connection to it."""
+    """The database file with its settings, and the connection to it. Unless make, there must be one."""
 
-    def __init__(self, dbfile: str | os.PathLike[str]) -> None:
+    def __init__(self, dbfile: str | os.PathLike[str], *, make: bool = True) -> None:
         self.dbfile = located(dbfile)
+        self._make = make
         self._opened: sqlite3.Connection | None = None
 
     @property
     def db(self) -> sqlite3.Connection:
-        """The connection; opened, and the database made, when first needed."""
+        """The connection; opened, and the database made if it may be, when first needed."""
         if self._opened is None:
             self.initdb()
             assert self._opened is not None
         return self._opened
 
     def initdb(self) -> None:
-        """Create the database, readable by its owner alone, or bring an older one up to date."""
+        """Create the database, readable by its owner alone, if it may be; or bring an older one up to date."""
         if self._opened is not None:
             return
         connection = None
         try:
             still = self._is_still()
             self._find(still)
-            name = f"{Path(self.dbfile).as_uri()}?mode=ro&immutable=1" if still else self.dbfile
+            name = f"{Path(self.dbfile).as_uri()}?mode={'ro&immutable=1' if still else 'rw'}"  # it is there by now
             connection = sqlite3.connect(
-                name, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=still
+                name, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True
             )
             connection.execute("PRAGMA trusted_schema = OFF")  # what others wrote into the tables' definitions
             connection.execute("PRAGMA synchronous = FULL")
@@ -106,6 +107,8 @@ class File:
         if os.path.isdir(self.dbfile):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not os.path.lexists(self.dbfile):
+            if not self._make:
+                raise StorageError(f"there is no database {self.dbfile} any more: it has been removed, or moved")
             if kind := network_file_system(self.dbfile):
                 raise StorageError(
                     f"{self.dbfile} would lie on a network file system ({kind}), where SQLite may lose data: choose a "

@@ -232,7 +232,7 @@ class App:
             storage: Storage | None = None
             for blob in blobs:
                 if isinstance(blob, StoredBlob):
-                    storage = storage or stack.enter_context(Storage(self.dbfile))
+                    storage = storage or stack.enter_context(Storage(self.dbfile, make=False))
                     chunks = storage.chunks(blob)
                     while connection.open and (chunk := await asyncio.to_thread(next, chunks, b"")):
                         piece += chunk

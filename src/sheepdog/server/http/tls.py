@@ -60,7 +60,7 @@ async def open_tls(
 
 def make_context(dbfile: str) -> ssl.SSLContext:
     """Return the context with the database's certificate. OpenSSL reads files only: this one lives for a moment."""
-    with Storage(dbfile) as storage:
+    with Storage(dbfile, make=False) as storage:
         ensure_certificate(storage)
         pem = storage.get_setting("key") + storage.get_setting("certificate")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
