@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
 from typing import Any
@@ -490,6 +490,41 @@ def test_functions_that_no_call_needs_any_more_go_too(executor: Executor) -> Non
     with Storage(DB) as storage:
         until(lambda: len(storage.files_of(1)) < 131, "so are functions")
     assert executor.submit(f).result(60) == 5000  # it is brought again
+
+
+def use(chunk: bytes) -> Callable[[], int]:
+    return lambda: len(chunk)
+
+
+@pytest.mark.slow
+@fault(
+    "files left",
+    "each call of an executor has a large function of its own",
+    promise="the database is bounded in bytes; when the executor has ended, their room is given back",
+)
+def test_large_functions_go_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sheepdog.front.executor.FUNCTION_BYTES", 10_000_000)
+    monkeypatch.setattr("sheepdog.front.executor.LET_GO", 0.0)
+    with Executor(workers=1) as executor:
+        often, failing = use(os.urandom(3_000_000)), use(os.urandom(1_000_000))
+        failed = executor.submit(lambda: failing() // 0)  # it stays, with its function
+        assert isinstance(failed.exception(60), ZeroDivisionError)
+        for _ in range(40):
+            assert executor.submit(often).result(60) == 3_000_000
+            assert executor.submit(use(os.urandom(3_000_000))).result(60) == 3_000_000
+        with Storage(DB) as storage:
+            sizes = [size for (size,) in storage.db.execute("SELECT size FROM file")]
+            assert sum(sizes) < 25_000_000
+        assert size_of_database() < 100_000_000
+    with Storage(DB) as storage:
+        assert storage.db.execute("SELECT count(*) FROM file").fetchone() == (1,)
+    sheepdog.remove(1, DB)
+    with Executor(workers=1) as executor:  # one large function stays while it is called, whatever its size
+        large = use(bytes(70_000_000))
+        assert [executor.submit(large).result(60) for _ in range(3)] == [70_000_000] * 3
+        with Storage(DB) as storage:
+            assert storage.db.execute("SELECT size > 70000000 FROM file").fetchall() == [(1,)]
+    assert size_of_database() < 40_000_000
 
 
 def test_errors_stay_and_can_be_run_again(executor: Executor, place: Path) -> None:

@@ -32,7 +32,9 @@ from .terminal import say_once
 
 AT_ONCE = 1000  # tasks in one commit
 LET_GO = 1.0  # seconds in which what futures have been given is let go of, if it is not AT_ONCE tasks before
-FUNCTIONS = 100  # that are stored before it is asked which of them no call needs any more
+FUNCTIONS = 100  # that are stored before those go that no call needs any more, but for the last half of them
+FUNCTION_BYTES = 1 << 26  # of theirs; the last one stays whatever its size
+SELDOM = 20  # times as long as that takes, until it is done again
 
 T = TypeVar("T")
 
@@ -109,7 +111,7 @@ class CallFeeder(Feeder):
         self.settings = settings
         self.lock = threading.Lock()
         self.backlog: deque[tuple[bytes, bytes, Future[Any]]] = deque()  # calls, and functions that are new with them
-        self.functions: set[bytes] = set()  # the names of those that have been there
+        self.functions: dict[bytes, int] = {}  # the names and sizes of those that are stored, last used last
         self.sent = Sent()
         self.taken_back: deque[Future[Any]] = deque()
         self.over = False
@@ -118,7 +120,7 @@ class CallFeeder(Feeder):
         self.tasks: dict[Future[Any], int] = {}
         self.delivered: list[int] = []  # tasks of which the store has what nobody needs any more
         self.next_letting_go = 0.0
-        self.many = FUNCTIONS
+        self.next_forgetting = 0.0
         self.begun = 0  # the futures up to this index have been told that they run
         self.resources = ExitStack()
         self.refresh = self.resources.enter_context(local_modules_by_value())
@@ -136,10 +138,11 @@ class CallFeeder(Feeder):
             if self.broken is not None:
                 raise BrokenExecutor(*self.broken.args) from self.broken
             if function:
-                known, name = len(self.functions), name_in(data)
+                name = name_in(data)
                 assert name is not None
-                self.functions.add(name)
-                function = function if len(self.functions) > known else b""
+                known = self.functions.pop(name, None)
+                self.functions[name] = len(function)
+                function = function if known is None else b""
             self.backlog.append((data, function, future))
         self.stream.wake()
         return future
@@ -256,8 +259,10 @@ class CallFeeder(Feeder):
             self.delivered.append(index)  # errors stay, and what was begun: either can be run again
 
     def depart(self) -> None:
-        """Let go of the last ones."""
+        """Let go of the last ones, and of all functions that nothing needs which stays."""
         self.let_go()
+        with suppress(StorageBusy, RequestNotFound):
+            self.forget_functions(0, 0)
 
     def let_go(self) -> None:
         """Let go of the tasks that have been delivered, unless they are to be kept; if that cannot be now, later."""
@@ -267,16 +272,28 @@ class CallFeeder(Feeder):
         with suppress(StorageBusy, RequestNotFound):
             self.stream.discard(runs_of(sorted(self.delivered)))
             self.delivered.clear()
-            if len(self.functions) > self.many:
-                self.forget_functions()
+            if self.has_many_functions() and (began := time.monotonic()) >= self.next_forgetting:
+                self.forget_functions(FUNCTIONS // 2, FUNCTION_BYTES // 2)
+                self.next_forgetting = time.monotonic() + SELDOM * (time.monotonic() - began)
 
-    def forget_functions(self) -> None:
-        """Let go of the functions that no call needs any more: each call may bring one of its own."""
+    def has_many_functions(self) -> bool:
+        """Tell whether many functions are stored, or large ones: each call may bring one of its own."""
+        with self.lock:
+            count, size = len(self.functions), sum(self.functions.values())
+        return count > FUNCTIONS or (count > 1 and size > FUNCTION_BYTES)
+
+    def forget_functions(self, count: int, size: int) -> None:
+        """Let go of functions that no call needs any more, but for the last ones: so many, and so many bytes."""
         stored = self.stream.named()
         with self.lock:
-            unneeded = self.functions - stored - {name_in(data) for data, _, _ in self.backlog}
-            self.functions -= unneeded  # from now on, a call that needs one of them brings it again
-            self.many = max(FUNCTIONS, 2 * len(self.functions))
+            needed = stored | {name_in(data) for data, _, _ in self.backlog}
+            unneeded = []
+            for number, name in enumerate(reversed(self.functions)):
+                size -= self.functions[name]
+                if name not in needed and (number >= count or (number and size < 0)):
+                    unneeded.append(name)
+            for name in unneeded:  # from now on, a call that needs one of them brings it again
+                del self.functions[name]
         self.stream.forget(unneeded)
 
     def end(self, problem: BaseException | None) -> None:

@@ -51,9 +51,10 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take no more tasks. When that was all, the file is whole, as after map."""
+        """Take no more tasks. When that was all, the file is whole, as after map, and no larger than it must be."""
         try:
             self.finish()
+            self.storage.give_back()
             wait_for_log(self.storage)
         finally:
             self.storage.close()
