@@ -1,12 +1,14 @@
 """Whose a database is: the same file under another name, a copy, another machine's, another account's."""
 
+import re
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sheepdog.errors import NotOwnRequest
+from sheepdog.errors import NotOwnRequest, StorageError
 from sheepdog.storage import Storage
 from sheepdog.storage.identity import Identity
 from sheepdog.values import account
@@ -79,6 +81,25 @@ def test_a_copy_is_another(made: Path, how: Callable[[Path], Path]) -> None:
         with pytest.raises(NotOwnRequest, match=r"is a copy of .*: what is in it can be read.*sheepdog.take_over\("):
             storage.require_own(1)
         assert storage.count_tasks(1) == 2
+
+
+@fault(
+    "other people",
+    "a database gets a second name, a hard link",
+    promise="nothing is stored by that name, and it says why; also if SQLite cannot read it",
+)
+def test_a_second_name_is_not_for_use(made: Path) -> None:
+    path = second_name(made)
+    with Storage(path) as storage:
+        with pytest.raises(StorageError, match=rf"second is another name .* of {made}, and .* make a copy with cp"):
+            storage.new_request(b"f", b"", [b"args"])
+        with pytest.raises(StorageError, match=rf"second is another name .* of {made}, and .* make a copy with cp"):
+            storage.take_over()
+        error = sqlite3.OperationalError("disk I/O error")
+        assert re.search(r"second has another name, too .*\(disk I/O error\): use one alone", str(storage._told(error)))
+    with Storage(made) as storage:
+        assert storage.fault == ""
+        assert storage.new_request(b"f", b"", [b"args"]) == 2
 
 
 def test_another_machine_or_account_is_another(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,6 +287,12 @@ class File:
         if "readonly" in text or "unable to open" in text or isinstance(error, OSError):
             folder = os.path.dirname(self.dbfile)
             return f"{self.dbfile} cannot be written ({text}): choose a dbfile in a directory that can, not {folder}"
+        with contextlib.suppress(OSError):
+            if "I/O" in text and os.stat(self.dbfile).st_nlink > 1:
+                return (
+                    f"{self.dbfile} has another name, too (a hard link), and cannot be used by both ({text}): use one "
+                    "alone, or make a copy with cp"
+                )
         return f"{self.dbfile}: {text}"
 
 

@@ -68,6 +68,12 @@ class Identity(NamedTuple):
             return f"is a copy of the one that was made as {self.path}"
         return ""
 
+    def is_also(self, dbfile: str) -> bool:
+        """Tell whether this is the same file by another name (a hard link): SQLite would keep a log for each."""
+        with suppress(OSError):
+            return os.stat(dbfile).st_nlink > 1 and dbfile != self.path and os.path.samefile(dbfile, self.path)
+        return False
+
     def _is(self, dbfile: str) -> bool:
         found = os.stat(dbfile)
         if found.st_ino != self.inode:

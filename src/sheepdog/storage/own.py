@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable
 
-from ..errors import NotOwnRequest
+from ..errors import NotOwnRequest, StorageError
 from ..values import account
 from .file import IDENTITY
 from .identity import Identity
@@ -60,6 +60,11 @@ class Own(Rows):
         """
         identity = self.identity
         if identity is None or identity.fault(self.dbfile):
+            if identity and identity.is_also(self.dbfile):
+                raise StorageError(
+                    f"{self.dbfile} is another name (a hard link) of {identity.path}, and two names in use damage a "
+                    "database: use that one, or make a copy with cp"
+                )
             if not (again and identity and identity.of_this_account):
                 self.db.execute(f"DELETE FROM setting WHERE name IN ({', '.join('?' * len(SERVERS))})", SERVERS)  # noqa: S608
             identity = Identity.make(self.dbfile)
