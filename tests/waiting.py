@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 
 def until(condition: Callable[[], object], what: str, timeout: float = 60) -> None:
-    """Wait for a condition; TimeoutError says what did not come true."""
-    end = time.monotonic() + timeout
+    """Wait for a condition; TimeoutError says what did not come true. The longer, the more seldom it is looked for."""
+    start = time.monotonic()
     while not condition():
-        if time.monotonic() > end:
+        waited = time.monotonic() - start
+        if waited > timeout:
             raise TimeoutError(f"not within {timeout} s: {what}")
-        time.sleep(0.02)
+        time.sleep(min(0.5, 0.02 + waited / 10))

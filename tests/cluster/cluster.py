@@ -38,6 +38,7 @@ printf '/opt/lib\\ninclude /etc/ld.so.conf\\n' >/run/ld.so.conf
 ldconfig -X -f /run/ld.so.conf
 mount --bind "$state/home" /home
 mount --bind "$state/cell" /var/lib/gridengine/default
+mount --bind -o ro "$state/arch" /usr/share/gridengine/util/arch
 mount --bind "$state/$host/spool" /var/spool/gridengine
 mount --bind "$state/slurm" /etc/slurm
 mount --bind "$state/$host/spool" /var/lib/slurm

@@ -47,7 +47,7 @@ GresTypes=gpu
 NodeName={nodes} CPUs={slots} RealMemory=8000 Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES PriorityTier=2
 PartitionName=short Nodes=ALL MaxTime=1 PriorityTier=2
-PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=10
+PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=30
 """
 ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
