@@ -1,5 +1,6 @@
 """The server's life, with real processes; and what it answers on the wire."""
 
+import fcntl
 import http.client
 import os
 import shutil
@@ -22,7 +23,7 @@ import pytest
 from sheepdog import client
 from sheepdog.errors import NotOwnFile, NotOwnRequest, PortInUse, RequestNotFound, ServerError, StorageError
 from sheepdog.server.certificate import make_certificate
-from sheepdog.server.life import Server, get_server, log_file, take_lock
+from sheepdog.server.life import Server, get_server, lock_file, log_file, take_lock
 from sheepdog.server.main import LINGER
 from sheepdog.storage import Storage
 from sheepdog.values.model import ArrayJob
@@ -224,6 +225,15 @@ def test_start_starts_though_others_ask_whether_it_runs(make: Make, dbfile: Path
                 server.stop()
         finally:
             over.set()
+
+
+def test_who_only_looks_is_taken_for_no_server(make: Make, dbfile: Path) -> None:
+    """The last server's words are there still."""
+    server = started(make())
+    server.stop()
+    with lock_file(str(dbfile)).open("r+") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not server.running
 
 
 def test_two_databases_have_two_servers(make: Make, tmp_path: Path) -> None:

@@ -260,7 +260,10 @@ def take_lock(dbfile: str) -> int | None:
 
 
 def is_locked(dbfile: str) -> bool:
-    """Tell whether a server has the lock. Nothing is made or changed: it may be a database to be read only."""
+    """Tell whether a server has the lock. Nothing is made or changed: it may be a database to be read only.
+
+    Who only looks shares the lock with others who look: none takes another for a server.
+    """
     try:
         descriptor = open_own(lock_file(dbfile), os.O_RDWR)  # NFS locks only what can be written
     except FileNotFoundError:
@@ -268,14 +271,14 @@ def is_locked(dbfile: str) -> bool:
     except OSError as error:
         raise StorageError(f"{lock_file(dbfile)} cannot be read: {error.strerror}") from error
     try:
-        return not _lock(descriptor)
+        return not _lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -75,9 +75,9 @@ def serve(dbfile: str, lock: int | None = None, inherited: int | None = None) ->
     if lock is None or inherited is None:
         with Storage(dbfile, make=False) as storage:
             storage.require_made_here()
-        lock = take_lock(dbfile)
-        if lock is None:
-            raise ServerError(f"the server of {dbfile} is running already, as process {Server(dbfile=dbfile).pid}")
+        while (lock := take_lock(dbfile)) is None:  # or somebody only looks
+            if (pid := Server(dbfile=dbfile).pid) is not None:
+                raise ServerError(f"the server of {dbfile} is running already, as process {pid}")
         with Storage(dbfile, make=False) as storage:
             storage.check()
             listener = Server(dbfile=dbfile).claim(storage)
