@@ -56,7 +56,7 @@ def test_the_partition_s_time_limit(user: User) -> None:
     )
     results, errors, attempts = run(user, code)
     assert (results, errors) == ([0, 1, 2, 3], [])
-    assert {kind for _, _, kind, _ in attempts} == {"INTERRUPTED"}
+    assert {kind for _, _, kind, _ in attempts} == {"INTERRUPTED"}, attempts
     assert all("SIGTERM" in text for _, _, _, text in attempts)
     assert "is leaving: SIGTERM" in log_of(user)
 
@@ -82,7 +82,7 @@ def test_preemption(user: User) -> None:
     )
     results, errors, attempts = run(user, code)
     assert (results, errors) == ([0, 1, 2, 3], [])
-    assert {kind for _, _, kind, _ in attempts} == {"INTERRUPTED"}
+    assert {kind for _, _, kind, _ in attempts} == {"INTERRUPTED"}, attempts
     assert all("SIGTERM" in text for _, _, _, text in attempts)
 
 

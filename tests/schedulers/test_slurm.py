@@ -158,6 +158,9 @@ def test_what_ended_each_element() -> None:
     [cancelled, *_] = parse_ends(read("scontrol-show-job-cancelled"))
     assert (cancelled.element, cancelled.fate) == ("2", Fate.DELETED)
     assert parse_ends(b"COMPLETED|0:0|7|node1\n") == [End("COMPLETED", Fate.ITSELF, "1", "node1")]
+    waiting = b"JobId=7 ArrayJobId=7 ArrayTaskId=1 JobState=PENDING Requeue=1 ExitCode=0:0 NodeList= NumNodes=1\n"
+    assert parse_ends(waiting) == []
+    assert parse_ends(waiting.replace(b"PENDING", b"CANCELLED")) == [End("CANCELLED", Fate.DELETED, "1", "")]
 
 
 def test_what_the_accounting_does_not_know_yet_the_controller_says() -> None:

@@ -284,7 +284,8 @@ def parse_ends(output: bytes) -> list[End]:
     ]
     for fields in (dict(re.findall(r"(\w+)=(\S+)", line)) for line in text.splitlines()):
         if "JobState" in fields and "ExitCode" in fields:
-            records.append((fields["JobState"], fields["ExitCode"], fields.get("ArrayTaskId", ""), fields["NodeList"]))
+            element, node = (fields.get(name, "") for name in ("ArrayTaskId", "NodeList"))  # nothing behind the sign
+            records.append((fields["JobState"], fields["ExitCode"], element, node))
     ends: dict[str, End] = {}
     for state, code, elements, node in records:
         status, _, signal = code.partition(":")
