@@ -142,6 +142,7 @@ def everything(storage: Storage, request: int) -> list[object]:
 TASKS = st.sets(st.integers(1, 12))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(done=TASKS, failed=TASKS, given=TASKS, begun=TASKS, later=TASKS, leased=st.integers(0, 12))
 def test_a_range_is_read_as_the_rows_would_be(

@@ -119,6 +119,7 @@ def test_a_request_that_was_not_submitted_yet_is_not_asked_about(farm: Farm) -> 
     assert fake.asked == [["12"]]
 
 
+@pytest.mark.slow
 @fault(42, "the scheduler does not answer", promise="it is asked less and less often; running work is not touched")
 @pytest.mark.parametrize("error", [HostError("head does not answer"), SchedulerError("no XML"), OSError("surprise")])
 def test_a_head_node_that_does_not_answer_is_asked_less_and_less_often(
