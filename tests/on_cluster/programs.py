@@ -27,10 +27,11 @@ RUN = """
     def head(*command): return subprocess.run(["ssh", "head", *command], capture_output=True, text=True).stdout
     def states(): return head("squeue", "-h", "-r", "-o", "%T").split()  # of Slurm
     def until(condition, seconds=90):
-        end = time.monotonic() + seconds
+        start = time.monotonic()
         while not condition():
-            assert time.monotonic() < end, (qstat(), open(DB + "-server.log").read()[-3000:])
-            time.sleep(0.1)
+            waited = time.monotonic() - start
+            assert waited < seconds, (qstat(), open(DB + "-server.log").read()[-3000:])
+            time.sleep(min(0.5, 0.1 + waited / 10))
     def results(request_id=1): return [result for _, result in sheepdog.get_results(request_id, DB)]
 """
 
