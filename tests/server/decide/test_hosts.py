@@ -118,7 +118,7 @@ def test_errors_that_are_not_alike_are_nobody_s_fault() -> None:
     hosts.note("good", 100, (), 1.0)
     for number in range(10 * ENOUGH):
         assert fail(hosts, "bad", like=f"KeyError: {number}") is None
-    assert not hosts.is_aside("bad")
+    assert not hosts.seen["bad"].aside
 
 
 def test_one_machine_alone_is_never_set_aside() -> None:
@@ -168,7 +168,7 @@ def test_it_must_be_unlikely_that_this_is_chance(rows: int, good: int, bad: int,
     fail(hosts, "good", bad)
     hosts.note("good", good, (), 0.0)
     fail(hosts, "bad", rows)
-    assert hosts.is_aside("bad") is aside
+    assert bool(hosts.seen["bad"].aside) is aside
 
 
 def test_what_others_did_before_is_no_proof() -> None:
@@ -177,7 +177,7 @@ def test_what_others_did_before_is_no_proof() -> None:
     for host in ("bad", "good"):
         hosts.note(host, 1000, (), 0.0)
     fail(hosts, "bad", ENOUGH, now=1.0)
-    assert not hosts.is_aside("bad")
+    assert not hosts.seen["bad"].aside
     assert bound(hosts, now=1.0) == 1
     fail(hosts, "good", ENOUGH, now=1.0)
     assert bound(hosts, now=1.0) == bound(hosts, "good", now=1.0) == MANY
@@ -231,7 +231,7 @@ def test_one_that_has_done_well_keeps_its_workers_until_it_fails_again() -> None
     fail(hosts, "bad", ENOUGH - 1, now=1.0)
     hosts.note("good", 10, (), 2.0)
     fail(hosts, "bad", now=3.0)
-    assert hosts.is_aside("bad")
+    assert hosts.seen["bad"].aside
     assert not hosts.is_given_up("bad")
     hosts.take("bad", 70.0)
     assert not hosts.is_given_up("bad")
@@ -442,9 +442,9 @@ def set_aside(farm: Farm) -> None:
 def test_its_workers_end_but_for_one_and_others_are_submitted_elsewhere(storage: Storage) -> None:
     farm = cluster(storage, 100, workers=3)
     set_aside(farm)
-    if not farm.live.hosts.is_aside("node1"):
+    if not farm.live.hosts.seen["node1"].aside:
         farm.exchange("w1", 1, host="node1", element="1")
-    assert farm.live.hosts.is_aside("node1")
+    assert farm.live.hosts.seen["node1"].aside
     assert "node1 failed alike" in farm.note
     assert farm.exchange("w2", 1, host="node1", element="2").header.get("stop")
     reply = farm.exchange("w1", 1, host="node1", element="1").header
@@ -469,7 +469,7 @@ def test_what_is_known_of_hosts_outlives_the_server(storage: Storage) -> None:
     assert not farm.live.hosts.is_suspect("node2")
     for worker, host in (("w3", "node2"), ("w1", "node1")):
         farm.exchange(worker, 1, host=host, element=worker[1:])
-    assert farm.live.hosts.is_aside("node1")
+    assert farm.live.hosts.seen["node1"].aside
 
 
 @fault("bad node", "Python is missing on one node", promise="workers are submitted elsewhere before the request ends")

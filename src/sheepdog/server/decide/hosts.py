@@ -183,11 +183,6 @@ class Hosts:
         seen = self.seen.get(host)
         return seen is not None and bool(seen.row) and (not seen.good or seen.row >= ENOUGH or bool(seen.aside))
 
-    def is_aside(self, host: str) -> bool:
-        """Tell whether a host is set aside."""
-        seen = self.seen.get(host)
-        return seen is not None and bool(seen.aside)
-
     def is_given_up(self, host: str) -> bool:
         """Tell whether a host is set aside and one worker there is enough: none of its tasks has done well, or another
         one has failed since.

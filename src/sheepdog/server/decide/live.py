@@ -159,7 +159,7 @@ class LiveRequest:
         return self.hosts.better_elsewhere() and self.tries.affords(first=False)
 
     def fallen(self, now: float) -> list[ArrayJob]:
-        """Return the array jobs of which the accounting is to say how elements ended, while others go on."""
+        """Return the array jobs of which the accounting is to say how elements ended, while others go on; note that."""
         patience = ACCOUNTED + self.options.config.poll_interval  # so that it is asked once more
         there = self.jobs.there.items() if self.hosts.several else ()
         return [array for number, array in there if self.jobs.look(number) or self.in_doubt(number, now, patience)]
@@ -178,7 +178,10 @@ class LiveRequest:
         return any(now - when < patience for when in (*warned.values(), *fell))
 
     def in_question(self, now: float) -> bool:
-        """Tell whether somebody may have deleted an array job: all of it that runs was warned, as far as is known."""
+        """Tell whether somebody may have deleted an array job, or may just be doing so.
+
+        It may be so if all of it that runs was warned, as far as is known.
+        """
         if self.hosts.several and any(self.in_doubt(number, now) for number in self.jobs.there):
             return True
         latest: dict[int, float] = {}
