@@ -42,9 +42,9 @@ def wait_for_job(cluster: Cluster, job: str) -> str:
 
 
 def test_a_job_runs_on_a_node(cluster: Cluster) -> None:
-    job = submit(cluster, "#!/bin/sh\nhostname\nid -un\n", "-j y -o ran")
+    job = submit(cluster, "#!/bin/sh\nhostname\nid -un\n", "-j y -o job-said")
     assert re.search(r"^exit_status +0 ", wait_for_job(cluster, job), re.M)
-    host, user = (cluster.home_of("sheep") / "ran").read_text().split()
+    host, user = (cluster.home_of("sheep") / "job-said").read_text().split()
     assert host in ("node1", "node2")
     assert user == "sheep"
 
@@ -110,9 +110,9 @@ def test_two_clusters_side_by_side(cluster: Cluster) -> None:
             second.kill("node1")
             assert program.wait(10) == -signal.SIGKILL
         second.boot("node1")
-        job = submit(second, "hostname", "-j y -o ran -q all.q@node1")
+        job = submit(second, "hostname", "-j y -o job-said -q all.q@node1")
         wait_for_job(second, job)
-        assert (second.home_of("sheep") / "ran").read_text() == "node1\n"
+        assert (second.home_of("sheep") / "job-said").read_text() == "node1\n"
         networks = networks_of(second)
         assert processes_in(networks)
     assert not processes_in(networks)
@@ -124,9 +124,9 @@ def test_two_clusters_side_by_side(cluster: Cluster) -> None:
 @pytest.mark.parametrize("accounting", [True, False])
 def test_slurm_comes_and_goes(accounting: bool) -> None:
     with Cluster(scheduler="slurm", accounting=accounting) as cluster:
-        wrap = ["sbatch", "--wait", "--parsable", "--output=ran", "--nodelist=node2", "--wrap=hostname; id -un"]
+        wrap = ["sbatch", "--wait", "--parsable", "--output=job-said", "--nodelist=node2", "--wrap=hostname; id -un"]
         job = cluster.on("outside", ["ssh", "head", *map(shlex.quote, wrap)]).stdout.strip()
-        assert (cluster.home_of("sheep") / "ran").read_text() == "node2\nsheep\n"
+        assert (cluster.home_of("sheep") / "job-said").read_text() == "node2\nsheep\n"
         sacct = cluster.on("head", ["sacct", "-n", "-X", "-j", job, "-o", "State"], check=False)
         assert ("COMPLETED" in sacct.stdout) == accounting
         assert not cluster.on("head", ["sh", "-c", "command -v qsub"], "sheep", check=False).stdout

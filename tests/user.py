@@ -90,9 +90,13 @@ class User:
         return self.sh("head", self.commands["list"])
 
     def leave(self) -> None:
-        """Cancel what runs, stop the servers, and leave nothing in the queue."""
+        """Cancel what runs, stop the servers; leave nothing in the queue, and nothing of what tasks wrote."""
         for lock in self.place.glob("*-server"):
             self.run(f"leave({str(lock).removesuffix('-server')!r})")
-        self.sh("head", self.commands["delete"])
-        until(lambda: not self.queue(), "the queue is empty", timeout=90)
-        shutil.rmtree(self.cluster.home_of("sheep") / ".sheepdog", ignore_errors=True)
+        if self.queue():
+            self.sh("head", self.commands["delete"])
+            until(lambda: not self.queue(), "the queue is empty", timeout=90)
+        home = self.cluster.home_of("sheep")
+        shutil.rmtree(home / ".sheepdog", ignore_errors=True)
+        for name in ("ran", "go"):
+            (home / name).unlink(missing_ok=True)

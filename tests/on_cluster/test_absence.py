@@ -2,14 +2,10 @@
 
 import time
 
-import pytest
-
 from tests.faults import fault
 from tests.on_cluster.programs import ran_so_far, run
 from tests.user import User
 from tests.waiting import until
-
-pytestmark = pytest.mark.usefixtures("ran")
 
 
 @fault(45, "the submitting host sleeps for longer than the lease", promise="it wakes, and nothing is lost or run twice")

@@ -2,14 +2,9 @@
 
 import textwrap
 
-import pytest
-
 from tests.faults import fault
 from tests.on_cluster.programs import run, shown, start
 from tests.user import User
-
-pytestmark = pytest.mark.usefixtures("ran")
-
 
 SIMULATE = """
     def simulate(steps, controller):  # its first attempt stops at the middle

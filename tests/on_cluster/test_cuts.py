@@ -1,7 +1,6 @@
 """Network, master or element go silent for a while and come back, on a real Grid Engine."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,10 +64,8 @@ class Request:
 
 
 @pytest.fixture
-def request_(user: User) -> Iterator[Request]:
-    ran = user.cluster.home_of("sheep") / "ran"
-    yield Request(user, ran)
-    ran.unlink(missing_ok=True)
+def request_(user: User) -> Request:
+    return Request(user, user.cluster.home_of("sheep") / "ran")
 
 
 def daemon(cluster: Cluster, host: str, name: str, signal: str) -> None:

@@ -51,8 +51,6 @@ def user(cluster: Cluster, tmp_path: Path) -> Iterator[DRMAAUser]:
     yield user
     user.leave()
     user.environment("")
-    for name in ("go", "ran"):
-        (cluster.home_of("sheep") / name).unlink(missing_ok=True)
 
 
 def test_the_main_job(user: DRMAAUser) -> None:

@@ -9,8 +9,6 @@ from tests.on_cluster.programs import cancel_most, log_of, ran_so_far, run
 from tests.user import User
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("ran")
-
 
 @fault((36, "qdel one"), "qdel of one element", promise="its task runs elsewhere, once more")
 def test_one_element_is_deleted(user: User) -> None:

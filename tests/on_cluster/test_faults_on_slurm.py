@@ -21,11 +21,9 @@ GO = """
 
 
 @pytest.fixture
-def user(slurm_user: User) -> Iterator[User]:
-    """Somebody who uses Slurm; what their tasks leave is taken away."""
-    yield slurm_user
-    for name in ("ran", "go"):
-        (slurm_user.cluster.home_of("sheep") / name).unlink(missing_ok=True)
+def user(slurm_user: User) -> User:
+    """Somebody who uses Slurm."""
+    return slurm_user
 
 
 @fault("memory", "a task that needs more memory than its worker has, with on_oom", promise="the next worker has more")

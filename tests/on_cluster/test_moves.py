@@ -11,7 +11,7 @@ from tests.on_cluster.programs import log_of, ran_so_far, run
 from tests.user import User
 from tests.waiting import until
 
-pytestmark = [pytest.mark.usefixtures("ran"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 LOOPBACK = "127.0.1.1"
 BEFORE = ADDRESSES["outside"]

@@ -1,13 +1,9 @@
 """Parts of a real cluster fail: nodes, the master, the net, a port."""
 
-import pytest
-
 from tests.faults import fault
 from tests.on_cluster.programs import log_of, ran_so_far, run, shown, start
 from tests.user import User
 from tests.waiting import until
-
-pytestmark = pytest.mark.usefixtures("ran")
 
 
 @fault(

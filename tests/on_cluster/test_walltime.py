@@ -1,12 +1,8 @@
 """The end of a worker's time on a real Grid Engine."""
 
-import pytest
-
 from tests.faults import fault
 from tests.on_cluster.programs import ran_so_far, run
 from tests.user import User
-
-pytestmark = pytest.mark.usefixtures("ran")
 
 
 @fault(35, "the walltime ends, with a signal before", promise="the worker hands back what it has; others go on")
