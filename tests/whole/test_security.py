@@ -269,6 +269,7 @@ class Bench:
 
     def __init__(self, place: Path) -> None:
         self.home, self.far, self.record = place / "home", place / "far", place / "record"
+        self.examples = 0  # each has a host of its own
         self.hosts: set[object] = set()  # the server may still ask those of earlier requests
         for path in (self.far, self.record, place / "bin"):
             path.mkdir()
@@ -285,6 +286,8 @@ class Bench:
 
     def calls(self) -> list[list[str]]:
         """The arguments of each call of ssh."""
+        if not (self.record / "ssh").exists():
+            return []
         return [call.split("\0")[:-1] for call in self.read("ssh").split("\n\0")[:-1]]
 
 
@@ -349,23 +352,21 @@ def test_each_trick_where_most_is_allowed(bench: Bench, key: str, trick: str) ->
 
 def check_arrival(bench: Bench, key: str, value: str) -> None:
     bench.forget()
-    config = {"host": "fear", "localhost": "here", "scheduler": "gridengine", "workers": 1, "memory": "1G"}
-    config["shell"] = "python3"  # PROGRAMS has one
+    bench.examples += 1
+    if key == "ssh_dir" and value.startswith("/"):
+        value = f"{bench.far}{value}"
+    config = {"host": f"fear{bench.examples}", "localhost": "here", "scheduler": "gridengine", "workers": 1}
+    config |= {"memory": "1G", "shell": "python3"}  # PROGRAMS has one
     config[key] = [value] if key == "ge_opts" else value
     try:
         sheepdog.map_async(len, [("a",)], config)
     except ConfigError:
-        assert not (bench.record / "ssh").exists()  # it was refused before anything was run
+        assert config["host"] not in {host_of(call) for call in bench.calls()}  # it was refused before anything was run
         return
     run_job_file(bench)
     assert not (bench.record / "canary").exists(), bench.read("canary")
     bench.hosts.add(config["host"])
-    called = set()
-    for call in bench.calls():
-        where = call.index("--")
-        called.add(call[where + 1])
-        assert len(call) <= where + 3
-    assert config["host"] in called <= bench.hosts
+    assert config["host"] in {host_of(call) for call in bench.calls()} <= bench.hosts
     given = [line.removeprefix("#$ ") for line in bench.read("job_file").split("\n") if line.startswith("#$ ")]
     name = value if key == "name" else "sheepdog"
     [named] = [line for line in given if line.startswith("-N ")]
@@ -381,11 +382,18 @@ def check_arrival(bench: Bench, key: str, value: str) -> None:
         assert f'    User "{value}"\n' in bench.read("config")
     elif key == "ssh_dir":
         clean = Config(ssh_dir=value).ssh_dir
-        assert f"-wd $HOME/{clean}" in given
+        assert f"-wd {clean}" in given or f"-wd $HOME/{clean}" in given
         assert Path(bench.read("where").strip()).is_relative_to(bench.far / clean)
     elif key == "shell" and shlex.split(value)[0] == "python3":
         words = shlex.split(value)[1:]
         assert bench.read("python").split("\n")[: len(words)] == words
+
+
+def host_of(call: list[str]) -> str:
+    """The host that a call of ssh is for. There is one command behind it, if any."""
+    where = call.index("--")
+    assert len(call) <= where + 3
+    return call[where + 1]
 
 
 def run_job_file(bench: Bench) -> None:
