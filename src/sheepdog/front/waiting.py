@@ -74,11 +74,8 @@ def wait(
 
 def wait_for_log(storage: Storage) -> None:
     """Wait a moment, if nothing else runs, for the server to move the log into the file: copies are whole then."""
-    if storage.requests(RequestState.NEW, RequestState.SUBMITTED):
-        return
-    deadline = time.monotonic() + LOGGING
-    while not storage.log_is_empty() and time.monotonic() < deadline and is_locked(storage.dbfile):
-        time.sleep(0.002)
+    if not storage.requests(RequestState.NEW, RequestState.SUBMITTED):
+        wait_until(lambda: storage.log_is_empty() or not is_locked(storage.dbfile), LOGGING, 0.002)
 
 
 def follow(request_id: int, storage: Storage, timeout: float | None = None, start: bool = True) -> Iterator[Progress]:
@@ -134,10 +131,7 @@ def wait_for_clearing(storage: Storage, request_id: int, seconds: float = CLEARI
 
     Its workers are gone then, and none of them meets those of the next attempt.
     """
-    deadline = time.monotonic() + seconds
-    while storage.get_request(request_id).state == RequestState.ENDED and time.monotonic() < deadline:
-        Server(dbfile=storage.dbfile).start(make=False)
-        time.sleep(0.05)
+    wait_until(served(storage, lambda: storage.get_request(request_id).state != RequestState.ENDED), seconds)
 
 
 def wait_for_directories(storage: Storage, request_id: int) -> bool:
@@ -145,10 +139,26 @@ def wait_for_directories(storage: Storage, request_id: int) -> bool:
 
     Return whether it has.
     """
-    deadline = time.monotonic() + CLEARING
-    while left := storage.left_directories(request_id):
-        if time.monotonic() > deadline:
-            break
+    return wait_until(served(storage, lambda: not storage.left_directories(request_id)), CLEARING)
+
+
+def served(storage: Storage, holds: Callable[[], bool]) -> Callable[[], bool]:
+    """Return what tells whether something holds that a server sees to; as long as it does not, a server runs."""
+
+    def ask() -> bool:
+        if holds():
+            return True
         Server(dbfile=storage.dbfile).start(make=False)
-        time.sleep(0.05)
-    return not left
+        return False
+
+    return ask
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
+    """Wait until something holds, for so many seconds at most; tell whether it does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
