@@ -24,7 +24,7 @@ quick: .venv/ready ## run the tests that start no server: under a minute on two 
 	$(BIN)/python -m pytest -q -n 3 -m "not slow and not cluster"
 
 test: .venv/ready ## run all tests; CLUSTER_INSTALL=1 allows Debian packages for the test cluster
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n 5 --dist loadfile
 
 newest: ## run the quick tests with the newest of everything that pyproject.toml allows
 	$(PYTHON) -m venv --clear .venv-newest

@@ -9,8 +9,6 @@ from tests.faults import fault
 from tests.on_cluster.programs import run
 from tests.user import User
 
-pytestmark = pytest.mark.usefixtures("ran")
-
 
 @pytest.fixture
 def site(user: User) -> Iterator[dict[str, str]]:
