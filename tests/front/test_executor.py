@@ -706,9 +706,10 @@ def test_one_array_job(place: Path) -> None:
     assert work(executor).state >= RequestState.ENDED
 
 
-def test_idle_time(place: Path) -> None:
+@pytest.mark.parametrize("resubmissions", [3, 0])
+def test_idle_time(place: Path, resubmissions: int) -> None:
     """Workers that have had no call for so long end; the next call starts as many again."""
-    with Executor({"idle_time": 0.5}, workers=2) as executor:
+    with Executor({"idle_time": 0.5, "resubmissions": resubmissions}, workers=2) as executor:
         assert executor.submit(pow, 2, 3).result() == 8
         until(lambda: not workers_of(place), "the workers have ended")
         futures = [executor.submit(wait_for, place / "go", place / str(i)) for i in range(2)]

@@ -19,6 +19,7 @@ from .live import LiveRequest
 from .order import is_held_up
 from .policy import FRESH, Past, Policy
 from .queue import Queue
+from .shortage import coming
 
 log = logging.getLogger(__name__)
 
@@ -176,9 +177,10 @@ class Service:
         if latest.tasks > tasks:
             if live.queue.empty:
                 live.busy_since = self.clock()
-            if live.queue.empty and live.tries.fruitless:
-                live.tries.begin_anew()
-                self.storage.set_fruitless(latest.id, 0)
+                live.jobs.anew = live.jobs.anew or not coming(live, 0)  # its workers had nothing to do, and have left
+                if live.tries.fruitless:
+                    live.tries.begin_anew()
+                    self.storage.set_fruitless(latest.id, 0)
             live.queue.extend(tasks + 1, latest.tasks)
         if was_new:
             for array in self.storage.arrays(latest.id):
