@@ -2,8 +2,9 @@
 
 import pytest
 
-from sheepdog.deployment.commands import end_of, execute, output_of, short, text_of
+from sheepdog.deployment.commands import LOOK, end_of, execute, output_of, short, text_of
 from sheepdog.errors import CommandFailed, HostError
+from tests.faults import fault
 
 
 def test_what_a_program_writes() -> None:
@@ -30,3 +31,11 @@ def test_short_words() -> None:
     assert text_of(b"\xff") == "\N{REPLACEMENT CHARACTER}"
     assert end_of("x" * 2000 + "the reason \n") == "x" * 990 + "the reason"
     assert end_of(" \n") == "it said nothing"
+
+
+@fault("slow head node", "it takes a while to take what it is sent", promise="all of it arrives")
+@pytest.mark.parametrize("size", [100, 100_000, 5_000_000])
+def test_an_input_that_is_taken_slowly_arrives(size: int) -> None:
+    slowly = f"sleep {2.5 * LOOK}; wc -c"
+    done = execute(["sh", "-c", slowly], b"x" * size, 20, "it", ended=lambda _: False)
+    assert int(done.stdout) == size

@@ -5,12 +5,15 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from ..errors import CommandFailed, HostError
 
+PIPED = 4096  # bytes of an input that goes through a pipe, which holds as much at least
 LOOK = 0.5  # seconds between two looks at what a program has printed
 
 
@@ -29,15 +32,35 @@ def execute(
     """
     pipe = subprocess.PIPE
     deadline = time.monotonic() + timeout
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, start_new_session=True) as process:
+    with (
+        _file_of(input) as file,
+        subprocess.Popen(
+            argv, stdin=file or pipe, stdout=pipe, stderr=pipe, cwd=directory, start_new_session=True
+        ) as process,
+    ):
         try:
-            output, errors = _communicate(process, input, deadline, ended)
+            output, errors = _communicate(process, b"" if file else input, deadline, ended)
         except BaseException as error:
             _kill(process)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise HostError(f"{what} took longer than {timeout:g} s and was given up") from None
             raise
     return subprocess.CompletedProcess(argv, process.returncode, output, errors)
+
+
+@contextlib.contextmanager
+def _file_of(input: bytes) -> Iterator[IO[bytes] | None]:
+    """Give an input as a file, None for one that a pipe holds.
+
+    What is written to a pipe when communicate has timed out once, Python 3.11 does not go on with.
+    """
+    if len(input) <= PIPED:
+        yield None
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(input)
+        file.seek(0)
+        yield file
 
 
 def _communicate(
