@@ -137,7 +137,7 @@ def test_calls_that_wait_for_a_later_one_in_a_flood(place: Path) -> None:
     found: list[int] = []
     drawing = threading.Thread(target=lambda: found.extend(results))
     drawing.start()
-    drawing.join(60)
+    drawing.join(150)
     stuck = drawing.is_alive()
     for name in range(120):
         (place / str(name)).touch()
