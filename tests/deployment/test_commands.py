@@ -33,6 +33,7 @@ def test_short_words() -> None:
     assert end_of(" \n") == "it said nothing"
 
 
+@pytest.mark.slow
 @fault("slow head node", "it takes a while to take what it is sent", promise="all of it arrives")
 @pytest.mark.parametrize("size", [100, 100_000, 5_000_000])
 def test_an_input_that_is_taken_slowly_arrives(size: int) -> None:
