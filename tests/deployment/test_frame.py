@@ -218,7 +218,7 @@ def test_a_start_up_file_that_leaves_a_program(far: Far, start_up: Write, tmp_pa
         for _ in range(10):  # sshd allows as many at once on a connection
             host.run(["true"], timeout=120)
         with pytest.raises(HostError, match="took longer"):
-            host.run(["sleep", "1000"], timeout=0.7)
+            host.run(["sleep", "20"], timeout=0.7)
     finally:
         for pid in (tmp_path / "pids").read_text().split():
             with contextlib.suppress(ProcessLookupError):
@@ -277,6 +277,6 @@ def test_start_up_files_that_take_it_later(sshd: Sshd, far: Far, start_up: Write
 
 
 def test_a_start_up_file_that_waits(far: Far, start_up: Write) -> None:
-    start_up("sleep 1000\n")
+    start_up("sleep 20\n")
     with pytest.raises(HostError, match=r"took longer than 0.5 s .*a start-up file there .* waits for something"):
         far().run(["true"], timeout=0.5)
