@@ -73,7 +73,7 @@ def _communicate(
         try:
             return process.communicate(rest, min(LOOK, left) if ended else left)
         except subprocess.TimeoutExpired as error:
-            rest = None  # it goes on with what it was given
+            rest = None  # all of it has been written: a pipe holds that much, and more is given as a file
             output, errors = error.output or b"", error.stderr or b""
             if has_ended:
                 _kill(process)
