@@ -1,0 +1,110 @@
+"""Plain data: what is set in a module as a value, not made by its file; and its bytes."""
+
+from __future__ import annotations
+
+import argparse
+import array
+import collections
+import datetime
+import decimal
+import enum
+import fractions
+import io
+import pathlib
+import pickle
+import sys
+import types
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from ..client import OURS
+from ..client.wire.values import PICKLE_PROTOCOL
+
+MAX_STATE = 16 * 2**20  # bytes of one value
+MAX_PARTS = 1_000_000  # of one value
+
+NUMBERS = (bool, int, float, complex, decimal.Decimal, fractions.Fraction, range, slice)
+TEXTS = (type(None), str, bytes, bytearray, pathlib.PosixPath, pathlib.PurePosixPath)
+TIMES = (datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone)
+FLAT = frozenset((*NUMBERS, *TEXTS, *TIMES, array.array))
+LISTS = frozenset((list, tuple, set, frozenset, collections.deque))
+TABLES = frozenset((dict, collections.OrderedDict, collections.Counter, collections.defaultdict))
+NAMES = frozenset((types.SimpleNamespace, argparse.Namespace))
+PLACE = "place"
+
+
+class TooLarge(Exception):
+    """A value has more parts or bytes than may travel as the state of a module."""
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is numbers, texts, times, paths, members of enumerations, or containers and arrays of such.
+
+    Objects of the user's own classes are none. Raises TooLarge.
+    """
+    waiting = [iter((value,))]
+    seen: set[int] = set()
+    parts = 0
+    while waiting:
+        for each in waiting[-1]:
+            parts += 1
+            if parts > MAX_PARTS:
+                raise TooLarge(f"it has more than {MAX_PARTS:,} parts")
+            if type(each) in FLAT or _is_number(each) or _is_member(each):
+                continue
+            inner = _parts(each)
+            if inner is None:
+                return False
+            if id(each) not in seen:
+                seen.add(id(each))
+                waiting.append(iter(inner))
+                break
+        else:
+            waiting.pop()
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any] | None:
+    """Return what is in a container; None if the value is no container of plain data."""
+    kind = type(value)
+    if kind in LISTS:
+        return list(value)
+    if kind in TABLES:
+        if kind is collections.defaultdict and value.default_factory not in (None, *FLAT, *LISTS, *TABLES):
+            return None
+        return [part for item in list(value.items()) for part in item]
+    return list(vars(value).values()) if kind in NAMES else None
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is numpy's, and of numbers or texts. numpy is not imported here."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
+        return False
+    return type(value).__module__ == "numpy" and not value.dtype.hasobject and not isinstance(value, numpy.memmap)
+
+
+def _is_member(value: Any) -> bool:
+    return isinstance(value, enum.Enum) and type(value).__module__.partition(".")[0] not in ("__main__", *OURS)
+
+
+class _Pickler(pickle.Pickler):
+    """Marks the names of files that go along: they have other names over there."""
+
+    def __init__(self, buffer: io.BytesIO, places: Collection[str]) -> None:
+        super().__init__(buffer, PICKLE_PROTOCOL)
+        self.places = places
+
+    def persistent_id(self, value: Any) -> tuple[str, str, str] | None:
+        if type(value) is str or isinstance(value, pathlib.PurePosixPath):
+            text = str(value)
+            if text[:1] == "/" and text.rstrip("/") in self.places:
+                return PLACE, text[1:], "" if type(value) is str else type(value).__name__
+        return None
+
+
+def dump(value: Any, places: Collection[str] = ()) -> bytes:
+    """Return the bytes of a plain value. A text or a path that is one of these places is marked."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, places).dump(value)
+    return buffer.getvalue()

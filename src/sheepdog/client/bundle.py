@@ -1,0 +1,152 @@
+"""The user's own files, as they came: unpacked, imported from where they lie, and set to what they were set to.
+
+Over there each file lies below `files` as it lay below / on the user's machine; see bundle/archive.py.
+"""
+
+import functools
+import io
+import json
+import os
+import pathlib
+import pickle
+import shutil
+import sys
+import tarfile
+import types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+    from typing import Any
+
+LIST, FILES = "bundle.json", "files"
+
+
+def unpack(archive: str, folder: str) -> None:
+    """Unpack an archive so that a folder has what is in it: all of it, or nothing. Others may do the same meanwhile."""
+    if os.path.isdir(folder):
+        return
+    place = "%s.%s" % (folder, os.urandom(8).hex())
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            for member in members:
+                _write(members, member, place)
+        try:
+            os.rename(place, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> None:
+    if not member.isreg() or os.path.isabs(member.name) or ".." in member.name.split("/"):
+        raise ValueError("%s is no file of a bundle's" % member.name)
+    path = os.path.join(place, member.name)
+    try:
+        os.makedirs(os.path.dirname(path))
+    except FileExistsError:
+        pass
+    source = archive.extractfile(member)
+    assert source is not None  # it is a file
+    with open(path, "wb") as file:
+        shutil.copyfileobj(source, file)
+    os.chmod(path, member.mode)
+    os.utime(path, (member.mtime, member.mtime))
+
+
+class Own(object):
+    """The user's own modules in a process: where they are imported from, and what is set in them."""
+
+    def __init__(self, folder: str) -> None:
+        with open(os.path.join(folder, LIST), encoding="utf-8") as file:
+            self.roots = json.load(file)["roots"]  # type: list[str]
+        self.place = os.path.join(folder, FILES)
+        self.state = {}  # type: dict[str, bytes]
+
+    def start(self) -> None:
+        """Let modules be found here before all others."""
+        sys.path[:0] = [self.place + root for root in self.roots]
+        sys.meta_path.insert(0, self)
+
+    def set(self, state: "Mapping[str, bytes]") -> None:
+        """Set modules to what is said of each: now if they are imported, else when they are."""
+        self.state = dict(state)
+        for name in self.state:
+            if name in sys.modules:
+                self.set_module(sys.modules[name])
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
+        """Return what the other finders say, if something is to be set in a module once it has been imported."""
+        if name not in self.state:
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                self.watch(spec.loader)
+                return spec
+        return None
+
+    def watch(self, loader: "Any") -> None:
+        """Let a loader set what is to be set when it has run a module. It stays the loader that tools know."""
+        run = loader.exec_module
+
+        @functools.wraps(run)
+        def exec_module(module: "ModuleType") -> None:
+            run(module)
+            self.set_module(module)
+
+        loader.exec_module = exec_module
+
+    def set_module(self, module: "ModuleType") -> None:
+        """Set the globals of a module, and attributes of its classes."""
+        for name, value in self.load(self.state.get(module.__name__)).items():
+            owner, _, last = name.rpartition(".")
+            target = getattr(module, owner, None) if owner else module
+            if target is not None and not fill(getattr(target, last, None), value):
+                setattr(target, last, value)
+
+    def load(self, data: "bytes | None") -> "dict[str, Any]":
+        """Return what is to be set in a module, by name."""
+        return Loader(data, self.place).load() if data else {}
+
+    def own_name(self, text: str) -> str:
+        """Return a text in which files are named as on the user's machine."""
+        return text.replace(self.place + "/", "/")
+
+
+class Loader(pickle.Unpickler):
+    """Loads plain data in which files are named by where they lie here."""
+
+    def __init__(self, data: bytes, place: str) -> None:
+        super(Loader, self).__init__(io.BytesIO(data))
+        self.place = place
+
+    def persistent_load(self, name: "tuple[str, str, str]") -> "Any":
+        """Return a text or a path that begins with one of the user's files."""
+        _, text, kind = name
+        path = "%s/%s" % (self.place, text)
+        return getattr(pathlib, kind)(path) if kind else path
+
+
+def fill(old: "Any", new: "Any") -> bool:
+    """Give a container what is in another of its kind, so that it stays itself; tell whether it is such a one."""
+    if old is new:
+        return True
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, (dict, set)):
+        old.clear()
+        old.update(new)
+    elif isinstance(old, (list, bytearray)):
+        old[:] = new
+    elif isinstance(old, types.SimpleNamespace):
+        vars(old).clear()
+        vars(old).update(vars(new))
+    else:
+        return False
+    return True
