@@ -1,0 +1,214 @@
+"""Code, looked at and not run: what it imports, and the names that it uses."""
+
+from __future__ import annotations
+
+import dis
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.util import cache_from_source
+from inspect import CO_OPTIMIZED
+from types import CodeType
+
+from .stamps import Kept, is_settled
+
+IMPORT_NAME, EXTENDED_ARG = dis.opmap["IMPORT_NAME"], dis.opmap["EXTENDED_ARG"]
+NAME_SHIFT = 2 if sys.version_info >= (3, 15) else 0  # bits below the name's number: whether the import is lazy
+SMALL_INT = dis.opmap.get("LOAD_SMALL_INT", -1)  # 3.14: its argument is the number
+FORWARD = frozenset(op for op in dis.hasjrel if "BACKWARD" not in dis.opname[op])
+MAIN_LEVEL, UNIT = "<module>", 2
+STORE_NAME = dis.opmap["STORE_NAME"]
+CONSTANTS = ("LOAD_CONST", "LOAD_CONST_IMMORTAL", "LOAD_SMALL_INT")
+
+NAME = "__look__"  # of a module whose file is looked at
+
+BY_TEXT = frozenset(
+    ("import_module", "__import__", "find_spec", "run_module", "files", "get_data", "resource_filename")
+)
+"""Functions that are given a module's name as a text."""
+
+DOTTED = re.compile(r"\.*[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import as it stands in code: level dots, a name, and the members that `from` takes.
+
+    certain: it is made whenever its module is, not in a function, under a condition or a `try`.
+    """
+
+    level: int
+    name: str
+    members: tuple[str, ...] = ()
+    certain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a piece of code, with all that is in it, imports and uses.
+
+    names: of globals and attributes that functions use, and texts that could be such. outside: what is used or set
+    outside of functions. texts: of strings, docstrings too. marks: of each function, by which it is known again in this
+    process. constants: what a name of a module, or of a class in it (Class.name), is set to, if it is set once only.
+    """
+
+    imports: tuple[Import, ...]
+    names: frozenset[str]
+    outside: frozenset[str]
+    texts: frozenset[str]
+    marks: frozenset[int]
+    constants: Mapping[str, object]
+
+
+def look_at(code: CodeType) -> Look:
+    """Return what a code imports and uses."""
+    imports: dict[Import, None] = {}
+    names: set[str] = set()
+    outside: set[str] = set()
+    texts: set[str] = set()
+    marks: set[int] = set()
+    set_once: dict[str, object] = {}
+    for each in with_inner(code):
+        raw = each.co_code  # made anew whenever it is asked for
+        if each.co_flags & CO_OPTIMIZED:
+            names.update(each.co_names)
+        else:
+            outside.update(each.co_names)
+            set_once.update(_constants(each, raw))
+        constants = {text for constant in each.co_consts for text in _texts(constant)}
+        texts |= constants
+        marks.add(mark_of(each))
+        imports.update(dict.fromkeys(_imports(each, raw)))
+        if not BY_TEXT.isdisjoint(each.co_names):
+            imports.update(dict.fromkeys(Import(0, text) for text in constants if DOTTED.fullmatch(text)))
+    names.update(text for text in texts if text.isidentifier())
+    return Look(tuple(imports), frozenset(names), frozenset(outside), frozenset(texts), frozenset(marks), set_once)
+
+
+def mark_of(code: CodeType) -> int:
+    """Return what tells a code from every other of its file, also from itself after a change."""
+    constants = tuple(each for each in code.co_consts if not isinstance(each, CodeType))
+    return hash((code.co_name, code.co_firstlineno, code.co_code, code.co_names, code.co_varnames, constants))
+
+
+def with_inner(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code, and the codes of what is defined in it."""
+    waiting = [code]
+    while waiting:
+        each = waiting.pop()
+        yield each
+        waiting += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+
+
+def _texts(constant: object) -> Iterator[str]:
+    if isinstance(constant, str):
+        yield constant
+    elif isinstance(constant, (tuple, frozenset)):
+        for each in constant:
+            yield from _texts(each)
+
+
+def _imports(code: CodeType, raw: bytes) -> Iterator[Import]:
+    operations = raw[::UNIT]
+    place = operations.find(IMPORT_NAME)
+    if place < 0:
+        return
+    covered = _conditional(code, raw, operations) if code.co_name == MAIN_LEVEL else None
+    while place >= 0:
+        number, start = _argument(raw, place)
+        members, start = _constant(code, raw, start - 1)
+        level, start = _constant(code, raw, start - 1)
+        if isinstance(level, int):  # an import is always made so; but who writes bytecode writes anything
+            taken = members if isinstance(members, tuple) else ()
+            yield Import(level, code.co_names[number >> NAME_SHIFT], taken, covered is not None and not covered[place])
+        place = operations.find(IMPORT_NAME, place + 1)
+
+
+def _argument(raw: bytes, place: int) -> tuple[int, int]:
+    """Return the argument of the instruction at a place, and the place where it begins."""
+    number, shift = raw[place * UNIT + 1], 8
+    while place and raw[(place - 1) * UNIT] == EXTENDED_ARG:
+        place -= 1
+        number |= raw[place * UNIT + 1] << shift
+        shift += 8
+    return number, place
+
+
+def _constant(code: CodeType, raw: bytes, place: int) -> tuple[object, int]:
+    """Return the constant that the instruction at a place loads, and the place where it begins."""
+    operation = raw[place * UNIT]
+    number, start = _argument(raw, place)
+    if operation == SMALL_INT:
+        return number, start
+    return (code.co_consts[number] if dis.opname[operation] in CONSTANTS else None), start
+
+
+def _conditional(code: CodeType, raw: bytes, operations: bytes) -> bytearray:
+    """Return for each instruction of a module whether it may be passed over: in a branch, a loop or a `try`."""
+    covered = bytearray(len(operations))
+    for place, operation in enumerate(operations):
+        if operation in FORWARD:
+            length = _argument(raw, place)[0]
+            covered[place : place + 1 + length] = b"\1" * (length + 1)
+    for start, length in _protected(code.co_exceptiontable):
+        covered[start : start + length] = b"\1" * length
+    return covered[: len(operations)]
+
+
+def _protected(table: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each part that has a handler begins, and its length; see Objects/exception_handling_notes.txt."""
+    numbers: list[int] = []
+    number = 0
+    for byte in table:
+        if byte & 0x80:  # the first of the four numbers of a part
+            numbers = []
+        number = number << 6 | byte & 0x3F
+        if not byte & 0x40:
+            numbers.append(number)
+            number = 0
+            if len(numbers) == 2:
+                yield numbers[0], numbers[1]
+
+
+def _constants(code: CodeType, raw: bytes) -> Iterator[tuple[str, object]]:
+    """Yield what a module or a class sets once, to a constant: the name, and the constant."""
+    operations = raw[::UNIT]
+    stored: dict[int, list[int]] = {}
+    place = operations.find(STORE_NAME)
+    while place >= 0:
+        number, start = _argument(raw, place)
+        stored.setdefault(number, []).append(start)
+        place = operations.find(STORE_NAME, place + 1)
+    above = "" if code.co_name == MAIN_LEVEL else f"{code.co_qualname}."
+    for number, starts in stored.items():
+        if len(starts) == 1 and dis.opname[operations[starts[0] - 1]] in CONSTANTS:
+            yield above + code.co_names[number], _constant(code, raw, starts[0] - 1)[0]
+
+
+def code_of(path: str) -> CodeType:
+    """Return a file's code, compiled, or as it lies beside it. SyntaxError, OSError; it is not run."""
+    try:
+        if not path.endswith(".py"):
+            code = SourcelessFileLoader(NAME, path).get_code(NAME)
+        else:
+            source = SourceFileLoader(NAME, path)
+            code = source.get_code(NAME) if _is_older(path) else source.source_to_code(source.get_data(path), path)
+    except (ValueError, EOFError, ImportError, TypeError) as error:  # a NUL; bytecode that is none
+        raise SyntaxError(str(error)) from error
+    if code is None:
+        raise SyntaxError("it has no code")
+    return code
+
+
+def _is_older(path: str) -> bool:
+    """Tell whether a source is older than its compiled code, which notes its time in whole seconds; or has none."""
+    try:
+        return os.stat(path).st_mtime_ns < os.stat(cache_from_source(path)).st_mtime_ns
+    except FileNotFoundError:
+        return is_settled(os.stat(path))
+
+
+looks: Kept[Look] = Kept(lambda path: look_at(code_of(path)))

@@ -1,0 +1,171 @@
+"""Imports: which own modules, and which installed packages, code comes to when it is followed. Nothing is run."""
+
+from __future__ import annotations
+
+import os
+import zipimport
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import ModuleType
+
+from .changes import sights
+from .code import Import, Look, look_at, looks
+from .facts import Fact, Why
+from .installed import Distribution, distribution_of
+from .own import Kind, Module, Modules, loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """An installed package that code imports; by is the file in which that stands, or empty.
+
+    certain: the import is made whenever the code's module is imported.
+    """
+
+    name: str
+    certain: bool
+    by: str
+    path: str
+    root: str
+
+    @property
+    def distribution(self) -> Distribution | None:
+        """What was installed, with its version; None if that cannot be known."""
+        return distribution_of(self.path, self.root) if self.path else None
+
+
+@dataclass(slots=True)
+class Reached:
+    """What code comes to: own modules and installed packages, by name, and what the user should hear of them."""
+
+    own: dict[str, Module] = field(default_factory=dict)
+    used: dict[str, Used] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+
+
+def follow(names: Iterable[str], imports: Iterable[tuple[Import, str]] = ()) -> Reached:
+    """Return what these modules come to: imported already or not, at once or when a function is called.
+
+    imports: those of code that goes by value, each with the package that it is relative to. Of an own package, all
+    modules that have been imported count.
+    """
+    return _Walk().run(names, imports)
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self.modules = Modules()
+        self.loaded = loaded()
+        self.reached = Reached()
+        self.seen: set[str] = set()
+        self.certain: deque[tuple[str, str]] = deque()
+        self.possible: deque[tuple[str, str]] = deque()
+
+    def run(self, names: Iterable[str], imports: Iterable[tuple[Import, str]]) -> Reached:
+        self.certain.extend((name, "") for name in names)
+        for each, package in imports:
+            self.meet(each, package, "", False)
+        while self.certain or self.possible:
+            certain = bool(self.certain)
+            name, by = (self.certain or self.possible).popleft()
+            if name not in self.seen:
+                self.seen.add(name)
+                self.visit(name, by, certain)
+        return self.reached
+
+    def add(self, name: str, by: str, certain: bool) -> None:
+        if name not in self.seen:
+            (self.certain if certain else self.possible).append((name, by))
+
+    def visit(self, name: str, by: str, certain: bool) -> None:
+        above = name.rpartition(".")[0]
+        if above:
+            self.add(above, by, certain)
+        module = self.modules.find(name)
+        if module is None:
+            return
+        if module.kind == Kind.INSTALLED:
+            top = self.modules.find(above) if above else None
+            if top is None or top.kind != Kind.INSTALLED:
+                self.reached.used[name] = Used(name, certain, by, module.path, module.root)
+            return
+        if not module.travels:
+            return
+        if not os.path.exists(module.root if module.kind == Kind.ZIPPED else module.path):
+            self.tell(Why.GONE, module)
+            return
+        self.reached.own[name] = module
+        if not above:
+            inside = name + "."
+            for other in self.loaded:
+                if other.startswith(inside):
+                    self.add(other, module.path, False)
+        if look := self.look(module):
+            self.reached.looks[name] = look
+            package = name if module.paths else above
+            for each in look.imports:
+                self.meet(each, package, module.path, certain and each.certain)
+
+    def look(self, module: Module) -> Look | None:
+        """Return what is in a module's code; None if that cannot be read."""
+        if module.kind == Kind.COMPILED:
+            self.tell(Why.COMPILED, module)
+            if not module.path.endswith(".pyc"):
+                return None
+        try:
+            if module.kind == Kind.ZIPPED:
+                return look_at(zipimport.zipimporter(module.root).get_code(module.name))
+            look = looks.get(module.path)
+        except SyntaxError as error:
+            self.tell(Why.SYNTAX, module, f"line {error.lineno}: {error.msg}" if error.lineno else str(error))
+            return None
+        except (OSError, ImportError) as error:
+            self.tell(Why.UNREADABLE, module, getattr(error, "strerror", None) or str(error))
+            return None
+        known = self.loaded.get(module.name)
+        if isinstance(known, ModuleType) and sights.has_changed(module.name, known, module.path, look):
+            self.tell(Why.CHANGED, module)
+        return look
+
+    def meet(self, each: Import, package: str, by: str, certain: bool) -> None:
+        """Take an import up: the module, and the members that are modules."""
+        name = absolute(each, package)
+        if not name:
+            return
+        self.add(name, by, certain)
+        if not each.members:
+            return
+        module = self.modules.find(name)
+        if module is None or not module.paths or module.kind in (Kind.INSTALLED, Kind.STANDARD):
+            return
+        for member in each.members if each.members != ("*",) else self.all_of(module):
+            if self.modules.find(f"{name}.{member}") is not None:
+                self.add(f"{name}.{member}", by, certain)
+
+    def all_of(self, package: Module) -> Iterable[str]:
+        """Return the names that `from package import *` may mean, besides what is in it."""
+        if package.kind != Kind.OWN:
+            return ()
+        try:
+            look = looks.get(package.path)
+        except (OSError, SyntaxError):
+            return ()
+        return sorted(text for text in look.texts if text.isidentifier()) if "__all__" in look.outside else ()
+
+    def tell(self, why: Why, module: Module, more: str = "") -> None:
+        self.reached.facts.append(Fact(why, module.path, module.name, more))
+
+
+def absolute(each: Import, package: str) -> str:
+    """Return the full name of what is imported in a package; empty if there is no such package."""
+    name = each.name.lstrip(".")
+    level = each.level or len(each.name) - len(name)  # import_module(".name", package)
+    if not level:
+        return name
+    parts = package.split(".")
+    if not package or level > len(parts):
+        return ""
+    above = ".".join(parts[: len(parts) - level + 1])
+    return f"{above}.{name}" if name else above
