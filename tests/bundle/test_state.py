@@ -1,0 +1,84 @@
+"""What was set in modules since they were imported."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bundle.projects import ask, write
+
+COLLECT = """
+import io, pickle, sys
+from sheepdog.bundle import state, plain
+from sheepdog.bundle.imports import follow
+from sheepdog.client.bundle import Loader
+%s
+reached = follow(["sim"])
+used = frozenset().union(*(look.names for look in reached.looks.values()))
+found = state.collect(reached.own.values(), reached.looks, used, frozenset())
+answer = (
+    {name: Loader(data, "/there").load() for name, data in found.modules.items()},
+    [str(fact) for fact in found.facts],
+)
+"""
+SIM = """
+import enum, threading
+from helper import TABLE
+DT = 1.0
+UNUSED = 2
+COMPUTED = len("abc")
+LOCK = threading.Lock()
+STEPS = [1, 2]
+class Config:
+    size = 1
+    _hidden = 2
+    __private = 3
+    def get(self): return self.size, self._hidden, self.__private
+class Kind(enum.Enum):
+    A = 1
+def step(): return DT, COMPUTED, LOCK, STEPS, Config, TABLE, Kind.A
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write(tmp_path / "project", {"sim.py": SIM, "helper.py": "TABLE = {}\ndef f(): return TABLE"})
+
+
+def collect(project: Path, first: str = "") -> Any:
+    return ask(COLLECT % first, project)
+
+
+def test_a_module_that_is_not_imported_has_no_state(project: Path) -> None:
+    assert collect(project) == ({}, [])
+
+
+def test_what_its_file_sets_to_a_constant_is_left_out_while_it_is_that(project: Path) -> None:
+    found, facts = collect(project, "import sim; sim.UNUSED = 3")
+    assert found == {"sim": {"COMPUTED": 3, "STEPS": [1, 2], "TABLE": {}}, "helper": {"TABLE": {}}}
+    assert facts == []
+
+
+def test_what_was_set(project: Path) -> None:
+    first = "import sim; sim.DT = .25; sim.STEPS.append(3); sim.TABLE['x'] = 1; sim.Config.size = 5; sim.NEW = 1"
+    found, _ = collect(project, first)
+    assert found["sim"] == {"DT": 0.25, "COMPUTED": 3, "STEPS": [1, 2, 3], "TABLE": {"x": 1}, "Config.size": 5}
+    found, _ = collect(project, "import sim; sim.Config._Config__private = 4; sim.DT = 1")
+    assert found["sim"]["Config._Config__private"] == 4
+    assert repr(found["sim"]["DT"]) == "1"
+
+
+def test_what_is_too_large_is_named(project: Path) -> None:
+    first = "import sim; state.MAX_STATE = 100; sim.DT = 'x' * 101; plain.MAX_PARTS = 50; sim.STEPS = [1] * 51"
+    found, facts = collect(project, first)
+    assert found["sim"] == {"COMPUTED": 3, "TABLE": {}}
+    [one, two] = facts
+    assert one.startswith(f"DT in {project}/sim.py is not set over there: it has 11")
+    assert two.startswith(f"STEPS in {project}/sim.py is not set over there: it has more than 50 parts. It is what the")
+
+
+def test_what_cannot_be_pickled_is_left_to_the_file(project: Path) -> None:
+    found, _ = collect(project, "import sim; sim.DT = sim.LOCK; sim.STEPS = [sim.LOCK]")
+    assert found["sim"] == {"COMPUTED": 3, "TABLE": {}}
+    assert pickle.dumps(found)
