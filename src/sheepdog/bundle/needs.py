@@ -1,0 +1,131 @@
+"""Needs: what a value takes to be loaded elsewhere. Seen while it is pickled, by a pickler that registers nothing.
+
+cloudpickle pickles what it finds in a module by its name, unless the module is in a list of the whole process. This
+pickler is told for each module, and leaves that list alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, BinaryIO
+
+from ..client import make_pickler
+from ..client.wire.values import MAKE_CLASS, completed
+from .code import Import, look_at
+from .own import Kind, Modules
+
+CACHED = type(functools.lru_cache(len))
+LEFT = ("__builtins__", "__spec__", "__loader__", "__cached__")  # of a module that goes by value
+
+
+@dataclass(slots=True)
+class Needs:
+    """The modules that a pickle names, and the codes in it."""
+
+    modules: set[str] = field(default_factory=set)
+    codes: dict[CodeType, str] = field(default_factory=dict)  # with the package of each
+
+    def imports(self) -> frozenset[tuple[Import, str]]:
+        """Return what the codes import when they run, each with the package that it is relative to."""
+        return frozenset((each, package) for code, package in self.codes.items() for each in _look(code).imports)
+
+    def names(self) -> frozenset[str]:
+        """Return the names that the codes use."""
+        return frozenset().union(*(_look(code).names for code in self.codes))
+
+
+_look = functools.lru_cache(1024)(look_at)  # an executor sends one function again and again
+
+
+def dumps(value: Any, by_value: Callable[[str], bool], needs: Needs) -> bytes:
+    """Return a value as bytes, and note what it needs. by_value tells of a module whether what is in it goes along."""
+    buffer = io.BytesIO()
+    pickler_of(buffer, by_value, needs).dump(value)
+    return buffer.getvalue()
+
+
+def unshared() -> Callable[[str], bool]:
+    """Return what tells of modules that no file could make elsewhere: they go by value, all others by name."""
+    modules = Modules()
+
+    def by_value(name: str) -> bool:
+        module = modules.find(name)
+        if module is None or module.kind != Kind.NO_FILE or name == "__main__":  # which cloudpickle knows
+            return False
+        above = name.rpartition(".")[0]
+        return not above or by_value(above)  # what a package makes when it is imported, it makes there, too
+
+    return functools.cache(by_value)
+
+
+def everything() -> Callable[[str], bool]:
+    """Return what tells of all that is the user's own: the second form, for where a file cannot be imported."""
+    modules = Modules()
+
+    def by_value(name: str) -> bool:
+        module = modules.find(name)
+        return module is not None and name != "__main__" and (module.travels or module.kind == Kind.NO_FILE)
+
+    return functools.cache(by_value)
+
+
+def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) -> Any:
+    """Return a pickler that asks of each module how what is in it travels, and notes what is needed."""
+    import cloudpickle.cloudpickle as cloudpickle
+
+    class Pickler(type(make_pickler(io.BytesIO()))):  # type: ignore[misc]
+        def __init__(self, buffer: BinaryIO) -> None:
+            super().__init__(buffer, 4)
+
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, ModuleType):
+                return self.reduce_module(value)
+            kind = type(value)
+            if kind is FunctionType or kind is CACHED or isinstance(value, type):
+                return self.reduce_named(value, kind)
+            needs.modules.add(kind.__module__)  # one that is pickled as the name of a global, as singletons are
+            return super().reducer_override(value)
+
+        def reduce_named(self, value: Any, kind: type) -> Any:
+            name = getattr(value, "__module__", None)
+            reduced = NotImplemented
+            if isinstance(name, str) and by_value(name) and super().reducer_override(value) is NotImplemented:
+                reduced = self.dynamic(value, kind)
+            if reduced is NotImplemented:
+                reduced = super().reducer_override(value)
+            if reduced is NotImplemented:
+                name = cloudpickle._whichmodule(value, getattr(value, "__qualname__", None) or value.__name__)
+                if name:
+                    needs.modules.add(name)
+            elif kind is FunctionType:
+                needs.codes[value.__code__] = value.__globals__.get("__package__") or ""
+            return reduced
+
+        def dynamic(self, value: Any, kind: type) -> Any:
+            """Return how something is made that no module has over there; NotImplemented for what pickle knows."""
+            if kind is FunctionType:
+                return self._dynamic_function_reduce(value)
+            if kind is CACHED:
+                made = value.cache_parameters()
+                return CACHED, (value.__wrapped__, made["maxsize"], made["typed"], functools._CacheInfo), vars(value)
+            reduced = cloudpickle._dynamic_class_reduce(value)
+            return completed(reduced, value) if reduced[0].__name__ == MAKE_CLASS else reduced
+
+        def reduce_module(self, module: ModuleType) -> Any:
+            """Return how a module is made: imported, or new, and filled when it is known to what is in it."""
+            ours = super().reducer_override(module)
+            if ours is not NotImplemented:
+                return ours
+            name = module.__name__
+            if cloudpickle._should_pickle_by_reference(module) and not by_value(name):
+                needs.modules.add(name)
+                return cloudpickle.subimport, (name,)
+            names = {key: value for key, value in vars(module).items() if key not in LEFT}
+            return types.ModuleType, (name,), names
+
+    return Pickler(buffer)
