@@ -18,16 +18,19 @@ from tests.local import ROOT
 
 SEND = """
 import os, pickle, pathlib, sys
-def send(f, *args, ship=(), second=False, to=os.environ.get("TO", "")):
+def send(f, *args, ship=(), by_value=False, to=os.environ.get("TO", "")):
     from sheepdog.bundle import bundle, needs
     note = needs.Needs()
-    by_value = needs.everything() if second else needs.unshared()
-    call = needs.dumps((f, args), by_value, note)
+    call = needs.dumps((f, args), needs.everything() if by_value else needs.unshared(), note)
+    try:
+        second = needs.second_form(note)
+    except Exception as error:
+        second = (b"", [])
     made = BUNDLES.find(note, ship)
     place = pathlib.Path(to)
     (place / "bundle.tgz").write_bytes(made.pack())
     (place / "call").write_bytes(call)
-    (place / "state").write_bytes(pickle.dumps(dict(made.state(note).modules)))
+    (place / "state").write_bytes(pickle.dumps((dict(made.state(note).modules), second)))
     for fact in (*made.facts, *made.state(note).facts):
         print("fact:", fact)
     return made
@@ -42,11 +45,15 @@ def main(to, libraries):
     sys.path.append(libraries)
     own = Own(to + "/there")
     own.start()
-    own.set(pickle.load(open(to + "/state", "rb")))
+    state, second = pickle.load(open(to + "/state", "rb"))
+    own.set(state)
+    own.stand_by(*second)
     try:
         f, args = pickle.load(open(to + "/call", "rb"))
         result = f(*args)
         print(repr(result))
+        for name, reason in own.refused.items():
+            print("by value:", name, reason)
         import cloudpickle
         cloudpickle.dump(result, open(to + "/result", "wb"))
     except BaseException:

@@ -3,6 +3,7 @@
 import sys
 import zipfile
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -166,9 +167,9 @@ SEND = """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("second", [False, True], ids=["by name", "by value"])
-def test_a_global_that_was_set(project: Path, second: bool) -> None:
-    program = SEND.replace("(1.5)", f"(1.5), second={second}")
+@pytest.mark.parametrize("by_value", [False, True], ids=["by name", "by value"])
+def test_a_global_that_was_set(project: Path, by_value: bool) -> None:
+    program = SEND.replace("(1.5)", f"(1.5), by_value={by_value}")
     assert over_there(project, {"sim.py": SIM}, program) == "State(x=1.75)"
 
 
@@ -298,3 +299,32 @@ def test_a_result_is_of_the_very_class(project: Path) -> None:
         answer = type(result) is sim.State, result.x
     """
     assert ask(program, project.parent / "away") == (True, 1.75)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("called", ["sim.step, sim.State(1.5)", "lambda s: sim.step(s), sim.State(1.5)"])
+def test_a_module_that_cannot_be_imported_there(project: Path, tmp_path: Path, called: str) -> None:
+    """What is named of it goes by value, too, and stands in; what comes home is of the very class."""
+    only_here = write(tmp_path / "only_here/site-packages", {"plots.py": ""})
+    files = {"sim.py": f"import plots\n{dedent(SIM)}", "pkg/__init__.py": "open('machine.txt')", "machine.txt": ""}
+    program = SEND.replace("sim.step, sim.State(1.5)", called)
+    said = over_there(project, files, program, path=(str(only_here),))
+    assert said == "State(x=1.75)\nby value: sim ModuleNotFoundError: No module named 'plots'"
+    program = """
+        import pickle, sim
+        from sheepdog.client import load
+        result = load(open("../to/result", "rb").read())
+        answer = type(result) is sim.State, result.x
+    """
+    assert ask(program, project.parent / "away", (str(only_here),)) == (True, 1.75)
+
+
+@pytest.mark.slow
+def test_a_package_that_cannot_be_imported_there(project: Path, tmp_path: Path) -> None:
+    files = {
+        "pkg/__init__.py": f"open({str(project)!r} + '/machine.txt').close()",
+        "pkg/sub.py": "N = 1\ndef f(): return N",
+        "machine.txt": "",
+    }
+    said = over_there(project, files, "import pkg.sub; pkg.sub.N = 2; from sending import send; send(pkg.sub.f)")
+    assert said.startswith("2\nby value: pkg FileNotFoundError: ")

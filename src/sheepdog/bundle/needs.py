@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 
 from ..client import make_pickler
 from ..client.wire.values import MAKE_CLASS, completed
+from ..values.serialisation import names_in
 from .code import Import, look_at
 from .own import Kind, Modules
 
@@ -25,9 +27,10 @@ LEFT = ("__builtins__", "__spec__", "__loader__", "__cached__")  # of a module t
 
 @dataclass(slots=True)
 class Needs:
-    """The modules that a pickle names, and the codes in it."""
+    """The modules that a pickle names, what it names of each, and the codes in it."""
 
     modules: set[str] = field(default_factory=set)
+    taken: dict[str, set[str]] = field(default_factory=dict)
     codes: dict[CodeType, str] = field(default_factory=dict)  # with the package of each
 
     def imports(self) -> frozenset[tuple[Import, str]]:
@@ -37,6 +40,26 @@ class Needs:
     def names(self) -> frozenset[str]:
         """Return the names that the codes use."""
         return frozenset().union(*(_look(code).names for code in self.codes))
+
+
+def second_form(needs: Needs) -> tuple[bytes, list[str]]:
+    """Return what is named of own modules by value: a pickle of a dict of dicts, by module and name; and the modules.
+
+    It stands for modules that cannot be imported over there. A pickle that names what is in them finds it in the
+    stand-in, and so does what comes back. Raises what pickling raises: not everything can go by value.
+    """
+    by_value = everything()
+    contents: dict[str, dict[str, Any]] = {}
+    used = needs.names()
+    for name in sorted(needs.modules):
+        if name not in sys.modules or not by_value(name):
+            continue
+        there = names_in(sys.modules[name])
+        wanted = needs.taken.get(name, set()) | used
+        contents[name] = {key: there[key] for key in sorted(wanted & there.keys())}
+        while name := name.rpartition(".")[0]:
+            contents.setdefault(name, {})
+    return dumps(contents, by_value, Needs()), list(contents)
 
 
 _look = functools.lru_cache(1024)(look_at)  # an executor sends one function again and again
@@ -102,6 +125,7 @@ def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) 
                 name = cloudpickle._whichmodule(value, getattr(value, "__qualname__", None) or value.__name__)
                 if name:
                     needs.modules.add(name)
+                    needs.taken.setdefault(name, set()).add(value.__qualname__.partition(".")[0])
             elif kind is FunctionType:
                 needs.codes[value.__code__] = value.__globals__.get("__package__") or ""
             return reduced

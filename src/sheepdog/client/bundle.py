@@ -16,7 +16,7 @@ import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import ModuleType
     from typing import Any
 
@@ -65,6 +65,10 @@ class Own(object):
             self.roots = json.load(file)["roots"]  # type: list[str]
         self.place = os.path.join(folder, FILES)
         self.state = {}  # type: dict[str, bytes]
+        self.second = b""
+        self.stand_ins = frozenset()  # type: frozenset[str]
+        self.refused = {}  # type: dict[str, str]  # by module: why it could not be imported
+        self.contents = None  # type: dict[str, dict[str, Any]] | None
 
     def start(self) -> None:
         """Let modules be found here before all others."""
@@ -75,12 +79,16 @@ class Own(object):
         """Set modules to what is said of each: now if they are imported, else when they are."""
         self.state = dict(state)
         for name in self.state:
-            if name in sys.modules:
+            if name in sys.modules and name not in self.refused:
                 self.set_module(sys.modules[name])
+
+    def stand_by(self, second: bytes, modules: "Iterable[str]") -> None:
+        """Let what is in the second form stand for those of these modules that cannot be imported."""
+        self.second, self.stand_ins = second, frozenset(modules)
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """Return what the other finders say, if something is to be set in a module once it has been imported."""
-        if name not in self.state:
+        if name not in self.state and name not in self.stand_ins:
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -97,10 +105,23 @@ class Own(object):
 
         @functools.wraps(run)
         def exec_module(module: "ModuleType") -> None:
-            run(module)
-            self.set_module(module)
+            try:
+                run(module)
+            except Exception as error:
+                if module.__name__ not in self.stand_ins:
+                    raise
+                self.fill_in(module, error)
+            else:
+                self.set_module(module)
 
         loader.exec_module = exec_module
+
+    def fill_in(self, module: "ModuleType", error: Exception) -> None:
+        """Put into a module that cannot be imported what came by value; and remember why."""
+        if self.contents is None:
+            self.contents = pickle.loads(self.second)
+        vars(module).update(self.contents[module.__name__])
+        self.refused[module.__name__] = "%s: %s" % (type(error).__name__, error)
 
     def set_module(self, module: "ModuleType") -> None:
         """Set the globals of a module, and attributes of its classes."""
