@@ -98,6 +98,18 @@ def test_set_whenever_it_is_imported(archive: Path, program: str) -> None:
     assert found == [[[2, 3], [2, 3], 4], True]
 
 
+def test_what_is_not_set_any_more_is_what_it_was(archive: Path) -> None:
+    """As when calls of an executor come one after the other, and a global is set between them."""
+    program = """
+own.set(state); import pkg.sub
+answer = [list(pkg.sub.A), pkg.sub.C.x]
+own.set({}); answer += [list(pkg.sub.A), pkg.sub.C.x, pkg.sub.A is pkg.sub.B]
+own.set(state); answer += [list(pkg.sub.A)]
+own.set({}); answer += [list(pkg.sub.A)]
+"""
+    assert run(program, archive, STATE) == [[2, 3], 4, [1], 1, True, [2, 3], [1]]
+
+
 def test_what_is_not_there_is_set_all_the_same(archive: Path) -> None:
     state = {"pkg.sub": dump({"NEW": 1, "No.x": 2})}
     assert run("own.set(state); import pkg.sub; answer = pkg.sub.NEW", archive, state) == 1

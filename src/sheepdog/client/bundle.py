@@ -3,6 +3,7 @@
 Over there each file lies below `files` as it lay below / on the user's machine; see bundle/archive.py.
 """
 
+import copy
 import functools
 import io
 import json
@@ -65,6 +66,7 @@ class Own(object):
             self.roots = json.load(file)["roots"]  # type: list[str]
         self.place = os.path.join(folder, FILES)
         self.state = {}  # type: dict[str, bytes]
+        self.made = {}  # type: dict[str, dict[str, Any]]  # by module: what its file has made of what was set
         self.second = b""
         self.stand_ins = frozenset()  # type: frozenset[str]
         self.refused = {}  # type: dict[str, str]  # by module: why it could not be imported
@@ -76,9 +78,12 @@ class Own(object):
         sys.meta_path.insert(0, self)
 
     def set(self, state: "Mapping[str, bytes]") -> None:
-        """Set modules to what is said of each: now if they are imported, else when they are."""
-        self.state = dict(state)
-        for name in self.state:
+        """Set modules to what is said of each: now if they are imported, else when they are.
+
+        What is not set any more is again what it was.
+        """
+        before, self.state = self.state, dict(state)
+        for name in set(before) | set(self.state):
             if name in sys.modules and name not in self.refused:
                 self.set_module(sys.modules[name])
 
@@ -125,10 +130,17 @@ class Own(object):
 
     def set_module(self, module: "ModuleType") -> None:
         """Set the globals of a module, and attributes of its classes."""
-        for name, value in self.load(self.state.get(module.__name__)).items():
+        values = self.load(self.state.get(module.__name__))
+        made = self.made.setdefault(module.__name__, {})
+        for name in sorted(set(made) | set(values)):
             owner, _, last = name.rpartition(".")
             target = getattr(module, owner, None) if owner else module
-            if target is not None and not fill(getattr(target, last, None), value):
+            if target is None:
+                continue
+            there = getattr(target, last, None)
+            value = values[name] if name in values else copy.copy(made[name])
+            made.setdefault(name, copy.copy(there))
+            if not fill(there, value):
                 setattr(target, last, value)
 
     def load(self, data: "bytes | None") -> "dict[str, Any]":
