@@ -10,16 +10,14 @@ import json
 import os
 import pathlib
 import pickle
-import shutil
 import sys
-import tarfile
 import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
-    from typing import Any
+    from typing import IO, Any
 
 LIST, FILES = "bundle.json", "files"
 
@@ -28,11 +26,17 @@ def unpack(archive: str, folder: str) -> None:
     """Unpack an archive so that a folder has what is in it: all of it, or nothing. Others may do the same meanwhile."""
     if os.path.isdir(folder):
         return
+    import shutil
+    import tarfile  # slow to import, and one process of many unpacks
+
     place = "%s.%s" % (folder, os.urandom(8).hex())
     try:
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
-                _write(members, member, place)
+                source = members.extractfile(member) if member.isreg() else None
+                if source is None or os.path.isabs(member.name) or ".." in member.name.split("/"):
+                    raise ValueError("%s is no file of a bundle's" % member.name)
+                _write(os.path.join(place, member.name), source, member.mode, member.mtime)
         try:
             os.rename(place, folder)
         except OSError:
@@ -42,20 +46,15 @@ def unpack(archive: str, folder: str) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> None:
-    if not member.isreg() or os.path.isabs(member.name) or ".." in member.name.split("/"):
-        raise ValueError("%s is no file of a bundle's" % member.name)
-    path = os.path.join(place, member.name)
+def _write(path: str, source: "IO[bytes]", mode: int, time: float) -> None:
     try:
         os.makedirs(os.path.dirname(path))
     except FileExistsError:
         pass
-    source = archive.extractfile(member)
-    assert source is not None  # it is a file
     with open(path, "wb") as file:
-        shutil.copyfileobj(source, file)
-    os.chmod(path, member.mode)
-    os.utime(path, (member.mtime, member.mtime))
+        file.write(source.read())
+    os.chmod(path, mode)
+    os.utime(path, (time, time))
 
 
 class Own(object):
