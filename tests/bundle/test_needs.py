@@ -165,3 +165,54 @@ def test_a_module_of_a_kind_of_its_own_goes_by_its_name(project: Path) -> None:
     )
     program = "import kind; data = seen(kind)[1]; answer = pickle.loads(data) is kind"
     assert ask(NEEDS + program, project) is True
+
+
+@pytest.mark.parametrize("back", ["pickle.loads", "far"])
+def test_what_cloudpickle_cannot(project: Path, back: str) -> None:
+    """A function of single dispatch, a context variable: of a script, where they go by value."""
+    program = """
+        import contextvars, functools, subprocess
+        LEVEL = contextvars.ContextVar("level", default=3)
+        NONE = contextvars.ContextVar("none")
+        SET = contextvars.ContextVar("set")
+        SET.set(5)
+        @functools.singledispatch
+        def kind(x): return "any"
+        @kind.register
+        def _(x: int): return "int"
+        @kind.register(list)
+        def of_list(x): return [kind(each) for each in x]
+        def f(): return kind([1, "a", [2]]), LEVEL.get(), NONE.get(None), SET.get()
+        data = seen(f)[1]
+        def far(data):
+            program = f"import pickle; print(pickle.loads({data!r})())"
+            path = os.path.dirname(os.path.dirname(cloudpickle.__file__))
+            command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({path!r}); {program}"]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            return lambda: eval(said)
+        import cloudpickle, os
+        answer = BACK(data)()
+    """
+    found = ask(NEEDS + dedent(program).replace("BACK", back), project)
+    assert found == (["int", "any", ["int"]], 3, None, 5)
+
+
+def test_what_cannot_be_copied_goes_by_the_name_that_a_module_has_for_it(project: Path) -> None:
+    """As after `from config import LOCK` in a script."""
+    write(
+        project,
+        {"config.py": "import threading, contextvars\nLOCK = threading.Lock()\nV = contextvars.ContextVar('v')"},
+    )
+    program = """
+        from config import LOCK, V
+        import config, threading
+        def f(): return LOCK, V
+        lock, var = pickle.loads(seen(f)[1])()
+        answer = [lock is LOCK, var is V]
+        OWN = threading.Lock()
+        try:
+            seen(lambda: OWN)
+        except TypeError as error:
+            answer.append(str(error))
+    """
+    assert ask(NEEDS + dedent(program), project) == [True, True, "cannot pickle '_thread.lock' object"]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import io
 import sys
+import threading
 import types
 from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, BinaryIO
@@ -22,6 +24,18 @@ from .code import Import, look_at
 from .own import Kind, Modules
 
 CACHED = type(functools.lru_cache(len))
+UNIQUE = (
+    ContextVar,
+    type(threading.Lock()),
+    type(threading.RLock()),
+    threading.local,
+    threading.Event,
+    threading.Condition,
+    threading.Semaphore,
+    threading.BoundedSemaphore,
+)
+"""Types of what is one for all who know it, and so cannot be copied."""
+
 LEFT = ("__builtins__", "__spec__", "__loader__", "__cached__")  # of a module that goes by value
 
 
@@ -101,6 +115,8 @@ def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) 
     """Return a pickler that asks of each module how what is in it travels, and notes what is needed."""
     import cloudpickle.cloudpickle as cloudpickle
 
+    modules = Modules()
+
     class Pickler(type(make_pickler(io.BytesIO()))):  # type: ignore[misc]
         def __init__(self, buffer: BinaryIO) -> None:
             super().__init__(buffer, 4)
@@ -111,12 +127,30 @@ def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) 
             kind = type(value)
             if kind is FunctionType or kind is CACHED or isinstance(value, type):
                 return self.reduce_named(value, kind)
+            if kind in UNIQUE and (place := self.place_of(value)):
+                needs.modules.add(place[0])
+                needs.taken.setdefault(place[0], set()).add(place[1])
+                return getattr, (sys.modules[place[0]], place[1])
+            if kind is ContextVar:
+                return variable, described(value)
             needs.modules.add(kind.__module__)  # one that is pickled as the name of a global, as singletons are
             return super().reducer_override(value)
+
+        def place_of(self, value: Any) -> tuple[str, str] | None:
+            """Return the own module that has this very object, and its name there; None if none has."""
+            for name in list(sys.modules):
+                module = modules.find(name)
+                if module is not None and module.travels and not by_value(name):
+                    for key, each in list(names_in(sys.modules[name]).items()):
+                        if each is value:
+                            return name, key
+            return None
 
         def reduce_named(self, value: Any, kind: type) -> Any:
             name = getattr(value, "__module__", None)
             reduced = NotImplemented
+            if value is variable or value is register_all:
+                return self._dynamic_function_reduce(value)
             if isinstance(name, str) and by_value(name) and super().reducer_override(value) is NotImplemented:
                 reduced = self.dynamic(value, kind)
             if reduced is NotImplemented:
@@ -126,6 +160,9 @@ def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) 
                 if name:
                     needs.modules.add(name)
                     needs.taken.setdefault(name, set()).add(value.__qualname__.partition(".")[0])
+            elif kind is FunctionType and {"registry", "dispatch"} <= vars(value).keys():
+                first, *others = value.registry.items()
+                return functools.singledispatch, first[1:], dict(others), None, None, register_all
             elif kind is FunctionType:
                 needs.codes[value.__code__] = value.__globals__.get("__package__") or ""
             return reduced
@@ -153,3 +190,30 @@ def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) 
             return types.ModuleType, (name,), names
 
     return Pickler(buffer)
+
+
+def described(var: ContextVar[Any]) -> tuple[str, list[Any], list[Any]]:
+    """Return the name of a context variable, its default and its value, as lists: there may be none."""
+    values = []
+    for context in (Context(), copy_context()):
+        try:
+            values.append([context.run(lambda: var.get())])
+        except LookupError:
+            values.append([])
+    return var.name, values[0], values[1]
+
+
+def variable(name: str, default: list[Any], value: list[Any]) -> Any:
+    """Return a context variable. It goes along by value: over there is nothing of ours."""
+    from contextvars import ContextVar
+
+    var = ContextVar(name, default=default[0]) if default else ContextVar(name)
+    if value:
+        var.set(value[0])
+    return var
+
+
+def register_all(function: Any, others: dict[type, Any]) -> None:
+    """Register what a function of single dispatch has for its classes, but for object. It goes along by value."""
+    for cls, each in others.items():
+        function.register(cls, each)
