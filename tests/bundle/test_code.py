@@ -106,6 +106,18 @@ def test_what_is_set_once_to_a_constant() -> None:
     }
 
 
+def test_globals_that_a_function_sets_together() -> None:
+    found = look("""
+        def f():
+            global a, b
+            a, b = 1, 2
+            def g():
+                global c
+                c = d = 3
+    """)
+    assert found.together == {frozenset("ab"), frozenset("c")}
+
+
 def test_a_function_is_known_again_and_told_from_a_changed_one() -> None:
     before, after = look("def f(x): return x + 1"), look("def f(x): return x - 1")
     assert before.marks == look("def f(x): return x + 1").marks

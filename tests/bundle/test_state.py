@@ -78,6 +78,28 @@ def test_what_is_too_large_is_named(project: Path) -> None:
     assert two.startswith(f"STEPS in {project}/sim.py is not set over there: it has more than 50 parts. It is what the")
 
 
+def test_what_says_that_something_was_made_is_left_with_it(project: Path) -> None:
+    """Else it would be taken for made over there."""
+    write(
+        project,
+        {
+            "sim.py": """
+                import threading
+                ready, model, count, size = False, None, 0, 1
+                def get():
+                    global ready, model
+                    if not ready:
+                        ready, model = True, threading.Lock()
+                    return model
+                def more():
+                    global count, size
+                    count, size = count + 1, size + 1
+            """
+        },
+    )
+    assert collect(project, "import sim; sim.get(); sim.more()")[0] == {"sim": {"count": 1, "size": 2}}
+
+
 def test_what_cannot_be_pickled_is_left_to_the_file(project: Path) -> None:
     found, _ = collect(project, "import sim; sim.DT = sim.LOCK; sim.STEPS = [sim.LOCK]")
     assert found["sim"] == {"COMPUTED": 3, "TABLE": {}}

@@ -20,7 +20,7 @@ NAME_SHIFT = 2 if sys.version_info >= (3, 15) else 0  # bits below the name's nu
 SMALL_INT = dis.opmap.get("LOAD_SMALL_INT", -1)  # 3.14: its argument is the number
 FORWARD = frozenset(op for op in dis.hasjrel if "BACKWARD" not in dis.opname[op])
 MAIN_LEVEL, UNIT = "<module>", 2
-STORE_NAME = dis.opmap["STORE_NAME"]
+STORE_NAME, STORE_GLOBAL = dis.opmap["STORE_NAME"], dis.opmap["STORE_GLOBAL"]
 CONSTANTS = ("LOAD_CONST", "LOAD_CONST_IMMORTAL", "LOAD_SMALL_INT")
 
 NAME = "__look__"  # of a module whose file is looked at
@@ -53,6 +53,7 @@ class Look:
     names: of globals and attributes that functions use, and texts that could be such. outside: what is used or set
     outside of functions. texts: of strings, docstrings too. marks: of each function, by which it is known again in this
     process. constants: what a name of a module, or of a class in it (Class.name), is set to, if it is set once only.
+    together: the globals that one function sets.
     """
 
     imports: tuple[Import, ...]
@@ -61,6 +62,7 @@ class Look:
     texts: frozenset[str]
     marks: frozenset[int]
     constants: Mapping[str, object]
+    together: frozenset[frozenset[str]]
 
 
 def look_at(code: CodeType) -> Look:
@@ -71,10 +73,13 @@ def look_at(code: CodeType) -> Look:
     texts: set[str] = set()
     marks: set[int] = set()
     set_once: dict[str, object] = {}
+    together: set[frozenset[str]] = set()
     for each in with_inner(code):
         raw = each.co_code  # made anew whenever it is asked for
         if each.co_flags & CO_OPTIMIZED:
             names.update(each.co_names)
+            if stored := _stored(raw, STORE_GLOBAL):
+                together.add(frozenset(each.co_names[number] for number in stored))
         else:
             outside.update(each.co_names)
             set_once.update(_constants(each, raw))
@@ -85,7 +90,15 @@ def look_at(code: CodeType) -> Look:
         if not BY_TEXT.isdisjoint(each.co_names):
             imports.update(dict.fromkeys(Import(0, text) for text in constants if DOTTED.fullmatch(text)))
     names.update(text for text in texts if text.isidentifier())
-    return Look(tuple(imports), frozenset(names), frozenset(outside), frozenset(texts), frozenset(marks), set_once)
+    return Look(
+        tuple(imports),
+        frozenset(names),
+        frozenset(outside),
+        frozenset(texts),
+        frozenset(marks),
+        set_once,
+        frozenset(together),
+    )
 
 
 def mark_of(code: CodeType) -> int:
@@ -176,16 +189,22 @@ def _protected(table: bytes) -> Iterator[tuple[int, int]]:
 def _constants(code: CodeType, raw: bytes) -> Iterator[tuple[str, object]]:
     """Yield what a module or a class sets once, to a constant: the name, and the constant."""
     operations = raw[::UNIT]
+    above = "" if code.co_name == MAIN_LEVEL else f"{code.co_qualname}."
+    for number, starts in _stored(raw, STORE_NAME).items():
+        if len(starts) == 1 and dis.opname[operations[starts[0] - 1]] in CONSTANTS:
+            yield above + code.co_names[number], _constant(code, raw, starts[0] - 1)[0]
+
+
+def _stored(raw: bytes, operation: int) -> dict[int, list[int]]:
+    """Return where each name is set by this operation, by the name's number."""
+    operations = raw[::UNIT]
     stored: dict[int, list[int]] = {}
-    place = operations.find(STORE_NAME)
+    place = operations.find(operation)
     while place >= 0:
         number, start = _argument(raw, place)
         stored.setdefault(number, []).append(start)
-        place = operations.find(STORE_NAME, place + 1)
-    above = "" if code.co_name == MAIN_LEVEL else f"{code.co_qualname}."
-    for number, starts in stored.items():
-        if len(starts) == 1 and dis.opname[operations[starts[0] - 1]] in CONSTANTS:
-            yield above + code.co_names[number], _constant(code, raw, starts[0] - 1)[0]
+        place = operations.find(operation, place + 1)
+    return stored
 
 
 def code_of(path: str) -> CodeType:

@@ -38,9 +38,13 @@ def collect(own: Iterable[Module], looks: Mapping[str, Look], names: Collection[
         there = sys.modules.get(module.name)
         if there is None:
             continue
-        constants = looks[module.name].constants if module.name in looks else {}
+        look = looks.get(module.name)
+        constants = look.constants if look else {}
         found = {}
+        left = _made_there(names_in(there), look.together if look else ())
         for name, value in _named(module.name, there, names):
+            if name in left:
+                continue
             if name in constants and _is_same(constants[name], value):
                 continue
             try:
@@ -71,6 +75,23 @@ def _named(name: str, module: types.ModuleType, wanted: Collection[str]) -> Iter
             )
         elif _is_free(key, wanted):
             yield key, value
+
+
+def _made_there(there: Mapping[str, Any], together: Iterable[frozenset[str]]) -> set[str]:
+    """Return what a function sets together with something that is not plain, as `ready` with `model`.
+
+    What is not plain will be made over there, by the same function, if the rest says that it is not there yet.
+    """
+    return {
+        name for names in together if any(key in there and not _is_plain(there[key]) for key in names) for name in names
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        return is_plain(value)
+    except TooLarge:
+        return False
 
 
 def _is_of(value: Any, name: str, key: str) -> bool:
