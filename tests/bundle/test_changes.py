@@ -6,6 +6,8 @@ import pytest
 
 from tests.bundle.projects import ask, write
 
+pytestmark = pytest.mark.slow  # each test starts a Python
+
 HAS_CHANGED = """
 import importlib, sys
 from pathlib import Path

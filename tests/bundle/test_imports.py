@@ -9,6 +9,8 @@ from sheepdog.bundle.code import Import
 from sheepdog.bundle.imports import absolute
 from tests.bundle.projects import ask, write
 
+pytestmark = pytest.mark.slow  # each test starts a Python
+
 FOLLOW = """
 import os, sys
 %s

@@ -7,6 +7,8 @@ import pytest
 
 from tests.bundle.projects import ask, write
 
+pytestmark = pytest.mark.slow  # each test starts a Python
+
 NEEDS = """
 import pickle, sys, types
 from sheepdog.bundle import needs

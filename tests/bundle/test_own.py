@@ -9,6 +9,8 @@ import pytest
 from sheepdog.bundle.own import Kind, Module, Modules, describe, is_standard, root_of
 from tests.bundle.projects import ask, write
 
+pytestmark = pytest.mark.slow  # each test starts a Python
+
 KINDS = """
 import sys
 from sheepdog.bundle.own import Modules

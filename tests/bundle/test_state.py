@@ -8,6 +8,8 @@ import pytest
 
 from tests.bundle.projects import ask, write
 
+pytestmark = pytest.mark.slow  # each test starts a Python
+
 COLLECT = """
 import io, pickle, sys
 from sheepdog.bundle import state, plain

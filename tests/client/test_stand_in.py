@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.local import ROOT
+
+pytestmark = pytest.mark.slow  # each test starts a Python
 
 PROGRAM = f"""
 import importlib, sys, types
