@@ -16,6 +16,8 @@ import cloudpickle
 from sheepdog.client.bundle import unpack
 from tests.local import ROOT
 
+CLIENT = ROOT / "src/sheepdog/client"
+
 SEND = """
 import os, pickle, pathlib, sys
 def send(f, *args, ship=(), by_value=False, to=os.environ.get("TO", "")):
@@ -40,16 +42,18 @@ BUNDLES = Bundles()
 
 ARRIVE = """
 import pickle, sys, traceback
-from sheepdog_bundle import Own
 def main(to, libraries):
     sys.path.append(libraries)
+    from _sheepdog_worker.bundle import Own
+    from _sheepdog_worker.wire.loader import World
+    from _sheepdog_worker.wire.values import load
     own = Own(to + "/there")
     own.start()
     state, second = pickle.load(open(to + "/state", "rb"))
     own.set(state)
     own.stand_by(*second)
     try:
-        f, args = pickle.load(open(to + "/call", "rb"))
+        f, args = load(open(to + "/call", "rb").read(), World())
         result = f(*args)
         print(repr(result))
         for name, reason in own.refused.items():
@@ -87,12 +91,12 @@ def python(*arguments: str, cwd: Path, path: tuple[str, ...] = (), **variables: 
 def arrive(to: Path) -> str:
     """Unpack what was sent, and call it in a Python that has the standard library and cloudpickle only."""
     unpack(str(to / "bundle.tgz"), str(to / "there"))
-    (to / "sheepdog_bundle.py").write_bytes((ROOT / "src/sheepdog/client/bundle.py").read_bytes())
     (to / "arrive.py").write_text(f"import sys; sys.path.insert(0, {str(to)!r})\n{ARRIVE}")
     libraries = to / "libraries"
     libraries.mkdir(exist_ok=True)
-    if not (libraries / "cloudpickle").exists():
-        (libraries / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
+    for name, folder in (("cloudpickle", Path(cloudpickle.__file__).parent), ("_sheepdog_worker", CLIENT)):
+        if not (libraries / name).exists():
+            (libraries / name).symlink_to(folder)
     command = [sys.executable, "-I", "-S", str(to / "arrive.py"), str(to), str(libraries)]
     done = subprocess.run(command, cwd=to, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

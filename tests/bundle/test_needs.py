@@ -5,12 +5,13 @@ from textwrap import dedent
 
 import pytest
 
-from tests.bundle.projects import ask, write
+from tests.bundle.projects import CLIENT, ask, write
 
 pytestmark = pytest.mark.slow  # each test starts a Python
 
 NEEDS = """
-import pickle, sys, types
+import sys, types
+from sheepdog.client import load
 from sheepdog.bundle import needs
 def seen(value, by_value=None):
     note = needs.Needs()
@@ -66,7 +67,7 @@ def project(tmp_path: Path) -> Path:
 def test_a_module_is_needed(project: Path, value: str) -> None:
     """And what is in it goes by its name: it is the very same here."""
     modules, same = ask(
-        NEEDS + f"import flat, functools\nmodules, data = seen({value})\nback = pickle.loads(data)\n"
+        NEEDS + f"import flat, functools\nmodules, data = seen({value})\nback = load(data)\n"
         f"answer = modules, b'lambda' not in data and type(back) is type({value})",
         project,
     )
@@ -117,7 +118,7 @@ inside = pkg.inside = sys.modules["pkg.inside"] = types.ModuleType("pkg.inside")
 exec("def f(): return 1", inside.__dict__)
 one, two = seen(made.f)[1], seen(inside.f)[1]
 del sys.modules["made"]
-answer = pickle.loads(one)().__name__, len(two) < 50
+answer = load(one)().__name__, len(two) < 50
 """
     assert ask(NEEDS + program, project) == ("C", True)
 
@@ -149,7 +150,7 @@ for name in ("one", "two"):
     del sys.modules[name]
 sys.path[:] = [path for path in sys.path if "project" not in path and path]
 sys.path_importer_cache.clear()
-f, module, s = pickle.loads(data)
+f, module, s = load(data)
 answer = modules, f(1), module.f(2), s.x, "one" in sys.modules
 """
     assert ask(NEEDS + program, project) == ([], 3, 4, 3, False)
@@ -165,11 +166,11 @@ def test_a_module_of_a_kind_of_its_own_goes_by_its_name(project: Path) -> None:
     write(
         project, {"kind.py": "import sys, types\nclass M(types.ModuleType): pass\nsys.modules[__name__].__class__ = M"}
     )
-    program = "import kind; data = seen(kind)[1]; answer = pickle.loads(data) is kind"
+    program = "import kind; data = seen(kind)[1]; answer = load(data) is kind"
     assert ask(NEEDS + program, project) is True
 
 
-@pytest.mark.parametrize("back", ["pickle.loads", "far"])
+@pytest.mark.parametrize("back", ["load", "far"])
 def test_what_cloudpickle_cannot(project: Path, back: str) -> None:
     """A function of single dispatch, a context variable: of a script, where they go by value."""
     program = """
@@ -187,15 +188,17 @@ def test_what_cloudpickle_cannot(project: Path, back: str) -> None:
         def f(): return kind([1, "a", [2]]), LEVEL.get(), NONE.get(None), SET.get()
         data = seen(f)[1]
         def far(data):
-            program = f"import pickle; print(pickle.loads({data!r})())"
-            path = os.path.dirname(os.path.dirname(cloudpickle.__file__))
-            command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({path!r}); {program}"]
+            program = f"from _sheepdog_worker.wire.values import load; print(load({data!r})())"
+            paths = [os.path.dirname(os.path.dirname(cloudpickle.__file__)), "there"]
+            os.mkdir("there")
+            os.symlink(CLIENT, "there/_sheepdog_worker")
+            command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path += {paths!r}; {program}"]
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             return lambda: eval(said)
         import cloudpickle, os
         answer = BACK(data)()
     """
-    found = ask(NEEDS + dedent(program).replace("BACK", back), project)
+    found = ask(NEEDS + dedent(program).replace("BACK", back).replace("CLIENT", repr(str(CLIENT))), project)
     assert found == (["int", "any", ["int"]], 3, None, 5)
 
 
@@ -209,7 +212,7 @@ def test_what_cannot_be_copied_goes_by_the_name_that_a_module_has_for_it(project
         from config import LOCK, V
         import config, threading
         def f(): return LOCK, V
-        lock, var = pickle.loads(seen(f)[1])()
+        lock, var = load(seen(f)[1])()
         answer = [lock is LOCK, var is V]
         OWN = threading.Lock()
         try:

@@ -10,15 +10,14 @@ import functools
 import io
 import sys
 import threading
-import types
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, BinaryIO
 
-from ..client import make_pickler
-from ..client.wire.values import MAKE_CLASS, completed
+from ..client.wire.loader import make, set_state
+from ..client.wire.values import PICKLE_PROTOCOL, marked, pickler_class
 from ..values.serialisation import names_in
 from .code import Import, look_at
 from .own import Kind, Modules
@@ -113,69 +112,76 @@ def everything() -> Callable[[str], bool]:
 
 def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) -> Any:
     """Return a pickler that asks of each module how what is in it travels, and notes what is needed."""
+    return _pickler_class()(buffer, by_value, needs)
+
+
+@functools.cache
+def _pickler_class() -> Any:
     import cloudpickle.cloudpickle as cloudpickle
 
-    modules = Modules()
+    class Pickler(pickler_class()):  # type: ignore[misc]
+        def __init__(self, buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) -> None:
+            super().__init__(buffer, PICKLE_PROTOCOL)
+            self.by_value = by_value
+            self.needs = needs
 
-    class Pickler(type(make_pickler(io.BytesIO()))):  # type: ignore[misc]
-        def __init__(self, buffer: BinaryIO) -> None:
-            super().__init__(buffer, 4)
+        def travels(self, name: str) -> bool:
+            return self.by_value(name) or super().travels(name)  # type: ignore[no-any-return]
 
         def reducer_override(self, value: Any) -> Any:
+            kind = type(value)
             if isinstance(value, ModuleType):
                 return self.reduce_module(value)
-            kind = type(value)
             if kind is FunctionType or kind is CACHED or isinstance(value, type):
                 return self.reduce_named(value, kind)
             if kind in UNIQUE and (place := self.place_of(value)):
-                needs.modules.add(place[0])
-                needs.taken.setdefault(place[0], set()).add(place[1])
+                self.note(*place)
                 return getattr, (sys.modules[place[0]], place[1])
             if kind is ContextVar:
                 return variable, described(value)
-            needs.modules.add(kind.__module__)  # one that is pickled as the name of a global, as singletons are
+            self.needs.modules.add(kind.__module__)  # one that is pickled as the name of a global, as singletons are
             return super().reducer_override(value)
+
+        def note(self, module: str, name: str) -> None:
+            self.needs.modules.add(module)
+            self.needs.taken.setdefault(module, set()).add(name)
 
         def place_of(self, value: Any) -> tuple[str, str] | None:
             """Return the own module that has this very object, and its name there; None if none has."""
+            modules = Modules()
             for name in list(sys.modules):
                 module = modules.find(name)
-                if module is not None and module.travels and not by_value(name):
+                if module is not None and module.travels and not self.by_value(name):
                     for key, each in list(names_in(sys.modules[name]).items()):
                         if each is value:
                             return name, key
             return None
 
         def reduce_named(self, value: Any, kind: type) -> Any:
-            name = getattr(value, "__module__", None)
-            reduced = NotImplemented
             if value is variable or value is register_all:
                 return self._dynamic_function_reduce(value)
-            if isinstance(name, str) and by_value(name) and super().reducer_override(value) is NotImplemented:
+            reduced = super().reducer_override(value)
+            if reduced is NotImplemented and self.by_value(str(getattr(value, "__module__", None))):
                 reduced = self.dynamic(value, kind)
-            if reduced is NotImplemented:
-                reduced = super().reducer_override(value)
             if reduced is NotImplemented:
                 name = cloudpickle._whichmodule(value, getattr(value, "__qualname__", None) or value.__name__)
                 if name:
-                    needs.modules.add(name)
-                    needs.taken.setdefault(name, set()).add(value.__qualname__.partition(".")[0])
+                    self.note(name, value.__qualname__.partition(".")[0])
             elif kind is FunctionType and {"registry", "dispatch"} <= vars(value).keys():
                 first, *others = value.registry.items()
                 return functools.singledispatch, first[1:], dict(others), None, None, register_all
             elif kind is FunctionType:
-                needs.codes[value.__code__] = value.__globals__.get("__package__") or ""
+                self.needs.codes[value.__code__] = value.__globals__.get("__package__") or ""
             return reduced
 
         def dynamic(self, value: Any, kind: type) -> Any:
             """Return how something is made that no module has over there; NotImplemented for what pickle knows."""
+            if value is make or value is set_state:
+                return NotImplemented
             if kind is FunctionType:
-                return self._dynamic_function_reduce(value)
-            if kind is CACHED:
-                made = value.cache_parameters()
-                return CACHED, (value.__wrapped__, made["maxsize"], made["typed"], functools._CacheInfo), vars(value)
+                return marked(value, self._dynamic_function_reduce(value))
             reduced = cloudpickle._dynamic_class_reduce(value)
-            return completed(reduced, value) if reduced[0].__name__ == MAKE_CLASS else reduced
+            return marked(value, reduced) if len(reduced) == 6 else reduced
 
         def reduce_module(self, module: ModuleType) -> Any:
             """Return how a module is made: imported, or new, and filled when it is known to what is in it."""
@@ -183,13 +189,12 @@ def pickler_of(buffer: BinaryIO, by_value: Callable[[str], bool], needs: Needs) 
             if ours is not NotImplemented:
                 return ours
             name = module.__name__
-            if cloudpickle._should_pickle_by_reference(module) and not by_value(name):
-                needs.modules.add(name)
+            if not self.by_value(name) and cloudpickle._should_pickle_by_reference(module):
+                self.needs.modules.add(name)
                 return cloudpickle.subimport, (name,)
-            names = {key: value for key, value in vars(module).items() if key not in LEFT}
-            return types.ModuleType, (name,), names
+            return ModuleType, (name,), {key: each for key, each in dict(vars(module)).items() if key not in LEFT}
 
-    return Pickler(buffer)
+    return Pickler
 
 
 def described(var: ContextVar[Any]) -> tuple[str, list[Any], list[Any]]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import IO, Any
 
+    from .wire.loader import World  # noqa: F401 (named in a comment)
+
 LIST, FILES = "bundle.json", "files"
 
 
@@ -67,6 +69,7 @@ class Own(object):
         self.state = {}  # type: dict[str, bytes]
         self.made = {}  # type: dict[str, dict[str, Any]]  # by module: what its file has made of what was set
         self.second = b""
+        self.world = None  # type: World | None  # of what is in the second form
         self.stand_ins = frozenset()  # type: frozenset[str]
         self.refused = {}  # type: dict[str, str]  # by module: why it could not be imported
         self.contents = None  # type: dict[str, dict[str, Any]] | None
@@ -122,8 +125,13 @@ class Own(object):
 
     def fill_in(self, module: "ModuleType", error: Exception) -> None:
         """Put into a module that cannot be imported what came by value; and remember why."""
+        from .wire.loader import World  # seldom needed
+        from .wire.values import load
+
+        self.world = self.world or World()
+        self.world.modules[module.__name__] = module
         if self.contents is None:
-            self.contents = pickle.loads(self.second)
+            self.contents = load(self.second, self.world)
         vars(module).update(self.contents[module.__name__])
         self.refused[module.__name__] = "%s: %s" % (type(error).__name__, error)
 

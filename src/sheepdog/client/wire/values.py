@@ -93,19 +93,22 @@ def pickler_class() -> "Any":
                 return ours
             if value is make or value is set_state:
                 return NotImplemented
-            if type(value) is CACHED and travels(value.__module__):
+            if type(value) is CACHED and self.travels(value.__module__):
                 parameters = value.cache_parameters()
                 parts = (value.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
                 return marked(value, (CACHED, parts, vars(value)))
-            if type(value) is types.ModuleType and value.__name__ != "__main__" and travels(value.__name__):
+            if type(value) is types.ModuleType and value.__name__ != "__main__" and self.travels(value.__name__):
                 names = dict(vars(value))  # at once: another thread may import something into it
-                names.pop("__builtins__", None)
+                for name in ("__builtins__", "__spec__", "__loader__", "__cached__"):
+                    names.pop(name, None)
                 return marked(value, (types.ModuleType, (value.__name__,), names))
             reduced = super().reducer_override(value)
             return marked(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
 
-    def travels(name: str) -> bool:
-        return name == "__main__" or name not in sys.modules or name in cloudpickle.list_registry_pickle_by_value()
+        def travels(self, name: str) -> bool:
+            """Tell whether what is in a module goes by value."""
+            registered = cloudpickle.list_registry_pickle_by_value()
+            return name == "__main__" or name not in sys.modules or name in registered
 
     return Pickler
 
