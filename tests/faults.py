@@ -69,6 +69,7 @@ NAMES = (
     "Ctrl-C",
     "other people",
     "second call",
+    "own modules",
     "two clients",
     "silence",
     "wrappers",

@@ -90,7 +90,7 @@ def python(*arguments: str, cwd: Path, path: tuple[str, ...] = (), **variables: 
 
 def arrive(to: Path) -> str:
     """Unpack what was sent, and call it in a Python that has the standard library and cloudpickle only."""
-    unpack(str(to / "bundle.tgz"), str(to / "there"))
+    unpack((to / "bundle.tgz").read_bytes(), str(to / "there"))
     (to / "arrive.py").write_text(f"import sys; sys.path.insert(0, {str(to)!r})\n{ARRIVE}")
     libraries = to / "libraries"
     libraries.mkdir(exist_ok=True)

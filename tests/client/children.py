@@ -8,12 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sheepdog import client
+from sheepdog.bundle.needs import Needs, everything, pickler_of
 from sheepdog.client.parent.autopsy import autopsy
 from sheepdog.client.parent.child import Child
 from sheepdog.client.wire.records import taken_apart
+
+
+def by_value(buffer: BinaryIO) -> Any:
+    """Return a pickler by which the tests' own functions travel without their files."""
+    return pickler_of(buffer, everything(), Needs())
 
 
 def target(kind: str, *rest: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from sheepdog.client.parent.child import Child
 from sheepdog.schedulers.archives import cloudpickle_archive
 from sheepdog.values.serialisation import serialise_function
-from tests.client.children import Start, target
+from tests.client.children import Start, by_value, target
 from tests.client.shepherd import Shepherd
 
 
@@ -22,7 +22,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def start(f: Any = target, ns: Any = None, **secret: Any) -> Child:
         secret = {"directory": str(tmp_path), "request": 12, "max_value": 10**9, **secret}
-        children.append(Child(secret, *serialise_function(f, ns)))
+        children.append(Child(secret, *serialise_function(f, ns, by_value)))
         return children[-1]
 
     yield start

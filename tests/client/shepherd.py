@@ -23,7 +23,7 @@ from sheepdog.client.wire.records import outcomes_in
 from sheepdog.schedulers.archives import WORKER, archive, cloudpickle_archive, worker_archive
 from sheepdog.server.certificate import make_certificate
 from sheepdog.values.serialisation import serialise_function
-from tests.client.children import arguments
+from tests.client.children import arguments, by_value
 
 WAIT_FOR = "import os, time\nwhile not os.path.exists(args[0]): time.sleep(0.005)\n"
 """The source of a task that waits for a file."""
@@ -107,7 +107,7 @@ class FakeServer:
 
     def answer(self, path: str, header: dict[str, Any], body: io.BytesIO) -> bytes:
         if path.endswith("join"):
-            parts = serialise_function(self.function)
+            parts = serialise_function(self.function, None, by_value)
             return client.pack(self.settings, [len(part) for part in parts]) + b"".join(parts)
         blobs = [body.read(length) for length in header["blobs"]]
         records = [blobs.pop() for _ in range(header.get("records", 0))]

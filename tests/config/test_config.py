@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,7 @@ def test_defaults(place: Place) -> None:
         "keep": None,
         "tasks_per_child": None,
         "max_output": 16384,
+        "ship": (),
         "trusted": True,
     }
 
@@ -147,6 +149,9 @@ ACCEPTED = [
     ("keep", "30d", "30d"),
     ("tasks_per_child", 1, 1),
     ("max_output", 0, 0),
+    ("ship", ["data", Path("/tmp/x"), "mine"], ("data", "/tmp/x", "mine")),
+    ("ship", False, False),
+    ("ship", True, ()),
     ("trusted", False, False),
 ]
 
@@ -244,6 +249,7 @@ REFUSED = [
     *[(key, value, "a whole number from 1") for key in ("max_losses", "tasks_per_child") for value in (0, True, 1.5)],
     *[(key, value, FACTOR) for key in ("on_oom", "on_walltime") for value in ("2", "1x", "11x", "x", 2, "2 x", "-2x")],
     *[("max_output", value, "a whole number from 0 to 524288") for value in (-1, "1", 1 << 20, True)],
+    *[("ship", value, "a list of files, folders") for value in ("data", 1, [1], [""], ["a\0"], {"a": 1})],
     *[("trusted", value, "True or False") for value in (1, 0, "yes", None)],
     *[(key, value, "at least 1") for key in ("lease", "poll_interval") for value in (0.9, True, None, "60")],
 ]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sheepdog import client
+from sheepdog.bundle.outgoing import Outgoing
 from sheepdog.client import PICKLE
 from sheepdog.client.function import LOADERS
 from sheepdog.errors import SerialisationError
@@ -221,17 +222,6 @@ def test_a_traceback_has_the_file_and_the_line_of_code_that_travelled(
     assert (f"# of a {line}\n" in error) == kept
 
 
-def test_modules_are_the_users_own_or_installed() -> None:
-    import hypothesis
-    import numpy
-
-    import sheepdog
-
-    for module in (json, numpy, hypothesis, sheepdog, client, sys, sys.modules["__main__"]):
-        assert not serialisation.is_local(module), module
-    assert serialisation.is_local(sys.modules[__name__])
-
-
 @fault(
     26,
     "a module that is loaded lazily, and cannot be, is in sys.modules",
@@ -258,10 +248,9 @@ def test_lazy_modules_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     object.__setattr__(own, "__file__", str(tmp_path / "own.py"))
     for name, module in {"lazy": Lazy("lazy"), "own": own, "odd": Odd(), "lazily": standard}.items():
         monkeypatch.setitem(sys.modules, name, module)
-    with serialisation.local_modules_by_value() as refresh:
-        monkeypatch.setitem(sys.modules, "another", Lazy("another"))
-        refresh()
-        function, _ = serialisation.serialise_function(lambda: json.dumps(12))
+    outgoing = Outgoing()
+    function, _ = serialisation.serialise_function(lambda: json.dumps(12), None, outgoing.pickler)
+    outgoing.look()
     assert client.load(function)() == "12"
 
 

@@ -113,15 +113,6 @@ def by_value(data: bytes) -> bool:
     return b"_make_skeleton_class" in data
 
 
-def test_arguments_of_two_requests_at_once_all_travel_by_value() -> None:
-    """As when two threads call map: one ends while the other is still drawing its arguments."""
-    first, second = (serialise_arguments([(Local(),)] * 2) for _ in range(2))
-    assert by_value(next(first))
-    assert by_value(next(second))
-    assert by_value(list(first)[-1])
-    assert by_value(list(second)[-1])
-
-
 def test_nothing_stays_registered() -> None:
     from cloudpickle.cloudpickle import list_registry_pickle_by_value
 
@@ -150,20 +141,6 @@ def test_loading_takes_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (type(value), type(inner), function) == (Local, Local.Inner, by_value)
         assert (Local.limit, Local.made) == (2, 0)
         monkeypatch.setattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
-
-
-def test_what_is_not_here_comes_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    import cloudpickle
-
-    [data] = serialise_arguments([(Local.Inner(), by_value)])
-    monkeypatch.setattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
-    monkeypatch.delattr(Local, "Inner")
-    monkeypatch.setitem(globals(), "by_value", lambda data: data)
-    inner, function = deserialise_arguments(data)
-    assert type(inner).__qualname__ == "Local.Inner"
-    assert inner.limit == 1
-    assert function(b"_make_skeleton_class")
-    assert function is not by_value
 
 
 # Values

@@ -46,6 +46,10 @@ class Needs:
     taken: dict[str, set[str]] = field(default_factory=dict)
     codes: dict[CodeType, str] = field(default_factory=dict)  # with the package of each
 
+    def size(self) -> tuple[int, ...]:
+        """Return how much is needed: it only grows."""
+        return len(self.modules), sum(map(len, self.taken.values())), len(self.codes)
+
     def imports(self) -> frozenset[tuple[Import, str]]:
         """Return what the codes import when they run, each with the package that it is relative to."""
         return frozenset((each, package) for code, package in self.codes.items() for each in _look(code).imports)
@@ -126,7 +130,7 @@ def _pickler_class() -> Any:
             self.needs = needs
 
         def travels(self, name: str) -> bool:
-            return self.by_value(name) or super().travels(name)  # type: ignore[no-any-return]
+            return self.by_value(name) or super().travels(name)
 
         def reducer_override(self, value: Any) -> Any:
             kind = type(value)

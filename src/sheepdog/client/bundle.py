@@ -13,32 +13,74 @@ import pickle
 import sys
 import types
 
+from .stand_in import StandIns
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
-    from typing import IO, Any
+    from typing import Any
 
+    from .wire.frames import Blob
     from .wire.loader import World  # noqa: F401 (named in a comment)
 
 LIST, FILES = "bundle.json", "files"
+DIGEST = 32  # bytes of a hash
 
 
-def unpack(archive: str, folder: str) -> None:
-    """Unpack an archive so that a folder has what is in it: all of it, or nothing. Others may do the same meanwhile."""
+def pack_manifest(bundle: bytes, state: "dict[str, bytes]", second: bytes, stand_ins: "list[str]") -> bytes:
+    """Return a manifest: the hash of a bundle, and what Own.set and Own.stand_by are told."""
+    return bundle + pickle.dumps((state, second, stand_ins), 4)
+
+
+def bundle_of(manifest: "Blob") -> bytes:
+    """Return the hash of the bundle in a manifest."""
+    if not isinstance(manifest, bytes):
+        manifest.seek(0)
+        manifest = manifest.read(DIGEST)
+    return manifest[:DIGEST]  # type: ignore[no-any-return]
+
+
+def folder_of(directory: str, bundle: bytes) -> str:
+    """Return where a bundle lies, for the array jobs whose directories are beside this one."""
+    return os.path.join(os.path.dirname(os.path.abspath(directory)), "bundles", bundle.hex())
+
+
+def unpack(archive: "Blob", folder: str, name: "str | None" = None) -> None:
+    """Unpack an archive so that a folder has what is in it: all of it, or nothing. Others may do the same meanwhile.
+
+    Raises ValueError if it is not the one of this name, OSError if there is no room.
+    """
     if os.path.isdir(folder):
         return
+    import hashlib
     import shutil
     import tarfile  # slow to import, and one process of many unpacks
 
     place = "%s.%s" % (folder, os.urandom(8).hex())
+    file = archive
+    if isinstance(archive, bytes):
+        file = io.BytesIO(archive)
+    file.seek(0)
     try:
-        with tarfile.open(archive, "r:gz") as members:
+        with tarfile.open(fileobj=file, mode="r:gz") as members:
+            expected = None  # type: dict[str, str] | None
             for member in members:
                 source = members.extractfile(member) if member.isreg() else None
                 if source is None or os.path.isabs(member.name) or ".." in member.name.split("/"):
                     raise ValueError("%s is no file of a bundle's" % member.name)
-                _write(os.path.join(place, member.name), source, member.mode, member.mtime)
+                content = source.read()
+                digest = hashlib.sha256(content).hexdigest()
+                if expected is None:
+                    expected = {FILES + path: each[0] for path, each in json.loads(content.decode())["files"].items()}
+                    right = name is None or digest == name
+                else:
+                    right = expected.pop(member.name, None) == digest
+                if not right:
+                    raise ValueError("%s in the bundle is another than its name says" % member.name)
+                _write(os.path.join(place, member.name), content, member.mode, member.mtime)
+        if expected is None or expected:
+            raise ValueError("files are missing in the bundle")
         try:
             os.rename(place, folder)
         except OSError:
@@ -48,13 +90,13 @@ def unpack(archive: str, folder: str) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _write(path: str, source: "IO[bytes]", mode: int, time: float) -> None:
+def _write(path: str, content: bytes, mode: int, time: float) -> None:
     try:
         os.makedirs(os.path.dirname(path))
     except FileExistsError:
         pass
     with open(path, "wb") as file:
-        file.write(source.read())
+        file.write(content)
     os.chmod(path, mode)
     os.utime(path, (time, time))
 
@@ -86,7 +128,7 @@ class Own(object):
         """
         before, self.state = self.state, dict(state)
         for name in set(before) | set(self.state):
-            if name in sys.modules and name not in self.refused:
+            if name in sys.modules and before.get(name) != self.state.get(name):
                 self.set_module(sys.modules[name])
 
     def stand_by(self, second: bytes, modules: "Iterable[str]") -> None:
@@ -118,8 +160,7 @@ class Own(object):
                 if module.__name__ not in self.stand_ins:
                     raise
                 self.fill_in(module, error)
-            else:
-                self.set_module(module)
+            self.set_module(module)
 
         loader.exec_module = exec_module
 
@@ -157,6 +198,38 @@ class Own(object):
     def own_name(self, text: str) -> str:
         """Return a text in which files are named as on the user's machine."""
         return text.replace(self.place + "/", "/")
+
+
+class Modules(object):
+    """The user's own modules in the process of the tasks, as the manifest of each says."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.own = None  # type: Own | None
+        self.manifest = b""  # the hash of the one that holds
+
+    def prepare(self, name: bytes, files: "Mapping[bytes, bytes]") -> None:
+        """Let modules be as a manifest of this hash says, which is one of these files; with none, as they are."""
+        if not name:
+            return
+        manifest = files.get(name)
+        if not manifest:
+            raise LookupError("the manifest %s is not in the database" % name.hex())
+        state, second, stand_ins = pickle.loads(manifest[DIGEST:])
+        if self.own is None:
+            folder = folder_of(self.directory, bundle_of(manifest))
+            if not os.path.isdir(folder):
+                raise LookupError("they are neither in %s nor in the database" % folder)
+            self.own = Own(folder)
+            self.own.start()
+            StandIns().start()
+        self.own.set(state)
+        self.own.stand_by(second, stand_ins)
+        self.manifest = name
+
+    def own_names(self, text: bytes) -> bytes:
+        """Return a text in which files are named as on the user's machine."""
+        return text if self.own is None else text.replace(self.own.place.encode() + b"/", b"/")
 
 
 class Loader(pickle.Unpickler):

@@ -257,6 +257,27 @@ def read_options(given: str) -> object:
     return [option.strip() for option in re.split("[;\n]", given) if option.strip()]
 
 
+def ship(value: object) -> object:
+    """Check what travels besides what is found by itself, or False."""
+    if value is False:
+        return False
+    items = () if value is None or value is True else value
+    found = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in _items(items)]
+    if not all(isinstance(each, str) and each and "\0" not in each for each in found):
+        raise ValueError("must be a list of files, folders and names of own modules, or False for no files at all")
+    return tuple(found)
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [None]
+
+
+def read_ship(given: str) -> object:
+    """Read lines, or a truth value."""
+    flag = read_flag(given)
+    return flag if isinstance(flag, bool) else read_lines(given)
+
+
 def read_lines(given: str) -> object:
     """Read lines."""
     return [line for line in given.splitlines() if line.strip()]

@@ -18,6 +18,7 @@ from .checks import (
     read_lines,
     read_number,
     read_options,
+    read_ship,
     read_variables,
     read_whole,
     seconds,
@@ -114,6 +115,8 @@ class Config:
     """Tasks after which the worker's child is made anew."""
     max_output: int = key(16384, whole(0, 1 << 19), read_whole)
     """Bytes that are kept of what a task prints: its end."""
+    ship: tuple[str, ...] | bool = key((), checks.ship, read_ship)
+    """Files, folders and own modules that travel besides what is found by itself; False: nothing of them does."""
     trusted: bool = key(True, checks.flag, read_flag)
     """May results be objects of any kind, whose loading runs code."""
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from ..bundle.outgoing import Outgoing
 from ..config import Config, make_config
 from ..config.options import Options
 from ..deployment import Host, job_directory
@@ -35,25 +36,34 @@ log.addFilter(make_printable)
 
 
 def dispatch(
-    f: Callable[..., Any], args: Iterable[Any], config: Any, ns: Mapping[str, Any] | None, open: bool = False
+    f: Callable[..., Any],
+    args: Iterable[Any],
+    config: Any,
+    ns: Mapping[str, Any] | None,
+    open: bool = False,
+    outgoing: Outgoing | None = None,
 ) -> int:
     """Make a request of a function and its arguments, submit it, and return its id. If open, tasks may be added to it.
+
+    outgoing makes bytes of them, and of what is added.
 
     If anything fails before the array job is submitted, nothing is left behind.
     """
     settings = make_config(config)
     made = form()
-    function, namespace = MAKERS[made["form"]](f, ns)
     options = replace(options_of(settings), ordered=open)
+    outgoing = outgoing or Outgoing(settings.ship)
+    function, namespace = MAKERS[made["form"]](f, ns, outgoing.pickler)
     with Storage(settings.dbfile) as storage:
         request_id = storage.new_request(
             function,
             namespace,
-            serialise_arguments(args),
+            serialise_arguments(args, outgoing.dump),
             name=settings.name or name_of(f),
             form=made,
             options=options.stored(),
             open=open,
+            needs=outgoing.look,
         )
         try:
             launch(storage, request_id)

@@ -19,12 +19,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from ..client.wire.calls import name_in
+from ..client.wire.calls import names_in
 from ..config import Config, make_config
 from ..errors import RequestNotFound, StorageBusy
-from ..values.model import Kind, Outcome
+from ..values.model import Files, Kind, Outcome, made
 from ..values.ranges import runs_of
-from ..values.serialisation import Sent, local_modules_by_value, serialise_call
+from ..values.serialisation import Sent, serialise_call
 from .feeder import Feeder
 from .results import opened
 from .stream import Stream
@@ -110,8 +110,9 @@ class CallFeeder(Feeder):
         super().__init__("sheepdog-executor", Stream(operator.call, settings), say_once(True))
         self.settings = settings
         self.lock = threading.Lock()
-        self.backlog: deque[tuple[bytes, bytes, Future[Any]]] = deque()  # calls, and functions that are new with them
-        self.functions: dict[bytes, int] = {}  # the names and sizes of those that are stored, last used last
+        self.backlog: deque[tuple[bytes, Files, Future[Any]]] = deque()  # calls, and files that are new with them
+        self.files: dict[str, int] = {}  # the names and sizes of those that are stored, last used last
+        self.bundles: set[str] = set()  # the names of those that no call names
         self.sent = Sent()
         self.taken_back: deque[Future[Any]] = deque()
         self.over = False
@@ -122,28 +123,33 @@ class CallFeeder(Feeder):
         self.next_letting_go = 0.0
         self.next_forgetting = 0.0
         self.begun = 0  # the futures up to this index have been told that they run
-        self.resources = ExitStack()
-        self.refresh = self.resources.enter_context(local_modules_by_value())
 
     # --- called by the user's threads
 
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
         """Take a call."""
-        self.refresh()
-        data, function = serialise_call(fn, args, kwargs, self.sent)
+        outgoing = self.stream.outgoing
+        data, function = serialise_call(fn, args, kwargs, self.sent, outgoing.dump)
+        needed = outgoing.look()
+        data = needed.before + data
+        files = dict(needed.files)
+        if function:
+            files[names_in(data)[-1].hex()] = function.__bytes__
         future: Future[Any] = Future(self)
         with self.lock:
             if self.over:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self.broken is not None:
                 raise BrokenExecutor(*self.broken.args) from self.broken
-            if function:
-                name = name_in(data)
-                assert name is not None
-                known = self.functions.pop(name, None)
-                self.functions[name] = len(function)
-                function = function if known is None else b""
-            self.backlog.append((data, function, future))
+            if files:
+                for name in {name.hex() for name in names_in(data)} & self.files.keys():
+                    self.files[name] = self.files.pop(name)  # the last used
+                new = files.keys() - self.files.keys() - self.bundles
+                files = {name: made(files[name]) for name in new}  # now: what they are of may change
+                named = {name.hex() for name in names_in(data)}
+                self.files |= {name: len(file()) for name, file in files.items() if name in named}
+                self.bundles |= files.keys() - named
+            self.backlog.append((data, files, future))
         self.stream.wake()
         return future
 
@@ -166,7 +172,6 @@ class CallFeeder(Feeder):
 
     def begin(self, stack: ExitStack) -> None:
         """Enter the stream: submit its workers."""
-        stack.push(self.resources)
         stack.enter_context(self.stream)
 
     def step(self) -> bool:
@@ -197,8 +202,8 @@ class CallFeeder(Feeder):
         with self.lock:
             calls = [*islice(self.backlog, AT_ONCE)]
         wanted = [call for call in calls if not call[2].cancelled()]
-        functions = [function for _, function, _ in calls if function]  # a later call may name one of a cancelled one
-        first = self.add([data for data, _, _ in wanted], functions) if wanted or functions else 0
+        files = {name: make for _, files, _ in calls for name, make in files.items()}  # a later one may need them, too
+        first = self.add([data for data, _, _ in wanted], files) if wanted or files else 0
         with self.lock:  # at each moment a call is in one of the two places
             for index, (_, _, future) in enumerate(wanted, first):
                 self.futures[index], self.tasks[future] = future, index
@@ -259,10 +264,10 @@ class CallFeeder(Feeder):
             self.delivered.append(index)  # errors stay, and what was begun: either can be run again
 
     def depart(self) -> None:
-        """Let go of the last ones, and of all functions that nothing needs which stays."""
+        """Let go of the last ones, and of all files that nothing needs which stays."""
         self.let_go()
         with suppress(StorageBusy, RequestNotFound):
-            self.forget_functions(0, 0)
+            self.forget_files(0, 0)
 
     def let_go(self) -> None:
         """Let go of the tasks that have been delivered, unless they are to be kept; if that cannot be now, later."""
@@ -272,28 +277,28 @@ class CallFeeder(Feeder):
         with suppress(StorageBusy, RequestNotFound):
             self.stream.discard(runs_of(sorted(self.delivered)))
             self.delivered.clear()
-            if self.has_many_functions() and (began := time.monotonic()) >= self.next_forgetting:
-                self.forget_functions(FUNCTIONS // 2, FUNCTION_BYTES // 2)
+            if self.has_many_files() and (began := time.monotonic()) >= self.next_forgetting:
+                self.forget_files(FUNCTIONS // 2, FUNCTION_BYTES // 2)
                 self.next_forgetting = time.monotonic() + SELDOM * (time.monotonic() - began)
 
-    def has_many_functions(self) -> bool:
-        """Tell whether many functions are stored, or large ones: each call may bring one of its own."""
+    def has_many_files(self) -> bool:
+        """Tell whether many files of calls are stored, or large ones: each call may bring one of its own."""
         with self.lock:
-            count, size = len(self.functions), sum(self.functions.values())
+            count, size = len(self.files), sum(self.files.values())
         return count > FUNCTIONS or (count > 1 and size > FUNCTION_BYTES)
 
-    def forget_functions(self, count: int, size: int) -> None:
-        """Let go of functions that no call needs any more, but for the last ones: so many, and so many bytes."""
-        stored = self.stream.named()
+    def forget_files(self, count: int, size: int) -> None:
+        """Let go of files that no call names any more, but for the last ones: so many, and so many bytes."""
+        stored = {name.hex() for name in self.stream.named()}
         with self.lock:
-            needed = stored | {name_in(data) for data, _, _ in self.backlog}
+            needed = stored | {name.hex() for data, _, _ in self.backlog for name in names_in(data)}
             unneeded = []
-            for number, name in enumerate(reversed(self.functions)):
-                size -= self.functions[name]
+            for number, name in enumerate(reversed(self.files)):
+                size -= self.files[name]
                 if name not in needed and (number >= count or (number and size < 0)):
                     unneeded.append(name)
             for name in unneeded:  # from now on, a call that needs one of them brings it again
-                del self.functions[name]
+                del self.files[name]
         self.stream.forget(unneeded)
 
     def end(self, problem: BaseException | None) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from ..errors import StorageBusy
+from ..values.model import Files
 from ..values.ranges import Ranges
-from .stream import LOOK, Stream
+from .stream import LOOK, NONE, Stream
 
 IDLE_LOOK = 1.0  # seconds from one look to the next, while no task is under way
 
@@ -66,9 +67,9 @@ class Feeder(threading.Thread):
         """Tell the user that this was all, or what the problem is."""
         raise NotImplementedError
 
-    def add(self, items: Sequence[bytes], functions: Sequence[bytes] = ()) -> int:
-        """Add tasks, each as serialised arguments, and functions that they name. Return the index of the first."""
-        first = self.stream.add(items, functions)
+    def add(self, items: Sequence[bytes], files: Files = NONE) -> int:
+        """Add tasks, each as serialised arguments, and files that they need. Return the index of the first."""
+        first = self.stream.add(items, files)
         if items:
             self.out.add(first, first + len(items) - 1)
         return first

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..client import IN_MEMORY
 from ..errors import NotRun, RequestNotFound, StorageBusy
-from ..values.model import Kind, Outcome
+from ..values.model import Kind, Outcome, made
 from ..values.ranges import runs_of
 from ..values.serialisation import serialise_arguments
 from .feeder import Feeder, Say
@@ -98,6 +98,7 @@ class MapFeeder(Feeder):
         self.ample = AMPLE * max(1, stream.workers())
         self.items: list[bytes] = []  # drawn, and not yet in the store
         self.size = 0  # bytes of these
+        self.files: dict[str, Callable[[], bytes]] = {}  # that these need, besides what the function does
         self.drawn = self.taken = 0  # tasks
         self.exhausted = False  # args give no more
         self.problem: BaseException | None = None  # what ends the iteration
@@ -134,9 +135,14 @@ class MapFeeder(Feeder):
     def draw(self) -> None:
         """Serialise arguments, as long as there is room for them."""
         try:
-            for data in serialise_arguments(self.args):
+            outgoing, named = self.stream.outgoing, {*self.stream.outgoing.needed.files}
+            for data in serialise_arguments(self.args, outgoing.dump):
+                needed = outgoing.more()
+                new = {name: made(needed.files[name]) for name in needed.files.keys() - named}
+                named.update(new)
                 with self.change:
-                    self.items.append(data)
+                    self.items.append(needed.before + data)
+                    self.files.update(new)
                     self.size += len(data)
                     self.drawn += 1
                     if len(self.items) == 1:
@@ -181,12 +187,13 @@ class MapFeeder(Feeder):
         with self.change:
             exhausted = self.exhausted  # then these are the last
             items, self.items, self.size = self.items, [], 0
+            files, self.files = self.files, {}
             self.change.notify_all()
         if items and not self.finished and stream.progress().cancelled:
             self.finished = True  # its workers were deleted: the user meets that soon, and no others are to come
         if items and not self.finished:
             try:
-                self.stored(lambda: self.add(items))
+                self.stored(lambda: self.add(items, files))
             except RequestNotFound as error:  # somebody has ended it: these are not run, whatever came of the others
                 self.problem = NotRun(str(error), stream.request, kind=Kind.NOT_RUN)
                 self.finished = True

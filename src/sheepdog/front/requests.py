@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from ..bundle.outgoing import Outgoing
 from ..client import Run, run_any
+from ..client.wire.calls import without_manifest
 from ..config import make_config
 from ..config.options import Options
 from ..errors import ConfigError, NotOwnRequest
@@ -84,7 +86,7 @@ def retry(
             )
         options = options_again(request, config)
         before = storage.function(request_id) if f is not None else None
-        now = function_again(request_id, before, f, ns)
+        now = function_again(request_id, before, f, ns, options.config.ship)
         if not storage.count_retried(request_id, failed):
             return 0
         wait_for_clearing(storage, request_id)
@@ -105,7 +107,11 @@ def take_over(dbfile: str | os.PathLike[str]) -> int:
 
 
 def function_again(
-    request_id: int, before: Function | None, f: Callable[..., Any] | None, ns: Mapping[str, Any] | None
+    request_id: int,
+    before: Function | None,
+    f: Callable[..., Any] | None,
+    ns: Mapping[str, Any] | None,
+    ship: Any = (),
 ) -> Function | None:
     """Return what a request calls from now on; None if that stays as it was."""
     if f is None or before is None:
@@ -120,12 +126,16 @@ def function_again(
     name = name_of(f)
     made = form()
     maker = MAKERS[made["form"]]
-    if before.function == maker(operator.call)[0] or (is_run(before.function) and RUN_ANY in before.function):
+    function = without_manifest(before.function)
+    if function == maker(operator.call)[0] or (is_run(function) and RUN_ANY in function):
         raise ConfigError(
             f"each task of request {request_id} brings what it calls along, as the calls of an executor do, and jobs: "
             "leave f out, or make the calls anew"
         )
-    return Function(*maker(Run(f, name) if is_run(before.function) else f, ns), made)
+    outgoing = Outgoing(ship)
+    again, namespace = maker(Run(f, name) if is_run(function) else f, ns, outgoing.pickler)
+    needed = outgoing.look()
+    return Function(needed.before + again, namespace, made, needed.files)
 
 
 RUN_ANY = run_any.__name__.encode()

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ..bundle.outgoing import Outgoing
 from ..config import Config
 from ..errors import RequestNotFound
 from ..storage import Storage
-from ..values.model import Kind, Outcome, Progress
+from ..values.model import Files, Kind, Needed, Outcome, Progress
 from ..values.wakeup import SETTING
 from .dispatch import dispatch
 from .waiting import Keeper, wait_for_log
 from .wake import WakeUp
 
 NEWS = 1.0  # seconds from one look at what the user should know to the next
+NONE = Needed().files
 LOOK = 0.05  # seconds at most from one look into the store to the next, while something is under way
 
 
@@ -35,11 +37,12 @@ class Stream:
         self.dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
         self.wakeup = WakeUp()
         self.request = 0
+        self.outgoing = Outgoing(settings.ship)
 
     def __enter__(self) -> Stream:
         """Make the request, and submit its workers."""
         try:
-            self.request = dispatch(self.f, (), self.settings, self.ns, open=True)
+            self.request = dispatch(self.f, (), self.settings, self.ns, True, self.outgoing)
         except BaseException:
             self.wakeup.close()
             raise
@@ -60,12 +63,11 @@ class Stream:
             self.storage.close()
             self.wakeup.close()
 
-    def add(self, items: Sequence[bytes], functions: Iterable[bytes] = ()) -> int:
-        """Add tasks, each as serialised arguments, and functions that they name. Return the index of the first."""
+    def add(self, items: Sequence[bytes], files: Files = NONE) -> int:
+        """Add tasks, each as serialised arguments, and files that they need. Return the index of the first."""
+        files = self.storage.made(files)
         with self.storage.transaction():
-            for function in functions:
-                name = self.storage.add_file(function)
-                self.storage.name_files(self.request, {name: name})
+            self.storage.add_files(self.request, files)
             first = self.storage.add_tasks(self.request, items)
         self.wakeup.look(self.port)
         return first
@@ -87,12 +89,12 @@ class Stream:
         self.storage.discard(self.request, ranges)
 
     def named(self) -> set[bytes]:
-        """Return the hashes of the functions that the stored tasks name."""
+        """Return the hashes of the functions and manifests that the stored tasks name."""
         return self.storage.named_by_tasks(self.request)
 
-    def forget(self, functions: Iterable[bytes]) -> None:
-        """Let go of functions of these hashes, which no task names."""
-        self.storage.forget_files(self.request, [name.hex() for name in functions])
+    def forget(self, files: Iterable[str]) -> None:
+        """Let go of files of these hashes, which no task names."""
+        self.storage.forget_files(self.request, files)
 
     def ended(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Outcome]:
         """Yield how tasks of these ranges (first, last) ended, of those that have."""

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..bundle.outgoing import Outgoing
 from ..client import Call, Run, run_any
 from ..errors import SerialisationError
 from ..values.serialisation import Arguments, name_of, serialise_function
@@ -31,7 +32,7 @@ def require_travels(target: object) -> None:
     if _can_travel.get(id(target)) is target:
         return
     try:
-        serialise_function(target)
+        serialise_function(target, None, Outgoing().pickler)
     except SerialisationError as error:
         raise SerialisationError(str(error).replace("the function", "the target", 1)) from error.__cause__
     try:

@@ -6,22 +6,53 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from ..client import IN_MEMORY
-from ..client.wire.calls import HEAD, name_in
+from ..client.wire.calls import MOST_HEAD, names_in
 from ..errors import StorageError
-from ..values.model import StoredBlob
+from ..values.model import Files as Made
+from ..values.model import StoredBlob, made
 from .file import File
 from .schema import SPAN
+
+BUNDLES = "bundles/"  # begins the path of each
+
+
+def hash_of(path: str) -> str:
+    """Return the hash of a file whose path ends with it."""
+    return path.rpartition("/")[2]
 
 
 class Files(File):
     """Files, each kept once, and the requests that name them."""
 
-    def add_file(self, content: bytes) -> str:
-        """Store a file, unless it is there, and return its hash. It stays while a request names it."""
-        name = hashlib.sha256(content).hexdigest()
+    def add_file(self, content: bytes, name: str = "") -> str:
+        """Store a file, unless it is there, and return its hash. It stays while a request names it.
+
+        name is the hash of what it is known by, if that is not all of it: of an archive, of what is in it.
+        """
+        name = name or hashlib.sha256(content).hexdigest()
         with self.transaction():
             self.db.execute("INSERT OR IGNORE INTO file VALUES (?, ?, ?)", (name, len(content), content))
         return name
+
+    def has_file(self, name: str) -> bool:
+        """Tell whether a file is stored."""
+        return any(self._query("SELECT 1 FROM file WHERE hash = ?", name))
+
+    def made(self, files: Made) -> Made:
+        """Return files of which those have been made that are not here: that may take a while."""
+        return {path: make if self.has_file(hash_of(path)) else made(make) for path, make in files.items()}
+
+    def add_files(self, request_id: int, files: Made) -> None:
+        """Have a request name files, and store those that are not here."""
+        with self.transaction():
+            for path, make in files.items():
+                if not self.has_file(hash_of(path)):
+                    self.add_file(make(), hash_of(path))
+            self.name_files(request_id, {path: hash_of(path) for path in files})
+
+    def bundles_of(self, request_id: int) -> list[str]:
+        """Return the hashes of the bundles that a request names."""
+        return [name for path, name in self.files_of(request_id).items() if path.startswith(BUNDLES)]
 
     def file(self, hash: str) -> bytes:
         """Return what is in a file."""
@@ -55,8 +86,8 @@ class Files(File):
     def named_by_tasks(self, request_id: int) -> set[bytes]:
         """Return the hashes that the calls name which are stored of a request, each a task."""
         query = "SELECT DISTINCT substr(args, 1, ?) FROM task WHERE id BETWEEN ? AND ?"
-        heads = self._query(query, HEAD, request_id * SPAN, request_id * SPAN + SPAN - 1)
-        return {name for (head,) in heads if (name := name_in(bytes(head)))}
+        heads = self._query(query, MOST_HEAD, request_id * SPAN, request_id * SPAN + SPAN - 1)
+        return {name for (head,) in heads for name in names_in(bytes(head))}
 
     def forget_files(self, request_id: int, hashes: Iterable[str]) -> None:
         """Have a request name these files no more; drop those that no other names."""

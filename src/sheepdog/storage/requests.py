@@ -8,13 +8,13 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from ..client import IN_MEMORY
 from ..errors import DamagedRequest, NotOwnRequest, RequestNotFound
 from ..printable import printable
-from ..values.model import REQUEST_STATES, Function, Progress, Request, RequestState, StoredBlob, after, before
+from ..values.model import REQUEST_STATES, Function, Needed, Progress, Request, RequestState, StoredBlob, after, before
 from .directories import Directories
 from .files import Files
 from .own import digest_of, is_marked, mark
@@ -53,8 +53,11 @@ class Requests(Workers, Files, Directories):
         form: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         open: bool = False,
+        needs: Callable[[], Needed] = Needed,
     ) -> int:
         """Store a request with its tasks, one for each item of args_list, and return its id.
+
+        needs is asked when the items have been drawn.
 
         If open, more may be added until close_request. The items are drawn first, into a temporary file if they are
         many: however long they take, the database is not locked meanwhile, and if one fails nothing has been stored.
@@ -75,6 +78,9 @@ class Requests(Workers, Files, Directories):
             if count >= SPAN:
                 raise ValueError(f"a request of {count} tasks is too large; split it")
             spool.seek(0)
+            needed = needs()
+            serialised_function = needed.before + serialised_function
+            files = self.made(needed.files)
             with self.transaction():
                 self._settle()
                 [(request_id,)] = self._query(NEXT)
@@ -105,6 +111,7 @@ class Requests(Workers, Files, Directories):
                 from_spool = (item for _ in range(parts) for item in read_part(spool))
                 items = itertools.chain(from_spool, waiting)
                 self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
+                self.add_files(request_id, files)
         return int(request_id)
 
     def add_tasks(self, request_id: int, args_list: Sequence[bytes]) -> int:
@@ -248,6 +255,7 @@ class Requests(Workers, Files, Directories):
             "UPDATE request SET function = ?, namespace = ?, form = ? WHERE id = ?",
             (function.function, function.namespace, json.dumps(function.form), request_id),
         )
+        self.add_files(request_id, function.files)
 
     def progress(self, request_id: int) -> Progress:
         """Return how far a request is."""

@@ -5,9 +5,10 @@ No I/O. The store guards its statements by the tables, the docs draw them, and a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .. import client
@@ -155,12 +156,29 @@ class Outcome(NamedTuple):
         return self.value.partition(b"\0")[2] if raised else b""
 
 
+Files = Mapping[str, Callable[[], bytes]]
+"""Files by their paths, which end with the hash that each is known by, as what makes them."""
+
+
+def made(make: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Return what makes the same again, and does not look anew at what that is made of."""
+    return bytes(make()).__bytes__
+
+
+class Needed(NamedTuple):
+    """What comes before a function, or a call, that needs files of the user's own; and what is to be stored with it."""
+
+    before: bytes = b""
+    files: Files = MappingProxyType({})
+
+
 class Function(NamedTuple):
-    """What a request calls: the function and its namespace, serialised, and the form that they have."""
+    """What a request calls: the function and its namespace, serialised, the form that they have, and its files."""
 
     function: bytes
     namespace: bytes
     form: dict[str, Any]
+    files: Files = MappingProxyType({})
 
 
 class Cause(NamedTuple):

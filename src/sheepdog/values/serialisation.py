@@ -1,28 +1,23 @@
 """How functions, arguments and results travel: by cloudpickle, and plain data by pickle alone.
 
+What is in a module goes by its name; how the modules get there is in bundle/.
+
 The function and its namespace are two dumps of one pickler, so what they share stays shared on the worker: functions
 of one module have one set of globals there, as they have here.
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import functools
 import hashlib
 import io
-import site
-import sys
-import sysconfig
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..client import MAX_VALUE, OURS, PICKLE, describe_python, dump, load, make_pickler
+from ..client import MAX_VALUE, PICKLE, describe_python, dump, load, make_pickler
 from ..client.wire.calls import SMALL, call_by_name, call_with, split
 from ..errors import ArgumentsError, SerialisationError
 from .forms import Form
@@ -44,7 +39,11 @@ def form() -> dict[str, Any]:
     return Form(PICKLE, describe_python()).stored()
 
 
-def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = None) -> tuple[bytes, bytes]:
+def serialise_function(
+    f: Callable[..., Any],
+    ns: Mapping[str, Any] | None = None,
+    pickler: Callable[[BinaryIO], Any] = make_pickler,
+) -> tuple[bytes, bytes]:
     """Return the function and its namespace as bytes; the namespace is empty if there is none."""
 
     if not callable(f):
@@ -52,23 +51,22 @@ def serialise_function(f: Callable[..., Any], ns: Mapping[str, Any] | None = Non
     for name in ns or {}:
         if not isinstance(name, str) or not name.isidentifier():
             raise SerialisationError(f"ns has the key {name!r}; each must be a name, as after `global`")
-    with local_modules_by_value():
-        buffer = io.BytesIO()
-        pickler = make_pickler(buffer)
-        try:
-            pickler.dump(f)
-        except Exception as error:
-            raise SerialisationError(f"the function {name_of(f)} cannot be serialised: {error}") from error
-        function = buffer.getvalue()
-        require_fits(f"the function {name_of(f)}, with what it uses,", len(function))
-        if not ns:
-            return function, b""
-        try:
-            pickler.dump(dict(ns))
-        except Exception as error:
-            raise SerialisationError(_blame_namespace(ns, error)) from error
-        require_fits(f"the function {name_of(f)}, with what it uses and ns,", buffer.tell())
-        return function, buffer.getvalue()[len(function) :]
+    buffer = io.BytesIO()
+    dumper = pickler(buffer)
+    try:
+        dumper.dump(f)
+    except Exception as error:
+        raise SerialisationError(f"the function {name_of(f)} cannot be serialised: {error}") from error
+    function = buffer.getvalue()
+    require_fits(f"the function {name_of(f)}, with what it uses,", len(function))
+    if not ns:
+        return function, b""
+    try:
+        dumper.dump(dict(ns))
+    except Exception as error:
+        raise SerialisationError(_blame_namespace(ns, error)) from error
+    require_fits(f"the function {name_of(f)}, with what it uses and ns,", buffer.tell())
+    return function, buffer.getvalue()[len(function) :]
 
 
 def require_fits(what: str, size: int) -> None:
@@ -115,32 +113,30 @@ class Arguments:
         return text if len(text) <= 120 else text[:116] + "...)"
 
 
-def serialise_arguments(args: Iterable[Any]) -> Iterator[bytes]:
+def serialise_arguments(args: Iterable[Any], dump: Callable[[Any], bytes] = dump) -> Iterator[bytes]:
     """Yield each item of args as bytes: the pickle of a tuple of positional and a dict of keyword arguments.
 
     Where the item was a dict, there is None for the tuple.
     """
-    with local_modules_by_value() as refresh:
-        for index, item in enumerate(args):
-            refresh()
-            if isinstance(item, Arguments):
-                call: tuple[tuple[Any, ...] | None, dict[str, Any]] = (item.args, item.kwargs)
-            elif isinstance(item, (tuple, list)):
-                call = (tuple(item), {})
-            elif isinstance(item, dict) and all(isinstance(key, str) for key in item):
-                call = (None, item)
-            else:
-                raise ArgumentsError(
-                    f"item {index} of args is {_brief(item)}, a {type(item).__name__}; each item must be a tuple or "
-                    "a list of positional arguments, or a dict of keyword arguments. For one argument x, write (x,)"
-                )
-            try:
-                data = dump(call)
-            except Exception as error:
-                which = f"the call {item}" if isinstance(item, Arguments) else f"item {index} of args, {_brief(item)},"
-                raise SerialisationError(f"{which} cannot be serialised: {error}") from error
-            require_fits(f"item {index} of args", len(data))  # to show it would take a minute
-            yield data
+    for index, item in enumerate(args):
+        if isinstance(item, Arguments):
+            call: tuple[tuple[Any, ...] | None, dict[str, Any]] = (item.args, item.kwargs)
+        elif isinstance(item, (tuple, list)):
+            call = (tuple(item), {})
+        elif isinstance(item, dict) and all(isinstance(key, str) for key in item):
+            call = (None, item)
+        else:
+            raise ArgumentsError(
+                f"item {index} of args is {_brief(item)}, a {type(item).__name__}; each item must be a tuple or "
+                "a list of positional arguments, or a dict of keyword arguments. For one argument x, write (x,)"
+            )
+        try:
+            data = dump(call)
+        except Exception as error:
+            which = f"the call {item}" if isinstance(item, Arguments) else f"item {index} of args, {_brief(item)},"
+            raise SerialisationError(f"{which} cannot be serialised: {error}") from error
+        require_fits(f"item {index} of args", len(data))  # to show it would take a minute
+        yield data
 
 
 class Sent:
@@ -164,7 +160,11 @@ class Sent:
 
 
 def serialise_call(
-    f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], sent: Sent
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    sent: Sent,
+    dump: Callable[[Any], bytes] = dump,
 ) -> tuple[bytes, bytes]:
     """Return one call as bytes, and the function if the call only names it, by its hash; else nothing.
 
@@ -208,63 +208,6 @@ def _brief(item: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-_registered: collections.Counter[str] = collections.Counter()  # modules that we registered, and for how many uses
-_registering = threading.Lock()
-
-
-@contextlib.contextmanager
-def local_modules_by_value() -> Iterator[Callable[[], None]]:
-    """Meanwhile, what is defined in the user's own modules is pickled by value.
-
-    cloudpickle keeps one list of such modules for the whole process, so uses at the same time are counted. Yields what
-    takes in modules that have been imported since.
-    """
-    import cloudpickle
-
-    ours: dict[str, ModuleType] = {}
-    seen = 0
-
-    def refresh() -> None:
-        nonlocal seen
-        if len(sys.modules) == seen:
-            return
-        seen = len(sys.modules)
-        with _registering:
-            known = cloudpickle.cloudpickle.list_registry_pickle_by_value()
-            for name, module in list(sys.modules.items()):
-                if name not in ours and is_local(module) and (name not in known or _registered[name]):
-                    try:
-                        cloudpickle.register_pickle_by_value(module)
-                    except Exception:  # noqa: S112 (it is to be loaded lazily, and cannot be: nothing of it is needed)
-                        continue
-                    ours[name] = module
-                    _registered[name] += 1
-
-    refresh()
-    try:
-        yield refresh
-    finally:
-        with _registering:
-            for name, module in ours.items():
-                _registered[name] -= 1
-                if not _registered[name]:
-                    cloudpickle.unregister_pickle_by_value(module)
-
-
-def is_local(module: ModuleType) -> bool:
-    """Tell whether a module is the user's own file, which no worker could import.
-
-    Installed ones live below the interpreter's directories; this package counts as installed wherever it lies.
-    """
-    names = names_in(module)
-    file, name = names.get("__file__"), names.get("__name__", "")
-    if not isinstance(file, str) or not file.endswith(".py") or name == "__main__" or not isinstance(name, str):
-        return False
-    if name.partition(".")[0] in (*OURS, "cloudpickle") or sys.modules.get(name) is not module:
-        return False
-    return not file.startswith(_installed())
-
-
 def names_in(module: ModuleType) -> dict[str, Any]:
     """Return what is in a module, without asking it: to look at one that is loaded lazily would load it, or fail."""
     try:
@@ -272,10 +215,3 @@ def names_in(module: ModuleType) -> dict[str, Any]:
     except AttributeError:  # anything can be in sys.modules
         return {}
     return found if isinstance(found, dict) else {}
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    paths = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, site.getusersitepackages()}
-    ours = {str(Path(path)) for path in paths if path}
-    return tuple(path.rstrip("/") + "/" for path in ours if path not in ("/", "/usr")) + ("/usr/lib/", "/usr/share/")

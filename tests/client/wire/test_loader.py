@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from sheepdog.bundle.needs import Needs, dumps, everything
 from sheepdog.client import dump, load
 from sheepdog.client.wire.loader import World
 from sheepdog.client.wire.origins import KNOWN, ORIGINS
-from sheepdog.values.serialisation import local_modules_by_value
 
 SOURCE = """
 import functools
@@ -173,8 +173,7 @@ def test_modules_that_import_each_other(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.syspath_prepend(tmp_path)
     import one_of_two  # type: ignore[import-not-found]
 
-    with local_modules_by_value():
-        data = dump([one_of_two, one_of_two.get])
+    data = dumps([one_of_two, one_of_two.get], everything(), Needs())
     assert load(data) == [one_of_two, one_of_two.get]
     there, get = load(data, World())
     assert there is not one_of_two

@@ -95,7 +95,7 @@ class Runner(object):
         self.max_value = secret["max_value"]  # type: int
         self.surroundings = Surroundings(secret.get("umask", 0o022))
         form = secret.get("form") or PICKLE
-        self.target = Target(blobs[0], blobs[1], self._loaded, self._make_controller, form)
+        self.target = Target(blobs[0], blobs[1], self._loaded, self._make_controller, form, secret.get("directory", ""))
         self.process = os.getpid()
         self.task = (0, 0, b"")  # the present one: its index, attempt and checkpoint
         self.number = 0  # of the batch, and the value of its tokens

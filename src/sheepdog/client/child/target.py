@@ -3,10 +3,11 @@
 import time
 import traceback
 
+from ..bundle import Modules
 from ..function import CONTROLLER, PICKLE, asks_for_controller, load_function
 from ..job import exit_status
 from ..memory import address_limit, peak_memory
-from ..wire.calls import split
+from ..wire.calls import manifest_in, split, without_manifest
 from ..wire.limits import KEPT_FUNCTIONS, MAX_EXCEPTION
 from ..wire.loader import World
 from ..wire.outcomes import MEMORY, RAISED, RESULT
@@ -31,8 +32,11 @@ class Target(object):
         loaded: "Callable[[], None]",
         make_controller: "Callable[[], Controller]",
         form: str = PICKLE,
+        directory: str = "",
     ) -> None:
-        self.blobs = [function, namespace]
+        self.blobs = [without_manifest(function), namespace]
+        self.manifest = manifest_in(function)
+        self.modules = Modules(directory)
         self.form = form
         self.function = None  # type: Callable[..., Any] | None
         self.asks = None  # type: Callable[..., bool] | None
@@ -47,11 +51,19 @@ class Target(object):
         """Return the kind and the value of the outcome, and the status if the task has exited."""
         self.clock = time.perf_counter()
         try:
+            manifest = self.manifest
+            if arguments[:1] == b"\0":
+                manifest, arguments = manifest_in(arguments) or manifest, without_manifest(arguments)
+            if self.function is None or manifest != self.modules.manifest:
+                try:
+                    self.modules.prepare(manifest, self.named)
+                except BaseException as error:
+                    return blame(error, 1, "the user's own files cannot be had here: ") + (NO_STATUS,)
             if self.function is None:
                 try:
                     self.function = load_function(self.form, self.blobs[0], self.blobs[1], self.world)
                 except BaseException as error:
-                    return blame(error, 3, "the function cannot be loaded here: ") + (NO_STATUS,)
+                    return self.blame(error, 3, "the function cannot be loaded here: ")
                 self.asks = asks_for_controller(self.function)
                 self.blobs = []
                 self.loaded()
@@ -59,7 +71,7 @@ class Target(object):
             try:
                 args, kwargs = self.load(arguments) if arguments[:1] == b"\0" else load(arguments, self.world)
             except BaseException as error:
-                return blame(error, 1, "the arguments cannot be loaded here: ") + (NO_STATUS,)
+                return self.blame(error, 1, "the arguments cannot be loaded here: ")
             if self.asks is None or not self.asks(args or (), kwargs):
                 result = self.function(*(args or ()), **kwargs)
             else:
@@ -69,13 +81,19 @@ class Target(object):
                 finally:
                     controller.close()
         except BaseException as error:  # SystemExit and KeyboardInterrupt too are the task's outcome
-            kind, text = blame(error, 1)
-            status = exit_status(error.code) if isinstance(error, SystemExit) else NO_STATUS
+            kind, text, status = self.blame(error, 1)
+            if isinstance(error, SystemExit):
+                status = exit_status(error.code)
             return kind, text + enclose(error), status
         try:
             return RESULT, dump(result), NO_STATUS
         except BaseException as error:
-            return blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__) + (NO_STATUS,)
+            return self.blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__)
+
+    def blame(self, error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes, int]":
+        """Return an outcome that an exception was the end of; it names files as on the user's machine."""
+        kind, text = blame(error, skip, what)
+        return kind, self.modules.own_names(text), NO_STATUS
 
     def load(self, call: bytes) -> "tuple[tuple[Any, ...] | None, dict[str, Any]]":
         """Return the arguments of a call of another function, which is the first of them. It is loaded once."""

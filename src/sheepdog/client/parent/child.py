@@ -36,6 +36,7 @@ class Child(object):
         # index -> attempt, arguments; in the order of running
         self.running = collections.OrderedDict()  # type: collections.OrderedDict[int, tuple[int, Blob]]
         self.functions = set()  # type: set[bytes]  # the hashes of those that it has, beside its request's
+        self.bundle = b""  # the hash of the one whose modules it has; nothing as long as no task has needed any
         self.secret = secret
         self.signals = signals
         most = secret.get("max_output")

@@ -2,6 +2,9 @@
 
 A small function is there itself, a large one by the hash of its pickle: a worker asks for it once. Arguments alone are
 a pickle, which never begins like this.
+
+Before a call, and before a request's function, there may be the hash of a manifest: what it needs of the user's own
+files, see client/bundle.py.
 """
 
 import struct
@@ -10,9 +13,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .frames import Blob
 
-NAMED, WITHIN = b"\0N", b"\0W"
+NAMED, WITHIN, MANIFEST = b"\0N", b"\0W", b"\0M"
 DIGEST = 32  # bytes of a hash
-HEAD = 2 + DIGEST  # bytes of a call in which there is a name, if it names its function
+HEAD = 2 + DIGEST  # bytes in which there is a name
+MOST_HEAD = 2 * HEAD  # bytes of a call in which its names are
 LENGTH = struct.Struct("!I")
 SMALL = 2048  # bytes of a function that goes along with each call
 
@@ -27,18 +31,44 @@ def call_with(function: bytes, arguments: bytes) -> bytes:
     return WITHIN + LENGTH.pack(len(function)) + function + arguments
 
 
-def name_in(call: "Blob") -> "bytes | None":
-    """Return the hash of the function that a call names; None if it names none."""
+def manifest_in(call: "Blob") -> bytes:
+    """Return the hash of the manifest of a call, or of a function; nothing if it has none."""
+    head = start_of(call)
+    return head[2:HEAD] if head[:2] == MANIFEST else b""
+
+
+def names_in(call: "Blob") -> "list[bytes]":
+    """Return the hashes that a call names: of its manifest, and of its function."""
+    head, found = start_of(call), []
+    if head[:2] == MANIFEST:
+        found.append(head[2:HEAD])
+        head = head[HEAD:]
+    if head[:2] == NAMED:
+        found.append(head[2:HEAD])
+    return found
+
+
+def start_of(call: "Blob") -> bytes:
+    """Return the beginning of a call, in which its names are."""
     if isinstance(call, bytes):
-        head = call[:HEAD]
-    else:
-        call.seek(0)
-        head = call.read(HEAD)
-    return head[2:] if head[:2] == NAMED else None
+        return call[:MOST_HEAD]
+    call.seek(0)
+    return call.read(MOST_HEAD)  # type: ignore[no-any-return]
+
+
+def with_manifest(digest: bytes, data: bytes) -> bytes:
+    """Return a call, or a function, with the hash of its manifest."""
+    return MANIFEST + digest + data
+
+
+def without_manifest(data: bytes) -> bytes:
+    """Return a call, or a function, itself."""
+    return data[HEAD:] if data[:2] == MANIFEST else data
 
 
 def split(call: bytes) -> "tuple[bytes, bytes, bytes]":
     """Return the hash of a call's function, or its pickle, or neither; and the pickle of its arguments."""
+    call = without_manifest(call)
     if call[:2] == NAMED:
         return call[2:HEAD], b"", call[HEAD:]
     if call[:2] == WITHIN:

@@ -19,20 +19,25 @@ PICKLE_PROTOCOL = 4  # 5 cannot be read by 3.6 and 3.7
 
 
 def dump(value: object) -> bytes:
-    """Pickle a value; by value what the other side could not import.
+    """Pickle a value; by value what the other side could not import."""
+    data = dump_plain(value)
+    if data is None:
+        buffer = io.BytesIO()
+        make_pickler(buffer).dump(value)
+        data = buffer.getvalue()
+    return data
 
-    A pickle without the opcode STACK_GLOBAL names no class or function: plain data, which needs no cloudpickle. Data
-    may have the same byte.
+
+def dump_plain(value: object) -> "bytes | None":
+    """Pickle plain data, which needs no cloudpickle; return None for other values.
+
+    A pickle without the opcode STACK_GLOBAL names no class or function. Data may have the same byte.
     """
     try:
         data = pickle.dumps(value, PICKLE_PROTOCOL)
-        if b"\x93" not in data or is_plain(value):
-            return data
+        return data if b"\x93" not in data or is_plain(value) else None
     except Exception:  # cloudpickle may know better, and words the error if not
-        pass
-    buffer = io.BytesIO()
-    make_pickler(buffer).dump(value)
-    return buffer.getvalue()
+        return None
 
 
 class Named(Exception):

@@ -1,0 +1,146 @@
+"""Outgoing: what leaves for one request, as bytes, and what it needs of the user's own files."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+from ..client.bundle import pack_manifest
+from ..client.wire.calls import with_manifest
+from ..client.wire.values import dump_plain
+from ..values.model import Files, Needed
+from .blame import trail
+from .bundle import Bundle, Bundles, Ship
+from .facts import Fact
+from .needs import Needs, dumps, pickler_of, second_form, unshared
+
+LOOK = 1.0  # seconds from one look at the files of a request that stays open to the next
+
+BUNDLES = Bundles()
+NOTHING = Needed()
+
+
+class Outgoing:
+    """Makes bytes of a request's function and arguments, and notes what they need.
+
+    It only grows: of a request that stays open, later calls need what earlier ones did, and so rarely another bundle.
+    """
+
+    def __init__(self, ship: Ship = ()) -> None:
+        self.ship = ship
+        self.needs = Needs()
+        self.by_value = unshared()
+        self.found: Bundle | None = None
+        self.size: tuple[int, ...] = ()  # of the needs when the bundle was looked for
+        self.next_look = 0.0
+        self.needed: Needed = NOTHING
+        self.second: tuple[bytes, list[str]] = (b"", [])
+        self.later = False  # has more been needed than at first?
+        self.key: Any = None  # what needed was made of
+
+    def pickler(self, buffer: BinaryIO) -> Pickler:
+        """Return a pickler that notes what is needed."""
+        return Pickler(self, pickler_of(buffer, self.by_value, self.needs))
+
+    def dump(self, value: Any) -> bytes:
+        """Return a value as bytes. Raises PicklingError, which names the part that cannot travel."""
+        data = dump_plain(value)
+        if data is not None:
+            return data
+        try:
+            return dumps(value, self.by_value, self.needs)
+        except Exception as error:
+            raise self.blamed(error, value) from error
+
+    def blamed(self, error: Exception, value: Any) -> Exception:
+        """Return the error of a value that cannot travel, with the way to the part at fault."""
+        way = trail(value, "it", self.why_not)
+        return pickle.PicklingError(f"{error} ({way})") if " -> " in way else error
+
+    def why_not(self, value: Any) -> Exception | None:
+        """Return why a value cannot travel; None if it can."""
+        try:
+            dumps(value, self.by_value, Needs())
+        except Exception as error:
+            return error
+        return None
+
+    def grown(self) -> bool:
+        """Tell whether more is needed than when it was last asked what is."""
+        return self.needs.size() != self.size
+
+    def more(self) -> Needed:
+        """Return what is needed besides what was when this was first looked at; nothing if that is all."""
+        if not self.later and not self.grown():
+            return NOTHING
+        before = self.needed.before
+        if self.grown():
+            self.look()
+        self.later = self.later or self.needed.before != before
+        return self.needed if self.later else NOTHING
+
+    def look(self) -> Needed:
+        """Return what is needed: as things are now, but for what has changed of files in the last second."""
+        now = time.monotonic()
+        if self.grown() or now >= self.next_look:
+            self.size, self.next_look = self.needs.size(), now + LOOK
+            found = BUNDLES.find(self.needs, self.ship)
+            if found is not self.found:
+                self.found = found
+                say(found.facts)
+                self.second = _second(self.needs)
+                self.key = None
+        bundle = self.found
+        assert bundle is not None
+        if not bundle.contents.files:
+            return NOTHING
+        state = bundle.state(self.needs)
+        say(state.facts)
+        key = self.size, sorted(state.modules.items())
+        if key != self.key:
+            self.key = key
+            manifest = pack_manifest(bytes.fromhex(bundle.name), dict(state.modules), *self.second)
+            digest = hashlib.sha256(manifest).digest()
+            files: Files = {digest.hex(): manifest.__bytes__, f"bundles/{bundle.name}": bundle.pack}
+            self.needed = Needed(with_manifest(digest, b""), files)
+        return self.needed
+
+
+class Pickler:
+    """Dumps values one after the other, which share what they have in common."""
+
+    def __init__(self, outgoing: Outgoing, pickler: Any) -> None:
+        self.outgoing = outgoing
+        self.inner = pickler
+
+    def dump(self, value: Any) -> None:
+        """Write a value. Raises PicklingError, which names the part that cannot travel."""
+        try:
+            self.inner.dump(value)
+        except Exception as error:
+            raise self.outgoing.blamed(error, value) from error
+
+
+def _second(needs: Needs) -> tuple[bytes, list[str]]:
+    try:
+        return second_form(needs)
+    except Exception:  # not everything can go by value
+        return b"", []
+
+
+_said: set[str] = set()
+_saying = threading.Lock()
+
+
+def say(facts: Iterable[Fact]) -> None:
+    """Warn of what the user should know, once in a process."""
+    with _saying:
+        new = [text for text in dict.fromkeys(map(str, facts)) if text not in _said]
+        _said.update(new)
+    for text in new:
+        warnings.warn(text, stacklevel=2)

@@ -1,0 +1,262 @@
+"""Own modules travel as files, and are imported by name: what that makes good, on local processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bundle.projects import write
+from tests.faults import fault
+
+pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.slow]
+
+SIM = """
+from dataclasses import dataclass
+DT = 1.0
+@dataclass
+class State:
+    x: float
+    def advance(self):
+        return State(self.x + DT)
+def step(s):
+    return s.advance()
+"""
+DOORS = {
+    "map": "s = sheepdog.map(sim.step, [(s,)], verbose=False)[0]",
+    "imap": "s = next(sheepdog.imap(sim.step, [(s,)], verbose=False))",
+    "imap over arguments alone": "s = next(sheepdog.imap(operator.methodcaller('advance'), [(s,)], verbose=False))",
+    "Executor": "s = executor.submit(sim.step, s).result()",
+    "Job": "job = sheepdog.Job(target=sim.step, args=(s,)); job.start(); s = job.result()",
+    "joblib": "[s] = joblib.Parallel()([joblib.delayed(sim.step)(s)])",
+    "gridengine": "[s] = gridengine.map(sim.step, [s])",
+    "a process pool": "s = concurrent.futures.ProcessPoolExecutor(1, FORK).submit(sim.step, s).result()",
+}
+
+
+def run(place: Path, files: dict[str, str], program: str, *arguments: str) -> str:
+    write(place, {**files, "main.py": program} if program else files)
+    done = subprocess.run([sys.executable, *(arguments or ("main.py",))], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + "".join(line for line in done.stderr.splitlines(True) if "Warning: " in line)
+
+
+@fault("second call", "a module's global changes between two calls over what the first returned", promise="it counts")
+@pytest.mark.parametrize("door", DOORS)
+def test_a_loop_that_sets_a_global(place: Path, door: str) -> None:
+    program = f"""
+        import concurrent.futures, multiprocessing, operator
+        import joblib, gridengine, sheepdog, sheepdog.joblib, sim
+        FORK = multiprocessing.get_context("fork")
+        s = sim.State(0.)
+        with sheepdog.Executor(workers=1) as executor, joblib.parallel_config("sheepdog", n_jobs=2):
+            for sim.DT in (1.0, .5, .25):
+                {DOORS[door]}
+        print(s, type(s) is sim.State)
+    """
+    assert run(place, {"sim.py": SIM}, program) == "State(x=1.75) True\n"
+
+
+PROJECT = {
+    "pkg/__init__.py": "import pkg.util\nfrom . import one\n",
+    "pkg/util.py": """
+        import pkg
+        from pathlib import Path
+        def table(): return (Path(__file__).parent / "t.csv").read_text()
+    """,
+    "pkg/t.csv": "1,2",
+    "pkg/one.py": "from . import two\nclass One:\n    def two(self): return two.Two()\n",
+    "pkg/two.py": "from . import one\nclass Two:\n    def one(self): return one.One()\n",
+    "helpers.py": """
+        import threading, functools, contextvars
+        from dataclasses import dataclass
+        LOCK = threading.Lock()
+        LEVEL = contextvars.ContextVar("level", default=3)
+        @dataclass(slots=True, frozen=True)
+        class Point:
+            x: int
+        @functools.singledispatch
+        def kind(x): return "any"
+        @kind.register
+        def _(x: int): return "int"
+        def double(x):
+            with LOCK:
+                return Point(2 * x.x)
+    """,
+    "late.py": "VALUE = 5\n",
+}
+CASES = {
+    "cycles": ("lambda: type(pkg.one.One().two().one()).__name__", "'One'"),
+    "a package that imports itself": ("pkg.util.table", "'1,2'"),
+    "locks and slots": ("functools.partial(helpers.double, helpers.Point(2))", "Point(x=4)"),
+    "single dispatch": ("functools.partial(helpers.kind, 1)", "'int'"),
+    "context variables": ("lambda: helpers.LEVEL.get()", "3"),
+    "an import within the function": ("lazily", "5"),
+    "a pool of processes in a task": ("pool", "[Point(x=2), Point(x=4)]"),
+    "pickle in a task": ("lambda: pickle.loads(pickle.dumps(helpers.Point(1)))", "Point(x=1)"),
+    "a module": ("lambda: helpers.__name__", "'helpers'"),
+}
+
+
+@fault(
+    "own modules",
+    "modules import each other, hold locks, have slots, data files and tables of functions, or are used by pools",
+    promise="they are there as they are here: as files, imported by name",
+)
+def test_what_a_module_may_be(place: Path) -> None:
+    program = f"""
+        import functools, multiprocessing, pickle
+        import sheepdog, pkg, helpers
+        def lazily():
+            import late
+            return late.VALUE
+        def pool():
+            with multiprocessing.get_context("fork").Pool(1) as processes:
+                return processes.map(helpers.double, [helpers.Point(1), helpers.Point(2)])
+        CASES = [{", ".join(f for f, _ in CASES.values())}]
+        for value in sheepdog.map(lambda f: f(), [(f,) for f in CASES], verbose=False):
+            print(repr(value))
+    """
+    said = run(place, PROJECT, program)
+    assert said.splitlines() == [answer for _, answer in CASES.values()]
+
+
+@pytest.mark.parametrize("how", [("-m", "proj.main"), ("proj/main.py",), ("-c", "import proj.main")])
+def test_however_the_program_is_run(place: Path, how: tuple[str, ...]) -> None:
+    files = {
+        "proj/__init__.py": "",
+        "sim.py": SIM,
+        "proj/sim.py": SIM,
+        "proj/main.py": """
+            import sheepdog
+            import sim
+            class Here(sim.State): pass
+            print(*sheepdog.map(sim.step, [(sim.State(1.),)], verbose=False))
+            print(*sheepdog.map(lambda x: Here(x).advance(), [(1.,)], verbose=False))
+        """,
+    }
+    assert run(place, files, "", *how) == "State(x=2.0)\nState(x=2.0)\n"
+
+
+@fault(
+    "own modules",
+    "an own module cannot be imported on a worker",
+    promise="what the function needs of it comes by value, and its classes are the same",
+)
+def test_a_module_that_cannot_be_imported_there(place: Path) -> None:
+    files = {
+        "plots.py": """
+            import os
+            if "SHEEPDOG_REQUEST_ID" in os.environ:
+                raise ImportError("no matplotlib")
+            SCALE = 2
+            class Size:
+                def __init__(self, x): self.x = x
+            def size(x): return Size(SCALE * x)
+        """
+    }
+    program = """
+        import sheepdog, plots
+        for plots.SCALE in (2, 3):
+            [found] = sheepdog.map(plots.size, [(2,)], verbose=False)
+            print(found.x, type(found) is plots.Size)
+    """
+    assert run(place, files, program) == "4 True\n6 True\n"
+
+
+@fault("own modules", "a file changes after its call was submitted", promise="the call runs what was submitted")
+def test_code_is_frozen_at_submission(place: Path) -> None:
+    program = """
+        import pathlib, time
+        import sheepdog, sim
+        def wait():
+            while not pathlib.Path("go").exists(): time.sleep(.01)
+        with sheepdog.Executor(workers=1) as executor:
+            executor.submit(wait)
+            late = executor.submit(sim.step, sim.State(1.))
+            pathlib.Path("sim.py").write_text("1 / 0")
+            pathlib.Path("go").touch()
+            print(late.result())
+    """
+    assert run(place, {"sim.py": SIM}, program) == "State(x=2.0)\n"
+
+
+@fault("own modules", "a file is another than the one that was imported", promise="that is said, and the file counts")
+def test_a_file_that_has_changed_since_its_import_is_said(place: Path) -> None:
+    program = """
+        import pathlib
+        import sheepdog, sim
+        pathlib.Path("sim.py").write_text(pathlib.Path("sim.py").read_text().replace("return s", "return 7 or s"))
+        print(sheepdog.map(sim.step, [(sim.State(1.),)], verbose=False))
+    """
+    said = run(place, {"sim.py": SIM}, program)
+    assert said.startswith("[7]\n")
+    assert "sim.py has changed since sim was imported here" in said
+
+
+def test_a_later_call_needs_another_module(place: Path) -> None:
+    """Which goes to the workers that are there, and comes in a process that has not imported the earlier ones."""
+    program = """
+        import pathlib
+        import sheepdog, sim
+        def lazily():
+            import sim, other
+            return sim.DT + other.X
+        with sheepdog.Executor(workers=1) as executor:
+            print(executor.submit(sim.step, sim.State(1.)).result())
+            import other
+            print(executor.submit(other.get, 1).result(), executor.submit(lazily).result())
+            print(executor.submit(sim.step, sim.State(1.)).result())
+        print(list(sheepdog.imap(lambda f, *x: f(*x), [(sim.step, sim.State(1.)), (other.get, 2)], verbose=False)))
+    """
+    said = run(place, {"sim.py": SIM, "other.py": "X = 1\ndef get(x): return x + X\n"}, program)
+    assert said == "State(x=2.0)\n2 2.0\nState(x=2.0)\n[State(x=2.0), 3]\n"
+
+
+def test_retry_takes_the_files_as_they_are_now(place: Path) -> None:
+    files = {"mine.py": "def f(x): return 1 / 0\n"}
+    run(place, files, "import sheepdog, mine\nsheepdog.map(mine.f, [(1,)])\n")
+    program = """
+        import sheepdog, mine
+        assert sheepdog.retry(1, "sheepdog.sqlite", f=mine.f) == 1
+        print(sheepdog.get_results(1, "sheepdog.sqlite"))
+    """
+    assert run(place, {"mine.py": "import more\ndef f(x): return more.X\n", "more.py": "X = 9\n"}, program) == (
+        "[((1,), 9)]\n"
+    )
+
+
+def test_what_cannot_travel_is_named(place: Path) -> None:
+    program = """
+        import threading
+        import sheepdog
+        lock = threading.Lock()
+        table = {"a": [1, lock]}
+        def f(): return table
+        try:
+            sheepdog.map(f, [()])
+        except TypeError as error:
+            print(error)
+        try:
+            sheepdog.map(len, [(table,)])
+        except TypeError as error:
+            print(error)
+    """
+    one, two = run(place, {}, program).splitlines()
+    assert "the function f cannot be serialised: cannot pickle '_thread.lock' object" in one
+    assert "it -> table -> ['a'] -> [1], a _thread.lock" in one
+    assert "['a'] -> [1], a _thread.lock" in two
+
+
+@pytest.mark.parametrize("ship", ["['data.txt']", "False"])
+def test_ship(place: Path, ship: str) -> None:
+    """A file that nothing names; or none at all: then the workers find own modules by themselves, or not."""
+    program = f"""
+        import pathlib
+        import sheepdog, sim
+        def read(): return pathlib.Path(__file__).with_name("data.txt").read_text()
+        print(sheepdog.map(read, [()], {{"ship": {ship}}}, verbose=False))
+        print(sheepdog.map(sim.step, [(sim.State(1.),)], {{"ship": {ship}}}, verbose=False))
+    """
+    said = run(place, {"sim.py": SIM, "data.txt": "data"}, program)
+    assert said == ("['data']\n[State(x=2.0)]\n" if ship != "False" else "['data']\n[None]\n")
