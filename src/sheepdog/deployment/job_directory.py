@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from ..errors import CommandFailed, HostError
 from ..values.model import ArrayJob
+from .bundles import FOLDER
 from .hosts import Host
 from .last_words import telling
 from .upload import STORE
@@ -107,7 +108,8 @@ def sweep(host: Host, place: str) -> None:
     """Remove the directories of array jobs in which nothing has changed for as long as they are to stay.
 
     One that has a secret still may wait in a scheduler's queue: it stays for a year at least. Archives go that no job
-    has a link to, and none has had for long.
+    has a link to, and none has had for long; and bundles that no request has needed for long: workers fetch one that
+    they find missing.
     """
     host.run(["sh", "-s", posixpath.normpath(place.removeprefix("~/"))], _SWEEP.encode(), timeout=600.0)
 
@@ -122,6 +124,9 @@ for name in *_[0-9][0-9][0-9]*_{"[0-9a-f]" * 8}; do
   case $keep in ''|*[!0-9]*|??????????*) keep={OLD};; esac
   if [ -e "./$name/secret.json" ] && [ $keep -lt {ABANDONED} ]; then keep={ABANDONED}; fi
   new=$(find "./$name" -mmin -"$keep" 2>&1) && [ -z "$new" ] && rm -rf "./$name"
+done
+for name in {FOLDER}/*; do
+  [ ! -h {FOLDER} ] && [ -n "$(find "./$name" -prune -type d -user "$me" -mmin +{OLD})" ] && rm -rf "./$name"
 done
 if [ ! -h {STORE} ]; then find {STORE} -type f -user "$me" -links 1 -mmin +{OLD} -exec rm -f {{}} + 2>/dev/null; fi
 true

@@ -16,8 +16,8 @@ from typing import Any
 from ..bundle.outgoing import Outgoing
 from ..config import Config, make_config
 from ..config.options import Options
-from ..deployment import Host, job_directory
-from ..errors import SheepdogError
+from ..deployment import Host, bundles, job_directory
+from ..errors import CommandFailed, SchedulerError, SheepdogError
 from ..printable import make_printable
 from ..schedulers import submit
 from ..schedulers.detect import choose_scheduler, programs_on
@@ -114,6 +114,7 @@ def launch(storage: Storage, request_id: int) -> None:
     home = "" if options.here else way_home(options, host)
     Server(options.config.port, dbfile=storage.dbfile, public=not options.here).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
+    put_bundles(storage, request_id, options, host)
     workers = options.first_workers(None if pending.open else pending.tasks - pending.ended)
     array = submit.plan(options, request, workers, 0, storage.get_setting("port"), home)
     array = storage.new_array(request_id, array)
@@ -124,6 +125,18 @@ def launch(storage: Storage, request_id: int) -> None:
         raise
     if not storage.set_submitted(request_id, array):  # it was cancelled meanwhile
         submit.scheduler_of(options).cancel(host, [array])
+
+
+def put_bundles(storage: Storage, request_id: int, options: Options, host: Host) -> None:
+    """Put the user's own files that a request needs where its workers look for them. What comes later they fetch."""
+    for name in storage.bundles_of(request_id):
+        try:
+            sent = bundles.put(host, options.config.ssh_dir, name, functools.partial(storage.file, name))
+        except CommandFailed as error:
+            words = error.errors.decode(errors="replace").strip()
+            where = f"{options.config.ssh_dir}/{bundles.FOLDER} on {host.name}"
+            raise SchedulerError(f"your own files cannot be put into {where}: {words}") from error
+        log.info("request %d: bundle %s %s %s", request_id, name[:12], "sent to" if sent else "is on", host.name)
 
 
 def way_home(options: Options, host: Host) -> str:
