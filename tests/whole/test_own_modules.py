@@ -213,6 +213,23 @@ def test_a_later_call_needs_another_module(place: Path) -> None:
     assert said == "State(x=2.0)\n2 2.0\nState(x=2.0)\n[State(x=2.0), 3]\n"
 
 
+@fault("own modules", "a result is of a class of a module that is not here", promise="it is had from what was sent")
+@pytest.mark.parametrize("gone", [False, True])
+def test_results_in_another_process(place: Path, gone: bool) -> None:
+    run(place, {"sim.py": SIM}, "import sheepdog, sim\nsheepdog.map(sim.step, [(sim.State(1.),)])\n")
+    if gone:
+        (place / "sim.py").unlink()
+    later = """
+        import sheepdog
+        [(args, s)] = sheepdog.get_results(1, "sheepdog.sqlite")
+        import sim
+        print(s, type(s) is sim.State, args)
+    """
+    said = run(place, {}, later)
+    assert said.startswith("State(x=2.0) True (State(x=1.0),)\n")
+    assert ("there is no module sim here: it is taken from what was sent" in said) == gone
+
+
 def test_retry_takes_the_files_as_they_are_now(place: Path) -> None:
     files = {"mine.py": "def f(x): return 1 / 0\n"}
     run(place, files, "import sheepdog, mine\nsheepdog.map(mine.f, [(1,)])\n")
