@@ -24,11 +24,8 @@ def send(f, *args, ship=(), by_value=False, to=os.environ.get("TO", "")):
     from sheepdog.bundle import bundle, needs
     note = needs.Needs()
     call = needs.dumps((f, args), needs.everything() if by_value else needs.unshared(), note)
-    try:
-        second = needs.second_form(note)
-    except Exception as error:
-        second = (b"", [])
     made = BUNDLES.find(note, ship)
+    second = made.second(note)
     place = pathlib.Path(to)
     (place / "bundle.tgz").write_bytes(made.pack())
     (place / "call").write_bytes(call)
@@ -51,7 +48,7 @@ def main(to, libraries):
     own.start()
     state, second = pickle.load(open(to + "/state", "rb"))
     own.set(state)
-    own.stand_by(*second)
+    own.stand_by(second)
     try:
         f, args = load(open(to + "/call", "rb").read(), World())
         result = f(*args)

@@ -6,6 +6,7 @@ import subprocess
 import textwrap
 from typing import Any
 
+from tests.bundle.projects import write
 from tests.cluster import Program
 from tests.user import User
 
@@ -43,6 +44,60 @@ SETUP = """
     show([found, "LOADED" in begun_with, "GIVEN" in begun_with])
 """
 """What a worker was told by its job file, and what by way of the secret, which others do not see."""
+
+OWN = {
+    "sim/__init__.py": "import sim.state\nfrom sim.state import DT, State, step\n",
+    "sim/table.csv": "3",
+    "sim/plots.py": """
+        import os
+        if "SHEEPDOG_REQUEST_ID" in os.environ:
+            import no_such_package
+        class Plot: pass
+    """,
+    "sim/state.py": """
+        import dataclasses, multiprocessing, pathlib, threading
+        import sim, sim.plots, sheepdog
+        DT, LOCK = 1.0, threading.Lock()
+        @dataclasses.dataclass(slots=True)
+        class State:
+            x: float
+            def advance(self):
+                with LOCK: return State(self.x + DT)
+        def step(s):
+            assert (pathlib.Path(__file__).parent / "table.csv").read_text() == "3"
+            with multiprocessing.get_context("fork").Pool(1) as pool: return pool.map(State.advance, [s])[0]
+        def plot(): return sim.plots.Plot()
+    """,
+    "late.py": "def f(x): return x + 1\n",
+}
+
+
+def own_modules(user: User) -> None:
+    """Use own modules of which the nodes have nothing.
+
+    With the state of each call, a pool in a task, a file beside a module, a module that cannot be imported there, and
+    one that comes later.
+    """
+    write(user.place / "own", OWN)
+    code = """
+        sys.path.insert(0, "own")
+        import sim
+        def loop(step):
+            s = sim.State(0.)
+            for sim.state.DT in (1.0, .5, .25): s = step(s)
+            return [s.x, type(s) is sim.State]
+        found = [loop(lambda s: sheepdog.map(sim.step, [(s,)], C)[0])]
+        with sheepdog.Executor(C, workers=2) as executor:
+            found.append(loop(lambda s: executor.submit(sim.step, s).result()))
+            import late
+            found.append([*executor.map(late.f, range(5))])
+        found.append(type(sheepdog.map(sim.state.plot, [()], C)[0]) is sim.plots.Plot)
+        show(found)
+    """
+    assert run(user, code) == [[1.75, True], [1.75, True], [1, 2, 3, 4, 5], True]
+    assert user.said.count(" sent to head") == 1
+    names = user.sh("head", "ls .sheepdog/bundles").split()
+    assert [len(name) for name in names] == [64, 64]
 
 
 def program(code: str) -> str:

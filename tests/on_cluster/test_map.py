@@ -11,7 +11,7 @@ import pytest
 from sheepdog.schedulers.batch import WORKER_MEMORY
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import SETUP, main_job, what_is_left
+from tests.on_cluster.programs import SETUP, main_job, own_modules, what_is_left
 from tests.user import PREFACE, PYTHON, User
 from tests.waiting import until
 
@@ -67,6 +67,11 @@ def test_a_thousand_short_tasks_are_few_elements_and_long_ones_more(user: User) 
     assert short
     assert few == more[:1] == [16]
     assert sum(more) >= 24
+
+
+@fault("own modules", "own modules are nowhere on the cluster", promise="they come with the request, once")
+def test_own_modules(user: User) -> None:
+    own_modules(user)
 
 
 def test_environment_of_a_task(user: User) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster import Cluster, HostFailed
 from tests.faults import fault
-from tests.on_cluster.programs import SETUP, main_job, run, what_is_left
+from tests.on_cluster.programs import SETUP, main_job, own_modules, run, what_is_left
 from tests.user import User
 from tests.waiting import until
 
@@ -36,6 +36,11 @@ def test_ten_thousand_tasks(user: User) -> None:
     """
     assert run(user, code) == [True, ["node1", "node2"]]
     until(lambda: not user.queue(), "the elements that are not needed are deleted", timeout=60)
+
+
+@fault("own modules", "own modules are nowhere on the cluster", promise="they come with the request, once")
+def test_own_modules(user: User) -> None:
+    own_modules(user)
 
 
 def test_environment_of_a_task(user: User) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..errors import ConfigError
@@ -15,10 +16,11 @@ from .archive import Contents, pack, read
 from .code import Import
 from .facts import Fact
 from .imports import Reached, Used, follow
-from .needs import Needs
+from .needs import Needs, second_forms
 from .own import TRAVELS, Kind, Module, Modules
 from .stamps import Stamp, is_settled, stamp_of
 
+MAX_STAND_INS = 50  # modules that something stands for though the request does not name them
 MAX_KEPT = 16  # bundles of which this process remembers what was found
 
 Ship = Iterable[str | os.PathLike[str]] | bool
@@ -52,10 +54,29 @@ class Bundle:
         """Return the archive."""
         return pack(self.contents)
 
+    def second(self, needs: Needs) -> dict[str, dict[str, bytes]]:
+        """Return what stands for modules that cannot be imported over there, by module and name.
+
+        Those are the modules that a request names, those above them, and the nearest that import installed packages.
+        """
+        named = {part for name in needs.modules for part in _with_above(name)}
+        others = (name for name in self.modules if name not in named and self._imports_installed(name))
+        chosen = [name for name in self.modules if name in named] + list(islice(others, MAX_STAND_INS))
+        return second_forms([name for name in chosen if name in sys.modules], needs, self.names | needs.names())
+
+    def _imports_installed(self, name: str) -> bool:
+        look = self.reached.looks.get(name)
+        return look is not None and any(each.name.partition(".")[0] in self.used for each in look.imports)
+
     def state(self, needs: Needs) -> state.State:
         """Return what its modules are set to now, so far as that is plain data that its code, or other, refers to."""
         names = self.names | needs.names()
         return state.collect(self.modules.values(), self.reached.looks, names, self.contents.places)
+
+
+def _with_above(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import functools
 import io
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
@@ -35,6 +35,8 @@ UNIQUE = (
 )
 """Types of what is one for all who know it, and so cannot be copied."""
 
+MAX_SECOND = 16 * 2**20  # bytes of all that stands for modules
+
 LEFT = ("__builtins__", "__spec__", "__loader__", "__cached__")  # of a module that goes by value
 
 
@@ -46,7 +48,7 @@ class Needs:
     taken: dict[str, set[str]] = field(default_factory=dict)
     codes: dict[CodeType, str] = field(default_factory=dict)  # with the package of each
 
-    def size(self) -> tuple[int, ...]:
+    def size(self) -> tuple[int, int, int]:
         """Return how much is needed: it only grows."""
         return len(self.modules), sum(map(len, self.taken.values())), len(self.codes)
 
@@ -59,24 +61,27 @@ class Needs:
         return frozenset().union(*(_look(code).names for code in self.codes))
 
 
-def second_form(needs: Needs) -> tuple[bytes, list[str]]:
-    """Return what is named of own modules by value: a pickle of a dict of dicts, by module and name; and the modules.
+def second_forms(names: Iterable[str], needs: Needs, used: Collection[str]) -> dict[str, dict[str, bytes]]:
+    """Return what own modules define by value: by module and name, so far as it has one of the names that are used.
 
-    It stands for modules that cannot be imported over there. A pickle that names what is in them finds it in the
-    stand-in, and so does what comes back. Raises what pickling raises: not everything can go by value.
+    It stands for modules that cannot be imported over there: what is looked up in one is loaded then. Each goes by
+    itself, and names what is in other modules. What cannot go by value is left out.
     """
-    by_value = everything()
-    contents: dict[str, dict[str, Any]] = {}
-    used = needs.names()
-    for name in sorted(needs.modules):
-        if name not in sys.modules or not by_value(name):
-            continue
+    room = MAX_SECOND
+    forms: dict[str, dict[str, bytes]] = {}
+    for name in names:
+        forms[name] = {}
         there = names_in(sys.modules[name])
-        wanted = needs.taken.get(name, set()) | used
-        contents[name] = {key: there[key] for key in sorted(wanted & there.keys())}
-        while name := name.rpartition(".")[0]:
-            contents.setdefault(name, {})
-    return dumps(contents, by_value, Needs()), list(contents)
+        by_value = functools.cache(name.__eq__)
+        for key in sorted(needs.taken.get(name, set()).union(used) & there.keys()):
+            try:
+                data = dumps(there[key], by_value, Needs())
+            except Exception:  # noqa: S112
+                continue
+            if len(data) <= room:
+                forms[name][key] = data
+                room -= len(data)
+    return forms
 
 
 _look = functools.lru_cache(1024)(look_at)  # an executor sends one function again and again

@@ -17,7 +17,7 @@ from ..values.model import Files, Needed
 from .blame import trail
 from .bundle import Bundle, Bundles, Ship
 from .facts import Fact
-from .needs import Needs, dumps, pickler_of, second_form, unshared
+from .needs import Needs, dumps, pickler_of, unshared
 
 LOOK = 1.0  # seconds from one look at the files of a request that stays open to the next
 
@@ -36,10 +36,10 @@ class Outgoing:
         self.needs = Needs()
         self.by_value = unshared()
         self.found: Bundle | None = None
-        self.size: tuple[int, ...] = ()  # of the needs when the bundle was looked for
+        self.size = (-1, -1, -1)  # of the needs when the bundle was looked for
         self.next_look = 0.0
         self.needed: Needed = NOTHING
-        self.second: tuple[bytes, list[str]] = (b"", [])
+        self.second: dict[str, dict[str, bytes]] = {}
         self.later = False  # has more been needed than at first?
         self.key: Any = None  # what needed was made of
 
@@ -88,13 +88,12 @@ class Outgoing:
         """Return what is needed: as things are now, but for what has changed of files in the last second."""
         now = time.monotonic()
         if self.grown() or now >= self.next_look:
-            self.size, self.next_look = self.needs.size(), now + LOOK
-            found = BUNDLES.find(self.needs, self.ship)
-            if found is not self.found:
-                self.found = found
+            found, size = BUNDLES.find(self.needs, self.ship), self.needs.size()
+            if found is not self.found or size[:2] != self.size[:2]:
                 say(found.facts)
-                self.second = _second(self.needs)
+                self.second = found.second(self.needs)
                 self.key = None
+            self.found, self.size, self.next_look = found, size, now + LOOK
         bundle = self.found
         assert bundle is not None
         if not bundle.contents.files:
@@ -104,7 +103,7 @@ class Outgoing:
         key = self.size, sorted(state.modules.items())
         if key != self.key:
             self.key = key
-            manifest = pack_manifest(bytes.fromhex(bundle.name), dict(state.modules), *self.second)
+            manifest = pack_manifest(bytes.fromhex(bundle.name), dict(state.modules), self.second)
             digest = hashlib.sha256(manifest).digest()
             files: Files = {digest.hex(): manifest.__bytes__, f"bundles/{bundle.name}": bundle.pack}
             self.needed = Needed(with_manifest(digest, b""), files)
@@ -124,13 +123,6 @@ class Pickler:
             self.inner.dump(value)
         except Exception as error:
             raise self.outgoing.blamed(error, value) from error
-
-
-def _second(needs: Needs) -> tuple[bytes, list[str]]:
-    try:
-        return second_form(needs)
-    except Exception:  # not everything can go by value
-        return b"", []
 
 
 _said: set[str] = set()

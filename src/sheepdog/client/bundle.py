@@ -17,20 +17,22 @@ from .stand_in import StandIns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from types import ModuleType
     from typing import Any
 
     from .wire.frames import Blob
+
+    Forms = Mapping[str, Mapping[str, bytes]]  # what goes by value, by module and name
     from .wire.loader import World  # noqa: F401 (named in a comment)
 
 LIST, FILES = "bundle.json", "files"
 DIGEST = 32  # bytes of a hash
 
 
-def pack_manifest(bundle: bytes, state: "dict[str, bytes]", second: bytes, stand_ins: "list[str]") -> bytes:
+def pack_manifest(bundle: bytes, state: "dict[str, bytes]", second: "Forms") -> bytes:
     """Return a manifest: the hash of a bundle, and what Own.set and Own.stand_by are told."""
-    return bundle + pickle.dumps((state, second, stand_ins), 4)
+    return bundle + pickle.dumps((state, second), 4)
 
 
 def bundle_of(manifest: "Blob") -> bytes:
@@ -110,11 +112,9 @@ class Own(object):
         self.place = os.path.join(folder, FILES)
         self.state = {}  # type: dict[str, bytes]
         self.made = {}  # type: dict[str, dict[str, Any]]  # by module: what its file has made of what was set
-        self.second = b""
+        self.second = {}  # type: Forms
         self.world = None  # type: World | None  # of what is in the second form
-        self.stand_ins = frozenset()  # type: frozenset[str]
         self.refused = {}  # type: dict[str, str]  # by module: why it could not be imported
-        self.contents = None  # type: dict[str, dict[str, Any]] | None
 
     def start(self) -> None:
         """Let modules be found here before all others."""
@@ -131,13 +131,13 @@ class Own(object):
             if name in sys.modules and before.get(name) != self.state.get(name):
                 self.set_module(sys.modules[name])
 
-    def stand_by(self, second: bytes, modules: "Iterable[str]") -> None:
-        """Let what is in the second form stand for those of these modules that cannot be imported."""
-        self.second, self.stand_ins = second, frozenset(modules)
+    def stand_by(self, second: "Forms") -> None:
+        """Let what goes by value stand for those of these modules that cannot be imported."""
+        self.second = second
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """Return what the other finders say, if something is to be set in a module once it has been imported."""
-        if name not in self.state and name not in self.stand_ins:
+        if name not in self.state and name not in self.second:
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -157,7 +157,7 @@ class Own(object):
             try:
                 run(module)
             except Exception as error:
-                if module.__name__ not in self.stand_ins:
+                if module.__name__ not in self.second:
                     raise
                 self.fill_in(module, error)
             self.set_module(module)
@@ -165,16 +165,27 @@ class Own(object):
         loader.exec_module = exec_module
 
     def fill_in(self, module: "ModuleType", error: Exception) -> None:
-        """Put into a module that cannot be imported what came by value; and remember why."""
+        """Let a module that cannot be imported have what came by value, when it is looked up; and remember why."""
         from .wire.loader import World  # seldom needed
         from .wire.values import load
 
+        name = module.__name__
+        reason = self.refused[name] = "%s: %s" % (type(error).__name__, error)
         self.world = self.world or World()
-        self.world.modules[module.__name__] = module
-        if self.contents is None:
-            self.contents = load(self.second, self.world)
-        vars(module).update(self.contents[module.__name__])
-        self.refused[module.__name__] = "%s: %s" % (type(error).__name__, error)
+        self.world.modules[name] = module
+
+        def look_up(key: str) -> "Any":
+            form = self.second.get(name, {}).get(key)
+            if key.startswith("__"):
+                raise AttributeError(key)
+            if form is None:
+                raise ImportError("%s cannot be imported here (%s), and %s came not by value" % (name, reason, key))
+            vars(module).setdefault(key, load(form, self.world))
+            return vars(module)[key]
+
+        vars(module)["__getattr__"] = look_up  # from 3.7 on it is asked
+        for key in self.second[name] if sys.version_info < (3, 7) else ():
+            look_up(key)
 
     def set_module(self, module: "ModuleType") -> None:
         """Set the globals of a module, and attributes of its classes."""
@@ -182,10 +193,13 @@ class Own(object):
         made = self.made.setdefault(module.__name__, {})
         for name in sorted(set(made) | set(values)):
             owner, _, last = name.rpartition(".")
-            target = getattr(module, owner, None) if owner else module
+            try:
+                target = getattr(module, owner, None) if owner else module
+            except ImportError:  # it is not there, and nothing stands for it
+                continue
             if target is None:
                 continue
-            there = getattr(target, last, None)
+            there = vars(target).get(last)
             value = values[name] if name in values else copy.copy(made[name])
             made.setdefault(name, copy.copy(there))
             if not fill(there, value):
@@ -215,7 +229,7 @@ class Modules(object):
         manifest = files.get(name)
         if not manifest:
             raise LookupError("the manifest %s is not in the database" % name.hex())
-        state, second, stand_ins = pickle.loads(manifest[DIGEST:])
+        state, second = pickle.loads(manifest[DIGEST:])
         if self.own is None:
             folder = folder_of(self.directory, bundle_of(manifest))
             if not os.path.isdir(folder):
@@ -224,7 +238,7 @@ class Modules(object):
             self.own.start()
             StandIns().start()
         self.own.set(state)
-        self.own.stand_by(second, stand_ins)
+        self.own.stand_by(second)
         self.manifest = name
 
     def own_names(self, text: bytes) -> bytes:
