@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from importlib.util import cache_from_source
-from inspect import CO_OPTIMIZED
 from types import CodeType
 
 from .stamps import Kept, is_settled
 
+CO_OPTIMIZED = 1  # as inspect has it
 IMPORT_NAME, EXTENDED_ARG = dis.opmap["IMPORT_NAME"], dis.opmap["EXTENDED_ARG"]
 NAME_SHIFT = 2 if sys.version_info >= (3, 15) else 0  # bits below the name's number: whether the import is lazy
 SMALL_INT = dis.opmap.get("LOAD_SMALL_INT", -1)  # 3.14: its argument is the number

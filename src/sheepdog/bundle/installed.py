@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import os
@@ -110,6 +109,8 @@ def _files(metadata: str) -> frozenset[str]:
 
 
 def _listed(metadata: str) -> Iterator[str]:
+    import csv  # not everybody needs it
+
     try:
         with open(os.path.join(metadata, "RECORD"), encoding="utf-8", newline="") as file:
             for row in csv.reader(file):

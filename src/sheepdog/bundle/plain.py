@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import array
 import collections
-import datetime
-import decimal
 import enum
-import fractions
+import functools
 import io
 import pathlib
 import pickle
 import sys
-import types
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -23,13 +18,17 @@ from ..client.wire.values import PICKLE_PROTOCOL
 MAX_STATE = 16 * 2**20  # bytes of one value
 MAX_PARTS = 1_000_000  # of one value
 
-NUMBERS = (bool, int, float, complex, decimal.Decimal, fractions.Fraction, range, slice)
-TEXTS = (type(None), str, bytes, bytearray, pathlib.PosixPath, pathlib.PurePosixPath)
-TIMES = (datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone)
-FLAT = frozenset((*NUMBERS, *TEXTS, *TIMES, array.array))
+FLAT = {
+    "builtins": ("NoneType", "bool", "bytearray", "bytes", "complex", "float", "int", "range", "slice", "str"),
+    "array": ("array",),
+    "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
+    "decimal": ("Decimal",),
+    "fractions": ("Fraction",),
+    "pathlib": ("PosixPath", "PurePosixPath"),
+}
 LISTS = frozenset((list, tuple, set, frozenset, collections.deque))
 TABLES = frozenset((dict, collections.OrderedDict, collections.Counter, collections.defaultdict))
-NAMES = frozenset((types.SimpleNamespace, argparse.Namespace))
+NAMES = {"types": ("SimpleNamespace",), "argparse": ("Namespace",)}
 PLACE = "place"
 
 
@@ -50,7 +49,8 @@ def is_plain(value: Any) -> bool:
             parts += 1
             if parts > MAX_PARTS:
                 raise TooLarge(f"it has more than {MAX_PARTS:,} parts")
-            if type(each) in FLAT or _is_number(each) or _is_member(each):
+            kind: Any = type(each)
+            if _is_one_of(kind, "FLAT") or _is_number(each) or _is_member(each):
                 continue
             inner = _parts(each)
             if inner is None:
@@ -66,14 +66,29 @@ def is_plain(value: Any) -> bool:
 
 def _parts(value: Any) -> Iterable[Any] | None:
     """Return what is in a container; None if the value is no container of plain data."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in LISTS:
         return list(value)
     if kind in TABLES:
-        if kind is collections.defaultdict and value.default_factory not in (None, *FLAT, *LISTS, *TABLES):
+        if kind is collections.defaultdict and not _is_a_factory(value.default_factory):
             return None
         return [part for item in list(value.items()) for part in item]
-    return list(vars(value).values()) if kind in NAMES else None
+    return list(vars(value).values()) if _is_one_of(kind, "NAMES") else None
+
+
+@functools.lru_cache(1000)
+def _is_one_of(kind: Any, table: str) -> bool:
+    """Tell whether a type is one of these of the standard library. Nothing is imported for that: it takes a while."""
+    name = getattr(kind, "__qualname__", "")
+    for module, names in (FLAT if table == "FLAT" else NAMES).items():
+        if name in names:
+            there = sys.modules.get(module)
+            return kind is type(None) or (there is not None and getattr(there, name, None) is kind)
+    return False
+
+
+def _is_a_factory(value: Any) -> bool:
+    return value is None or value in LISTS | TABLES or (isinstance(value, type) and _is_one_of(value, "FLAT"))
 
 
 def _is_number(value: Any) -> bool:

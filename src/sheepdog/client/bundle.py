@@ -3,12 +3,10 @@
 Over there each file lies below `files` as it lay below / on the user's machine; see bundle/archive.py.
 """
 
-import copy
 import functools
 import io
 import json
 import os
-import pathlib
 import pickle
 import sys
 import types
@@ -189,6 +187,8 @@ class Own(object):
 
     def set_module(self, module: "ModuleType") -> None:
         """Set the globals of a module, and attributes of its classes."""
+        import copy  # what travels as files may be nothing
+
         values = self.load(self.state.get(module.__name__))
         made = self.made.setdefault(module.__name__, {})
         for name in sorted(set(made) | set(values)):
@@ -257,7 +257,11 @@ class Loader(pickle.Unpickler):
         """Return a text or a path that begins with one of the user's files."""
         _, text, kind = name
         path = "%s/%s" % (self.place, text)
-        return getattr(pathlib, kind)(path) if kind else path
+        if not kind:
+            return path
+        import pathlib  # slow to import
+
+        return getattr(pathlib, kind)(path)
 
 
 def fill(old: "Any", new: "Any") -> bool:

@@ -6,7 +6,6 @@ an error with a sentence.
 
 import sys
 import types
-from importlib.machinery import ModuleSpec
 
 from .job import OURS, JobBase
 
@@ -22,11 +21,15 @@ class StandIns(object):
         """Be asked after all others."""
         sys.meta_path.append(self)
 
-    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":  # noqa: ARG002
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":  # noqa: ARG002
         """Return how the stand-in of a module is made; None for all other modules."""
-        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in OURS else None  # type: ignore[arg-type]
+        if name.partition(".")[0] not in OURS:
+            return None
+        from importlib.machinery import ModuleSpec
 
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+
+    def create_module(self, spec: "Any") -> types.ModuleType:
         """Return a module that has whatever is asked for."""
         return StandIn(spec.name)
 

@@ -18,7 +18,7 @@ from ..storage import Storage
 from ..values.model import Cause, Kind, Outcome, Progress, Report
 from ..values.ranges import total
 from . import dispatch as road
-from . import elsewhere, requests, waiting
+from . import requests, waiting
 from .dispatch import dispatch
 from .imap import Results
 from .results import ErrorText, conclude, describe, load, load_arguments, summary, unreadable
@@ -333,7 +333,9 @@ def _trusts(storage: Storage, request_id: int, trusted: bool | None) -> bool:
     """Return whether to load more than plain data: as asked, or as the request says."""
     if trusted is None:
         trusted = Options.read(storage.get_request(request_id).options).config.trusted
-    if trusted:
+    if trusted and storage.bundles_of(request_id):
+        from . import elsewhere  # seldom needed
+
         elsewhere.look_in(storage, request_id)
     return trusted
 
