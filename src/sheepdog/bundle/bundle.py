@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from ..errors import ConfigError
@@ -57,16 +56,19 @@ class Bundle:
     def second(self, needs: Needs) -> dict[str, dict[str, bytes]]:
         """Return what stands for modules that cannot be imported over there, by module and name.
 
-        Those are the modules that a request names, those above them, and the nearest that import installed packages.
+        Those are the modules that a request names, those above them, and some others: the nearest, and first of all
+        those that import installed packages, which may not be there.
         """
         named = {part for name in needs.modules for part in _with_above(name)}
-        others = (name for name in self.modules if name not in named and self._imports_installed(name))
-        chosen = [name for name in self.modules if name in named] + list(islice(others, MAX_STAND_INS))
-        return second_forms([name for name in chosen if name in sys.modules], needs, self.names | needs.names())
+        there = [name for name in self.modules if name in sys.modules]
+        others = sorted((name for name in there if name not in named), key=self._needs_none)
+        chosen = [name for name in there if name in named] + others[:MAX_STAND_INS]
+        return second_forms(chosen, needs, self.names | needs.names())
 
-    def _imports_installed(self, name: str) -> bool:
+    def _needs_none(self, name: str) -> bool:
+        """Tell whether a module imports no installed package."""
         look = self.reached.looks.get(name)
-        return look is not None and any(each.name.partition(".")[0] in self.used for each in look.imports)
+        return look is None or not any(each.name.partition(".")[0] in self.used for each in look.imports)
 
     def state(self, needs: Needs) -> state.State:
         """Return what its modules are set to now, so far as that is plain data that its code, or other, refers to."""

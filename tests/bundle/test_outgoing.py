@@ -1,0 +1,74 @@
+"""What leaves for one request: bytes, and what they need."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bundle.projects import ask, write
+
+pytestmark = pytest.mark.slow  # each test starts a Python
+
+START = "from sheepdog.bundle.outgoing import NOTHING, Outgoing\nout = Outgoing()\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write(tmp_path / "project", {"mine.py": "X = 1\ndef f(): return X\n", "other.py": "def g(): return 1\n"})
+
+
+def test_nothing_is_needed_of_a_script_alone(project: Path) -> None:
+    program = START + "out.dump(lambda: 1), out.dump([1]); answer = out.look() is NOTHING, out.more() is NOTHING"
+    assert ask(program, project) == (True, True)
+
+
+def test_the_same_while_nothing_changes_and_anew_with_each_state(project: Path) -> None:
+    program = (
+        START
+        + """
+import mine
+seen = []
+for mine.X in (1, 1, 2, 1):
+    out.dump(mine.f)
+    seen.append(out.look().before)
+answer = [seen.index(each) for each in seen], sorted(len(path) for path in out.look().files)
+"""
+    )
+    assert ask(program, project) == ([0, 0, 2, 0], [64, 72])
+
+
+def test_more_is_what_was_not_needed_at_first(project: Path) -> None:
+    program = (
+        START
+        + """
+import mine
+out.dump(mine.f)
+first = out.look()
+out.dump(mine.f)
+nothing = out.more() is NOTHING
+import other
+out.dump(other.g)
+later = out.more()
+answer = nothing, later.before != first.before, out.more() == later
+"""
+    )
+    assert ask(program, project) == (True, True, True)
+
+
+def test_facts_are_said_once(project: Path) -> None:
+    program = (
+        START
+        + """
+import pathlib, warnings
+import mine
+out.dump(mine.f)
+pathlib.Path("mine.py").write_text("def f(): return 3")
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    out.look()
+    again = Outgoing()
+    again.dump(mine.f)
+    again.look()
+answer = [str(each.message).partition(" has changed")[1] for each in said]
+"""
+    )
+    assert ask(program, project) == [" has changed"]
