@@ -158,10 +158,16 @@ def test_a_module_that_cannot_be_imported_there(place: Path) -> None:
     program = """
         import sheepdog, plots
         for plots.SCALE in (2, 3):
-            [found] = sheepdog.map(plots.size, [(2,)], verbose=False)
+            [found] = sheepdog.map(plots.size, [(2,)])
             print(found.x, type(found) is plots.Size)
+        with sheepdog.Executor(workers=1) as executor:
+            print([each.x for each in executor.map(plots.size, range(3))])
     """
-    assert run(place, files, program) == "4 True\n6 True\n"
+    write(place, {**files, "main.py": program})
+    done = subprocess.run([sys.executable, "main.py"], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "4 True\n6 True\n[0, 3, 6]\n", done.stderr
+    said = "sheepdog: plots cannot be imported there (ImportError: no matplotlib): what came of it by value stands in\n"
+    assert done.stderr.count(said) == 3  # once for each request
 
 
 @fault("own modules", "a file changes after its call was submitted", promise="the call runs what was submitted")

@@ -113,6 +113,7 @@ class Own(object):
         self.second = {}  # type: Forms
         self.world = None  # type: World | None  # of what is in the second form
         self.refused = {}  # type: dict[str, str]  # by module: why it could not be imported
+        self.news = []  # type: list[str]  # of that, what nobody has been told
 
     def start(self) -> None:
         """Let modules be found here before all others."""
@@ -169,6 +170,7 @@ class Own(object):
 
         name = module.__name__
         reason = self.refused[name] = "%s: %s" % (type(error).__name__, error)
+        self.news.append("%s cannot be imported there (%s): what came of it by value stands in" % (name, reason))
         self.world = self.world or World()
         self.world.modules[name] = module
 
@@ -240,6 +242,13 @@ class Modules(object):
         self.own.set(state)
         self.own.stand_by(second)
         self.manifest = name
+
+    def take_news(self) -> "list[str]":
+        """Return what the user should hear, and has not been told."""
+        if self.own is None or not self.own.news:
+            return []
+        news, self.own.news = self.own.news, []
+        return news
 
     def own_names(self, text: bytes) -> bytes:
         """Return a text in which files are named as on the user's machine."""

@@ -47,6 +47,8 @@ class Feeder(threading.Thread):
                 while self.step():
                     self.left = self.left or not threading.main_thread().is_alive()
                 self.depart()
+                for text in self.stream.words():
+                    self.say(text)
         except BaseException as error:
             self.end(error)
         else:

@@ -15,6 +15,7 @@ from ..config.options import Options
 from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
 from ..server.life import Server
 from ..storage import Storage
+from ..values.facts import What
 from ..values.model import Cause, Kind, Outcome, Progress, Report
 from ..values.ranges import total
 from . import dispatch as road
@@ -54,6 +55,8 @@ def map(
     progress = wait_aloud(request_id, dbfile, verbose)
     results: list[Any] = [None] * progress.tasks
     with Storage(dbfile, make=False) as storage:
+        for text in storage.said(request_id, What.STOOD_IN) if verbose else ():
+            say_aloud(text)
         causes = conclude(request_id, storage)
         for index, data in storage.results(request_id):
             try:

@@ -16,6 +16,7 @@ from ..bundle.outgoing import Outgoing
 from ..config import Config
 from ..errors import RequestNotFound
 from ..storage import Storage
+from ..values.facts import What
 from ..values.model import Files, Kind, Needed, Outcome, Progress
 from ..values.wakeup import SETTING
 from .dispatch import dispatch
@@ -105,6 +106,10 @@ class Stream:
         found = list(ranges)
         ended = set(self.storage.ended_among(self.request, found))
         return [task for first, last in found for task in range(first, last + 1) if task not in ended]
+
+    def words(self) -> list[str]:
+        """Return what workers have said for the user."""
+        return self.storage.said(self.request, What.STOOD_IN)
 
     def workers(self) -> int:
         """Return how many workers have been submitted so far."""

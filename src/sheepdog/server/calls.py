@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..client import CHECKPOINT, MAX_BATCH, REPORT, Message
+from ..client.wire.limits import WORDS
 from ..client.wire.records import NO_STATUS, RECORD
 from ..printable import printable
 from ..values.forms import Form, choose
@@ -65,6 +66,8 @@ class Said(NamedTuple):
     """The task that it runs, the attempt, and for how many seconds it has; index 0 is none."""
     functions: list[str]
     """That it asks for, by their hashes."""
+    words: list[str]
+    """For the user, of modules that it could not import."""
 
     @property
     def tasks(self) -> set[int]:
@@ -90,7 +93,11 @@ def read_exchange(call: Call) -> Said:
     leaving, reason = read_leaving(header.get("leaving"))
     running = read_running(header.get("running"), held)
     functions = read_names(header.get("functions", []))
-    return Said(read_messages(said, values), outcomes, held, want, number, leaving, reason, running, functions)
+    words = header.get("words", [])
+    if not isinstance(words, list) or len(words) > WORDS:
+        raise ValueError(f"words must be a list of {WORDS} texts at most")
+    messages, words = read_messages(said, values), [*map(clean, words)]
+    return Said(messages, outcomes, held, want, number, leaving, reason, running, functions, words)
 
 
 def read_names(said: Any) -> list[str]:

@@ -23,6 +23,7 @@ class What(StrEnum):
     DISMISSED = "worker dismissed"
     SET_ASIDE = "host set aside"
     WELL_AGAIN = "host well again"
+    STOOD_IN = "module stood in for"
     REPEATED = "task repeated"
     GIVEN_UP = "task given up"
     TAKEN_BACK = "tasks taken back"

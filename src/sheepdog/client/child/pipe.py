@@ -9,7 +9,8 @@ from ..wire.records import NO_STATUS, RECORD
 from .capture import Capture
 from .descriptors import F_GETSIG, MARK, identity, mark, move_up, write_all
 
-LOADED, PARTING = range(2)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
+LOADED, PARTING, LACKING = range(3)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
+# and which module it could not import, for which another stands in
 # index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none. With index 0 it is a function that
 # calls name, which is to be forgotten if it has no bytes, and its hash.
 TASK = struct.Struct("!QIQQ")

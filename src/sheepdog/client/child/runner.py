@@ -17,7 +17,7 @@ from ..wire.records import NO_STATUS, RECORD
 from .controller import Controller
 from .descriptors import move_up
 from .joblib_name import Finder
-from .pipe import LOADED, TASK, Pipe
+from .pipe import LACKING, LOADED, TASK, Pipe
 from .surroundings import Surroundings
 from .target import Target
 
@@ -135,6 +135,7 @@ class Runner(object):
         kind, value, status = self.target(arguments)
         if os.getpid() != self.process:  # the function forked, and this is its child
             os._exit(0)
+        news = self.target.modules.take_news()
         now = time.perf_counter()
         seconds = now - self.target.clock
         if len(value) > self.max_value:
@@ -154,6 +155,8 @@ class Runner(object):
             if not whole:
                 self.pipe.open_again()
             output = self.pipe.capture.take()
+        for each in map(str.encode, news):
+            self.pipe.send(RECORD.pack(0, 0, LACKING, 0.0, NO_STATUS, 0, len(each), 0), each)
         head = RECORD.pack(index, attempt, kind, seconds, status, raised, len(value), len(output))
         self.pipe.send(head, value, output)
         if saved:

@@ -6,7 +6,7 @@ import time
 
 from ..link import Over
 from ..wire.frames import runs
-from ..wire.limits import MESSAGE_PAUSE, PROTOCOL, SPARE_PATIENCE
+from ..wire.limits import MESSAGE_PAUSE, PROTOCOL, SPARE_PATIENCE, WORDS
 from ..wire.values import describe_python
 from .outbox import Outbox
 from .rhythm import Rhythm
@@ -52,6 +52,8 @@ class Server(object):
         self.outbox = Outbox()
         self.calls = 0
         self.told = 0.0  # when it last answered
+        self.said = set()  # type: set[str]  # of modules, to the log
+        self.words = []  # type: list[str]  # ... and what it has still to hear of that
         self.late = 0  # outcomes that came after another
 
     def join(self, signals: "Signals") -> "Answer":
@@ -72,6 +74,14 @@ class Server(object):
         self.outbox.add_messages(messages)
         self.rhythm.call_within(self.told + MESSAGE_PAUSE - time.monotonic())
 
+    def tell(self, words: "list[str]") -> None:
+        """Tell, once, what the user should hear of modules; with the next call."""
+        for text in words:
+            if text not in self.said:
+                self.said.add(text)
+                self.words.append(text)
+                self.log(text)
+
     def exchange(
         self, want: int, holding: Holding, leaving: "Leaving | None", lacking: "Sequence[bytes]" = ()
     ) -> "Reply | None":
@@ -82,6 +92,9 @@ class Server(object):
         header = self._header(sent, want, holding.tasks + self.outbox.behind(sent), leaving)
         if lacking:
             header["functions"] = [name.hex() for name in lacking]
+        words = self.words[:WORDS]
+        if words:
+            header["words"] = words
         if holding.running is not None:
             header["running"] = holding.running
         answer = self.rhythm.attempt(
@@ -92,6 +105,7 @@ class Server(object):
             return None
         reply, blobs = answer
         self.outbox.forget(sent)
+        del self.words[: len(words)]
         self.told = time.monotonic()
         self.rhythm.beat()
         self._note_late(len(reply.get("late", ())))

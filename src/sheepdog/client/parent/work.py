@@ -294,6 +294,9 @@ class Work(object):
         messages = self.child.incoming.take_messages()
         if messages:
             self.server.say(messages)
+        if self.child.lacking:
+            self.server.tell(self.child.lacking)
+            self.child.lacking = []
         if not found:
             return
         self.early_deaths = 0

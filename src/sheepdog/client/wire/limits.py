@@ -18,6 +18,7 @@ MAX_MESSAGES = 64 << 20  # messages that wait for the server; a task that says m
 MAX_BATCH = 1000
 FETCH_AHEAD = 50  # that a batch should hold, from which on the next is fetched while it runs
 FAILING = 5  # tasks in a row that fail, after which those behind them are given back: it may be this host's fault
+WORDS = 10  # texts for the user in one call
 KEPT_FUNCTIONS = 50  # of calls, that a worker keeps
 RECENT_TASKS = 50  # from whose times the next ones are judged
 RECENT_REPLIES = 5  # of the server's, of which the soonest counts: others may have come with much, or met a pause

@@ -7,7 +7,7 @@ told has been stored is on the disk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...client import DELETED, IN_MEMORY, MAX_VALUE, PROTOCOL
@@ -23,6 +23,8 @@ from .share import share
 from .workers import Element, WorkerSeen
 
 log = logging.getLogger(__name__)
+
+MOST_WORDS = 100  # texts of a request's workers that are noted
 
 MAX_WORKERS = 100_000  # of a request
 MAX_ARRAYS = 1 << 31  # array jobs of a request
@@ -109,6 +111,7 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     seen = greet(service, live, worker, call.header)
     seen.call = said.number
     live.workers.take()
+    hear(service, live, worker, said.words)
     keep(service, live, worker, said.messages)
     late = accept(service, live, worker, said.outcomes, now)
     live.order.note(said.outcomes)
@@ -189,6 +192,15 @@ def greet(service: Service, live: LiveRequest, worker: str, header: Mapping[str,
         live.hosts.greet(seen.host)
     seen.heard = service.clock()
     return seen
+
+
+def hear(service: Service, live: LiveRequest, worker: str, words: Sequence[str]) -> None:
+    """Note what a worker says of modules that it could not import: each text once."""
+    for text in words:
+        if text not in live.heard and len(live.heard) < MOST_WORDS:
+            live.heard.add(text)
+            live.facts.note(What.STOOD_IN, text, worker=worker)
+            service.storage.set_note(live.request.id, text)
 
 
 def see_off(live: LiveRequest, worker: str, seconds: float, reason: str, now: float) -> None:

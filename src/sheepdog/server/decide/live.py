@@ -76,6 +76,7 @@ class LiveRequest:
         self.jobs = ArrayJobs()
         self.tries = Tries(options.config.resubmissions, request.fruitless, now)
         self.reasons = Reasons()
+        self.heard: set[str] = set()  # what workers have said of modules
         self.facts = Facts()
         self.hosts = Hosts(several=options.scheduler not in ("", "local"))
         self.pace = Pace()
