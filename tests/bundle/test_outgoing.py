@@ -17,8 +17,8 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_nothing_is_needed_of_a_script_alone(project: Path) -> None:
-    program = START + "out.dump(lambda: 1), out.dump([1]); answer = out.look() is NOTHING, out.more() is NOTHING"
-    assert ask(program, project) == (True, True)
+    program = START + "out.dump(lambda: 1), out.dump([1]); answer = out.look() is NOTHING"
+    assert ask(program, project) is True
 
 
 def test_the_same_while_nothing_changes_and_anew_with_each_state(project: Path) -> None:
@@ -36,22 +36,20 @@ answer = [seen.index(each) for each in seen], sorted(len(path) for path in out.l
     assert ask(program, project) == ([0, 0, 2, 0], [64, 72])
 
 
-def test_more_is_what_was_not_needed_at_first(project: Path) -> None:
+def test_what_is_needed_grows(project: Path) -> None:
+    """A later bundle has what an earlier one has, so that what needs either runs in one process."""
     program = (
         START
         + """
 import mine
 out.dump(mine.f)
-first = out.look()
-out.dump(mine.f)
-nothing = out.more() is NOTHING
+first, modules = out.look(), set(out.found.modules)
 import other
 out.dump(other.g)
-later = out.more()
-answer = nothing, later.before != first.before, out.more() == later
+answer = modules, out.look().before != first.before, set(out.found.modules)
 """
     )
-    assert ask(program, project) == (True, True, True)
+    assert ask(program, project) == ({"mine"}, True, {"mine", "other"})
 
 
 def test_facts_are_said_once(project: Path) -> None:

@@ -40,7 +40,6 @@ class Outgoing:
         self.next_look = 0.0
         self.needed: Needed = NOTHING
         self.second: dict[str, dict[str, bytes]] = {}
-        self.later = False  # has more been needed than at first?
         self.key: Any = None  # what needed was made of
 
     def pickler(self, buffer: BinaryIO) -> Pickler:
@@ -73,16 +72,6 @@ class Outgoing:
     def grown(self) -> bool:
         """Tell whether more is needed than when it was last asked what is."""
         return self.needs.size() != self.size
-
-    def more(self) -> Needed:
-        """Return what is needed besides what was when this was first looked at; nothing if that is all."""
-        if not self.later and not self.grown():
-            return NOTHING
-        before = self.needed.before
-        if self.grown():
-            self.look()
-        self.later = self.later or self.needed.before != before
-        return self.needed if self.later else NOTHING
 
     def look(self) -> Needed:
         """Return what is needed: as things are now, but for what has changed of files in the last second."""

@@ -15,7 +15,10 @@ FOLDER = "bundles"
 ARCHIVE = "bundle.tgz"
 UNPACK = "unpack.sh"
 
-_LOOK = 'cd && cd "$1" 2>/dev/null && [ -d "$2" ] && touch -c "$2" && echo there; true'
+_LOOK = (
+    "cd && command -v gzip >/dev/null || { echo none; exit; }; "
+    'cd "$1" 2>/dev/null && [ -d "$2" ] && touch -c "$2" && echo there; true'
+)
 # Two may come at once: the later one finds that its folder went into the other's, and takes it out again.
 _UNPACK = """here=$(pwd) name=${here##*/}
 gzip -dc bundle.tgz | tar -xf - && rm -f bundle.tgz unpack.sh && [ -s bundle.json ] || exit 1
@@ -26,10 +29,11 @@ cd .. && kept=${name%.*} && { [ -d "$kept" ] || mv "$name" "$kept"; } && rm -rf 
 def put(host: Host, place: str, name: str, archive: Callable[[], bytes]) -> bool:
     """Put a bundle of this name there, unless it is there already; tell whether it was sent. place is ssh_dir.
 
+    Where there is no gzip, that is left to the workers: they fetch what is not there.
     Raises CommandFailed if there is no room; then nothing of it is left.
     """
     folder = posixpath.join(posixpath.normpath(place.removeprefix("~/")), FOLDER)
-    if host.run(["sh", "-c", _LOOK, "sh", folder, name]).split()[-1:] == [b"there"]:
+    if host.run(["sh", "-c", _LOOK, "sh", folder, name]).split()[-1:] in ([b"there"], [b"none"]):
         return False
     new = f"{folder}/{name}.{secrets.token_hex(8)}"
     try:

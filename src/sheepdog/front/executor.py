@@ -67,11 +67,14 @@ class Executor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if not callable(fn):
                 raise TypeError(f"fn is {fn!r}, a {type(fn).__name__}; it must be something that can be called")
-            if self._feeder is None:
-                self._feeder = CallFeeder(self._settings)
+            if self._feeder is not None:
+                return self._feeder.submit(fn, args, kwargs)
+            self._feeder = CallFeeder(self._settings)
+            try:
+                return self._feeder.submit(fn, args, kwargs)  # first: so the workers begin with its modules
+            finally:
                 self._feeder.start()
                 weakref.finalize(self, self._feeder.close).atexit = False
-            return self._feeder.submit(fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. If wait, return when all have ended; with cancel_futures only those that run go on."""

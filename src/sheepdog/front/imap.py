@@ -135,13 +135,14 @@ class MapFeeder(Feeder):
     def draw(self) -> None:
         """Serialise arguments, as long as there is room for them."""
         try:
-            outgoing, named = self.stream.outgoing, {*self.stream.outgoing.needed.files}
+            outgoing, first = self.stream.outgoing, self.stream.outgoing.needed
+            named = {*first.files}
             for data in serialise_arguments(self.args, outgoing.dump):
-                needed = outgoing.more()
+                needed = outgoing.look()
                 new = {name: made(needed.files[name]) for name in needed.files.keys() - named}
                 named.update(new)
                 with self.change:
-                    self.items.append(needed.before + data)
+                    self.items.append(data if needed.before == first.before else needed.before + data)
                     self.files.update(new)
                     self.size += len(data)
                     self.drawn += 1
