@@ -102,6 +102,15 @@ def test_what_says_that_something_was_made_is_left_with_it(project: Path) -> Non
     assert collect(project, "import sim; sim.get(); sim.more()")[0] == {"sim": {"count": 1, "size": 2}}
 
 
+def test_what_a_function_of_the_program_stands_in_for_is_named(project: Path) -> None:
+    first = "import sim; sim.Config.get = lambda self: 1; sim.TABLE = lambda: 2; sim.UNUSED = lambda: 3"
+    _, facts = collect(project, first)
+    assert [fact.partition(" was replaced")[0] for fact in facts] == [f"TABLE in {project}/sim.py"]
+    write(project, {"sim.py": f"{SIM}\ndef use(): return Config().get()"})
+    _, facts = collect(project, first)
+    assert sorted(fact.split()[0] for fact in facts) == ["Config.get", "TABLE"]
+
+
 def test_what_cannot_be_pickled_is_left_to_the_file(project: Path) -> None:
     found, _ = collect(project, "import sim; sim.DT = sim.LOCK; sim.STEPS = [sim.LOCK]")
     assert found["sim"] == {"COMPUTED": 3, "TABLE": {}}

@@ -24,6 +24,10 @@ class Why(enum.Enum):
         "{path} does not travel: {more}. If the workers need it, name it in ship=[...], or put it where they can read "
         "it"
     )
+    REPLACED = (
+        "{name} in {path} was replaced by a function of __main__, and is not over there: it is what the file makes of "
+        "it. Let the function that is run there set it, if it is to be what it is here"
+    )
     STATE_TOO_LARGE = (
         "{name} in {path} is not set over there: {more}. It is what the file makes of it; pass it as an argument if it "
         "is to be what it is here"

@@ -49,6 +49,8 @@ def collect(own: Iterable[Module], looks: Mapping[str, Look], names: Collection[
                 continue
             try:
                 if not is_plain(value):
+                    if isinstance(value, types.FunctionType) and value.__module__ == "__main__":
+                        facts.append(Fact(Why.REPLACED, module.path, name))
                     continue
                 size = len(dump(value, places))
             except TooLarge as error:
