@@ -1,5 +1,6 @@
 """Own modules travel as files, and are imported by name: what that makes good, on local processes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,91 @@ def test_however_the_program_is_run(place: Path, how: tuple[str, ...]) -> None:
         """,
     }
     assert run(place, files, "", *how) == "State(x=2.0)\nState(x=2.0)\n"
+
+
+LOOP = [
+    "import sheepdog, sim",
+    "s = sim.State(0.)",
+    "def mine(s): return sim.step(s)",
+    "for sim.DT in (1.0, .5, .25): s = sheepdog.map(mine, [(s,)], verbose=False)[0]",
+]
+
+
+def test_in_a_notebook(place: Path) -> None:
+    import nbclient  # seconds
+    import nbformat
+
+    write(place, {"sim.py": SIM})
+    empty: dict[str, object] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cells = [{**empty, "source": line} for line in [*LOOP, "(s, type(s) is sim.State)"]]
+    text = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
+    notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    assert notebook.cells[-1].outputs[0].data["text/plain"] == "(State(x=1.75), True)"
+
+
+def test_in_an_interactive_interpreter(place: Path) -> None:
+    write(place, {"sim.py": SIM})
+    typed = "\n\n".join([*LOOP, "print(s, type(s) is sim.State)\n"])
+    done = subprocess.run([sys.executable, "-i"], input=typed, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "State(x=1.75) True\n", done.stderr
+
+
+def test_under_pytest(place: Path) -> None:
+    loop = "\n".join(f"    {line}" for line in LOOP)
+    files = {"sim.py": SIM, "tests/test_sim.py": f"def test_sim():\n{loop}\n    assert s == sim.State(1.75)\n"}
+    said = run(place, files, "", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "tests/test_sim.py")
+    assert "1 passed" in said
+
+
+ALIKE = """
+    import concurrent.futures, multiprocessing, pkg, helpers, sheepdog, sim
+    from joblib.externals.loky import ProcessPoolExecutor as Loky
+
+    CALLS = [
+        (sim.step, sim.State(1.)),
+        (sim.State.advance, sim.State(2.)),
+        (sim.State, 3.),
+        (helpers.double, helpers.Point(4)),
+        (helpers.kind, 5),
+        (helpers.kind, "text"),
+        (pkg.one.One.two, pkg.one.One()),
+        (helpers.level, None),
+        (helpers.named, helpers.Point),
+        (helpers.fail, helpers.Point(6)),
+    ]
+    def answer(future):
+        try:
+            value = future.result(60)
+        except Exception as error:
+            value = error
+        return type(value), value if type(value).__eq__ is not object.__eq__ else repr(value).partition(" at ")[0]
+
+    if __name__ == "__main__":
+        answers = []
+        spawn = multiprocessing.get_context("spawn")
+        for executor in (concurrent.futures.ProcessPoolExecutor(1, spawn), Loky(1), sheepdog.Executor(workers=1)):
+            with executor:
+                answers.append([answer(future) for future in [executor.submit(f, value) for f, value in CALLS]])
+        for call, *each in zip(CALLS, *answers):
+            print(call[0].__qualname__, each[0] == each[1] == each[2] or each)
+"""
+
+
+def test_answers_are_those_of_a_process_pool_and_of_loky(place: Path) -> None:
+    files = {
+        **PROJECT,
+        "sim.py": SIM,
+        "helpers.py": PROJECT["helpers.py"]
+        + """
+        class Wrong(Exception): pass
+        def level(_): return LEVEL.get()
+        def named(kind): return kind
+        def fail(point): raise Wrong(point)
+        """,
+    }
+    said = run(place, files, ALIKE)
+    assert [line.split()[-1] for line in said.splitlines()] == ["True"] * 10, said
 
 
 @fault(
