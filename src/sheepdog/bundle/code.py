@@ -83,7 +83,12 @@ def look_at(code: CodeType) -> Look:
         else:
             outside.update(each.co_names)
             set_once.update(_constants(each, raw))
-        constants = {text for constant in each.co_consts for text in _texts(constant)}
+        constants = set()
+        for constant in each.co_consts:
+            if type(constant) is str:
+                constants.add(constant)
+            elif type(constant) in (tuple, frozenset):
+                constants.update(_texts(constant))
         texts |= constants
         marks.add(mark_of(each))
         imports.update(dict.fromkeys(_imports(each, raw)))
@@ -103,8 +108,7 @@ def look_at(code: CodeType) -> Look:
 
 def mark_of(code: CodeType) -> int:
     """Return what tells a code from every other of its file, also from itself after a change."""
-    constants = tuple(each for each in code.co_consts if not isinstance(each, CodeType))
-    return hash((code.co_name, code.co_firstlineno, code.co_code, code.co_names, code.co_varnames, constants))
+    return hash((code, code.co_code))  # its own hash has names, lines and constants, but not all arguments of its bytes
 
 
 def with_inner(code: CodeType) -> Iterator[CodeType]:
