@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sheepdog.deployment import LocalHost, job_directory
+from sheepdog.deployment.folders import KINDS
 from sheepdog.deployment.upload import STORE
 from sheepdog.errors import CommandFailed, HostError
 from sheepdog.schedulers.gridengine import parse_qsub
@@ -308,6 +309,19 @@ def test_archives_that_no_job_needs_go(there: Path, host: LocalHost | Shell) -> 
     os.utime(store / "new")
     job_directory.sweep(host, ".sheepdog")
     assert sorted(path.name for path in store.iterdir()) == ["new", "used"]
+
+
+@fault("files left", "folders that nobody needs any more, or half of one", promise="they go when they are old")
+def test_folders_that_nobody_needs_go(there: Path, host: LocalHost | Shell) -> None:
+    half = f"{'a' * 64}.{'0' * 16}"
+    days = {"bundles/old": 31, "bundles/new": 29, "pythons/old": 366, "pythons/new": 364, "packages/any": 9999}
+    days |= {f"{kind}/{half}": 2 for kind in KINDS}
+    for name, age_of in days.items():
+        (there.parent / name).mkdir(parents=True)
+        age(there.parent / name, age_of)
+    job_directory.sweep(host, ".sheepdog")
+    left = sorted(f"{kind}/{path.name}" for kind in KINDS for path in (there.parent / kind).iterdir())
+    assert left == ["bundles/new", "packages/any", "pythons/new"]
 
 
 @fault("files left", "a directory cannot be removed yet", promise="it is an error, and it can be removed later")

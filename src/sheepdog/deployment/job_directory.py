@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from ..errors import CommandFailed, HostError
 from ..values.model import ArrayJob
-from .bundles import FOLDER
+from .folders import BUNDLES, KINDS, PYTHONS
 from .hosts import Host
 from .last_words import telling
 from .upload import STORE
@@ -26,6 +26,7 @@ USUAL = (
     "^[0-9: -]{19} worker [0-9a-f]{8}: (on .*|ends: (nothing left to do|the server says 410.*))$"  # see client/main.py
 )
 OLD, ABANDONED = 30 * 24 * 60, 365 * 24 * 60  # minutes: if it does not say; and at least, if nobody has seen its end
+HALF = 24 * 60  # minutes: a folder that has not come to its end in them never will
 NAME = r"[^/\0\n]+_[0-9]{3,}_[0-9a-f]{8}"  # of an array job, and so of its directory
 PIECE = 8 << 20  # bytes of a file that are in memory at once
 
@@ -109,7 +110,7 @@ def sweep(host: Host, place: str) -> None:
 
     One that has a secret still may wait in a scheduler's queue: it stays for a year at least. Archives go that no job
     has a link to, and none has had for long; and bundles that no request has needed for long: workers fetch one that
-    they find missing.
+    they find missing. Interpreters go that no request has needed for a year; and what has come half.
     """
     host.run(["sh", "-s", posixpath.normpath(place.removeprefix("~/"))], _SWEEP.encode(), timeout=600.0)
 
@@ -125,8 +126,11 @@ for name in *_[0-9][0-9][0-9]*_{"[0-9a-f]" * 8}; do
   if [ -e "./$name/secret.json" ] && [ $keep -lt {ABANDONED} ]; then keep={ABANDONED}; fi
   new=$(find "./$name" -mmin -"$keep" 2>&1) && [ -z "$new" ] && rm -rf "./$name"
 done
-for name in {FOLDER}/*; do
-  [ ! -h {FOLDER} ] && [ -n "$(find "./$name" -prune -type d -user "$me" -mmin +{OLD})" ] && rm -rf "./$name"
+stale() {{ [ ! -h "$1" ] && [ -n "$(find "./$2" -prune -type d -user "$me" -mmin +"$3")" ] && rm -rf "./$2"; }}
+for name in {BUNDLES}/*; do stale {BUNDLES} "$name" {OLD}; done
+for name in {PYTHONS}/*; do stale {PYTHONS} "$name" {ABANDONED}; done
+for kind in {" ".join(KINDS)}; do
+  for name in $kind/*.{"[0-9a-f]" * 16}; do stale $kind "$name" {HALF}; done
 done
 if [ ! -h {STORE} ]; then find {STORE} -type f -user "$me" -links 1 -mmin +{OLD} -exec rm -f {{}} + 2>/dev/null; fi
 true

@@ -16,7 +16,7 @@ from typing import Any
 from ..bundle.outgoing import Outgoing
 from ..config import Config, make_config
 from ..config.options import Options
-from ..deployment import Host, bundles, job_directory
+from ..deployment import Host, folders, job_directory
 from ..errors import CommandFailed, SchedulerError, SheepdogError
 from ..printable import make_printable
 from ..schedulers import submit
@@ -131,10 +131,11 @@ def put_bundles(storage: Storage, request_id: int, options: Options, host: Host)
     """Put the user's own files that a request needs where its workers look for them. What comes later they fetch."""
     for name in storage.bundles_of(request_id):
         try:
-            sent = bundles.put(host, options.config.ssh_dir, name, functools.partial(storage.file, name))
+            archive = functools.partial(storage.file, name)
+            sent = folders.put(host, options.config.ssh_dir, folders.BUNDLES, name, archive)
         except CommandFailed as error:
             words = error.errors.decode(errors="replace").strip()
-            where = f"{options.config.ssh_dir}/{bundles.FOLDER} on {host.name}"
+            where = f"{options.config.ssh_dir}/{folders.BUNDLES} on {host.name}"
             raise SchedulerError(f"your own files cannot be put into {where}: {words}") from error
         log.info("request %d: bundle %s %s %s", request_id, name[:12], "sent to" if sent else "is on", host.name)
 

@@ -1,15 +1,16 @@
-"""Bundles on a host: whoever puts them there, and whatever goes wrong."""
+"""Folders on a host: whoever puts them there, and whatever goes wrong."""
 
 import os
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sheepdog.bundle.archive import pack, read
 from sheepdog.deployment import LocalHost
-from sheepdog.deployment.bundles import put
+from sheepdog.deployment.folders import BUNDLES, PACKAGES, PYTHONS, put
 from sheepdog.errors import CommandFailed
 from tests.faults import fault
 
@@ -30,8 +31,8 @@ def names(place: Path) -> list[str]:
 
 def test_it_is_sent_once(tmp_path: Path, bundle: tuple[str, bytes]) -> None:
     name, archive = bundle
-    assert put(LocalHost(), str(tmp_path / "place"), name, lambda: archive)
-    assert not put(LocalHost(), str(tmp_path / "place"), name, lambda: b"")
+    assert put(LocalHost(), str(tmp_path / "place"), BUNDLES, name, lambda: archive)
+    assert not put(LocalHost(), str(tmp_path / "place"), BUNDLES, name, lambda: b"")
     assert names(tmp_path / "place") == [name]
     there = tmp_path / "place/bundles" / name
     assert (there / "files" / str(tmp_path / "mine/sim.py").lstrip("/")).read_text() == "X = 1\n"
@@ -42,7 +43,7 @@ def test_it_is_sent_once(tmp_path: Path, bundle: tuple[str, bytes]) -> None:
 @fault("own modules", "two push the same files at once", promise="there is one bundle, whole")
 def test_two_at_once(tmp_path: Path, bundle: tuple[str, bytes]) -> None:
     name, archive = bundle
-    args = (LocalHost(), str(tmp_path / "place"), name, lambda: archive)
+    args = (LocalHost(), str(tmp_path / "place"), BUNDLES, name, lambda: archive)
     threads = [threading.Thread(target=put, args=args) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -60,9 +61,9 @@ def test_two_at_once(tmp_path: Path, bundle: tuple[str, bytes]) -> None:
 def test_what_is_cut_off_leaves_nothing(tmp_path: Path, bundle: tuple[str, bytes]) -> None:
     name, archive = bundle
     with pytest.raises(CommandFailed):
-        put(LocalHost(), str(tmp_path / "place"), name, lambda: archive[: len(archive) // 2])
+        put(LocalHost(), str(tmp_path / "place"), BUNDLES, name, lambda: archive[: len(archive) // 2])
     assert names(tmp_path / "place") == []
-    assert put(LocalHost(), str(tmp_path / "place"), name, lambda: archive)
+    assert put(LocalHost(), str(tmp_path / "place"), BUNDLES, name, lambda: archive)
 
 
 @fault("own modules", "the disk over there is full, or a quota reached", promise="that is said; nothing half is left")
@@ -76,8 +77,43 @@ def test_a_full_disk(tmp_path: Path, bundle: tuple[str, bytes], size: str) -> No
         pytest.skip("no disk can be mounted here")
     try:
         with pytest.raises(CommandFailed) as caught:
-            put(LocalHost(), str(place), name, lambda: archive)
+            put(LocalHost(), str(place), BUNDLES, name, lambda: archive)
         assert b"space" in caught.value.errors
         assert names(place) == []
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def few_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let there be only the programs that each system has, without some."""
+
+    def leave_out(*names: str) -> None:
+        (tmp_path / "bin").mkdir()
+        for folder in ("/bin", "/usr/bin"):
+            for each in Path(folder).iterdir():
+                if each.name not in names and not (tmp_path / "bin" / each.name).is_symlink():
+                    (tmp_path / "bin" / each.name).symlink_to(each)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    return leave_out
+
+
+def test_without_gzip(tmp_path: Path, bundle: tuple[str, bytes], few_programs: Callable[..., None]) -> None:
+    name, archive = bundle
+    few_programs("gzip")
+    assert put(LocalHost(), str(tmp_path / "place"), PYTHONS, name, lambda: archive)
+    assert {path.name for path in (tmp_path / "place/pythons" / name).iterdir()} == {"bundle.json", "files"}
+
+
+def test_without_tar(tmp_path: Path, bundle: tuple[str, bytes], few_programs: Callable[..., None]) -> None:
+    name, archive = bundle
+    few_programs("tar")
+    with pytest.raises(CommandFailed, match="there is no tar on this machine"):
+        put(LocalHost(), str(tmp_path / "place"), PYTHONS, name, lambda: archive)
+
+
+def test_an_archive_that_is_no_archive(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed):
+        put(LocalHost(), str(tmp_path / "place"), PACKAGES, "0" * 64, lambda: b"no gzip")
+    assert list((tmp_path / "place/packages").iterdir()) == []
