@@ -70,6 +70,7 @@ NAMES = (
     "other people",
     "second call",
     "own modules",
+    "Pythons",
     "two clients",
     "silence",
     "wrappers",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         take_over,
     )
     from .front.job import Job, dispatch_jobs
+    from .front.pythons import pythons
     from .server import Server
     from .storage import Storage
 
@@ -55,6 +56,7 @@ _HOMES = {
     "job_script": "front.functional",
     "map": "front.functional",
     "map_async": "front.functional",
+    "pythons": "front.pythons",
     "remove": "front.functional",
     "retry": "front.functional",
     "take_over": "front.functional",
@@ -93,6 +95,7 @@ __all__ = [
     "job_script",
     "map",
     "map_async",
+    "pythons",
     "remove",
     "retry",
     "serialisation",

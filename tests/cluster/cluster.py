@@ -53,7 +53,7 @@ class Cluster:
     """The cluster. `with` brings it up and takes it down.
 
     pythons are more interpreters for head and the nodes: name under /opt -> installation prefix on this machine.
-    shell_start_mode is Grid Engine's, accounting Slurm's.
+    If bare, they have no Python at all. shell_start_mode is Grid Engine's, accounting Slurm's.
     """
 
     def __init__(
@@ -63,12 +63,14 @@ class Cluster:
         pythons: Mapping[str, str | os.PathLike[str]] | None = None,
         scheduler: Literal["gridengine", "slurm"] = "gridengine",
         accounting: bool = True,
+        bare: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.accounting = accounting
         self.shell_start_mode = shell_start_mode
         self.slots = slots
-        self.pythons = {"python": sys.base_prefix, **(pythons or {})}
+        self.pythons = {} if bare else {"python": sys.base_prefix, **(pythons or {})}
+        self.absent = own_pythons() if bare else ""
         self.directory = Path()
         self._hosts: dict[str, Host] = {}
         self._remover: subprocess.Popen[bytes] | None = None
@@ -182,6 +184,7 @@ class Cluster:
         if name != "outside":
             pythons = [f"{path}={prefix}" for path, prefix in self.pythons.items()]
             absent = gridengine.COMMANDS if self.scheduler == "slurm" else slurm.COMMANDS
+            absent = f"{absent} {self.absent}"
             host.run(["sh", "-eu", "-c", MOUNT_CLUSTER, "sh", self.directory, name, absent, *pythons], cwd="/")
         if name == "head":
             for bridge, address in BRIDGES.items():
@@ -210,3 +213,9 @@ class Cluster:
 
     def _ip(self, host: str, *commands: str) -> None:
         self.on(host, ["ip", "-batch", "-"], input="".join(f"{command}\n" for command in commands))
+
+
+def own_pythons() -> str:
+    """The names of this machine's own Pythons, which the hosts would see: all others are hidden from them."""
+    found = [path for pattern in ("python*", "pypy*") for path in Path("/usr/bin").glob(pattern)]
+    return " ".join(path.name for path in found if path.is_file() and not path.is_symlink())

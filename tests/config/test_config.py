@@ -28,6 +28,7 @@ def test_defaults(place: Place) -> None:
         "port": None,
         "localhost": None,
         "shell": None,
+        "python": "auto",
         "setup": (),
         "env": (),
         "ge_opts": (),
@@ -109,6 +110,11 @@ ACCEPTED = [
     ("localhost", "::1", "::1"),
     ("localhost", "[2001:DB8::1]", "2001:db8::1"),
     ("shell", "/usr/bin/env python3", "/usr/bin/env python3"),
+    ("python", "auto", "auto"),
+    ("python", "cpython-3.13", "3.13"),
+    ("python", "3.13.2", "3.13.2"),
+    ("python", "/opt/python.tar.gz", "/opt/python.tar.gz"),
+    ("python", Path("/opt/python"), "/opt/python"),
     ("setup", ["module load python/3.11", "\tulimit -c 0"], ("module load python/3.11", "\tulimit -c 0")),
     ("env", {"A": "x y", "_b1": 4, "C": ""}, (("A", "x y"), ("_b1", "4"), ("C", ""))),
     ("env", [["A", "1"], ["A", "2"]], (("A", "2"),)),
@@ -163,6 +169,12 @@ def test_accepted(place: Place, key: str, given: object, kept: object) -> None:
     assert type(value) is type(kept)
 
 
+def test_a_path_becomes_absolute(place: Place) -> None:
+    assert place.make({"python": "python.tar.gz"}).python == str(Path("python.tar.gz").absolute())
+    assert place.make({"python": "~/python"}).brings == str(Path("~/python").expanduser())
+    assert (place.make({"python": "3.13"}).version, place.make({"python": "3.13"}).brings) == ("3.13", "")
+
+
 HOST = "a host's name, of letters, digits and . _ - : [ ] @ only"
 PORT = "a whole number from 1 to 65535"
 DIRECTORY = "of letters, digits and . _ - + @ / only"
@@ -188,6 +200,7 @@ REFUSED = [
     *[("port", value, PORT + ", or left out for a free port") for value in (0, -1, 70000, True, "80", 1.5)],
     *[("localhost", value, "option port") for value in ("here:5000", "10.0.0.1:5000", "[::1]:5000")],
     *[("localhost", value, "this machine's name") for value in ("", "-x", "me@here", "a b", 5)],
+    *[("python", value, 'must be "auto", a version') for value in ("", " ", "3.13\n", 3.13, ["3.13"], True)],
     *[("shell", value, LINE) for value in ("", " ", "python3\n", "a\0", 5)],
     ("setup", "module load x", "a list of lines: write ['module load x']"),
     *[("setup", [value], "lines of printable text; not") for value in ("", " ", "a\nb", "a\0", 5, None)],
@@ -363,7 +376,7 @@ def test_what_is_raised_must_be_said(place: Place, key: str, needed: str) -> Non
     ],
 )
 def test_python(config: Config, scheduler: str, python: str) -> None:
-    assert config.python(scheduler) == python
+    assert config.command(scheduler) == python
 
 
 @pytest.mark.parametrize(
@@ -372,7 +385,7 @@ def test_python(config: Config, scheduler: str, python: str) -> None:
 )
 def test_python_here(monkeypatch: pytest.MonkeyPatch, executable: str, python: str) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    assert Config().python("local") == python
+    assert Config().command("local") == python
 
 
 def test_import_stays_cheap() -> None:

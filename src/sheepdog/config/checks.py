@@ -43,6 +43,10 @@ def short(value: object) -> str:
     return shortener.repr(value)
 
 
+AUTO = "auto"
+VERSION = r"(?:cpython-|python)?(3\.\d{1,2}(?:\.\d{1,3})?)"
+
+
 # Makers of checks
 
 
@@ -152,6 +156,18 @@ def dbfile(value: object) -> str:
     if value == ":memory:":
         raise ValueError("must be a file: the server is another process, and could not see this memory")
     return value
+
+
+def python(value: object) -> str:
+    """Check where the worker's Python comes from; a path becomes absolute."""
+    if not isinstance(value, str) or not value.isprintable() or not value.strip():
+        raise ValueError(
+            'must be "auto", a version such as "3.13", or the path of an archive or a folder of a CPython that is here'
+        )
+    if value == AUTO:
+        return value
+    said = re.fullmatch(VERSION, value)
+    return said[1] if said else os.path.abspath(os.path.expanduser(value))
 
 
 def time(value: object) -> str:

@@ -53,7 +53,9 @@ class Config:
     localhost: str | None = key(None, optional(checks.machine, "its full name"))
     """This machine's name, as workers reach it."""
     shell: str | None = key(None, optional(checks.command, "the usual Python 3"))
-    """The worker's Python; see python()."""
+    """The worker's Python on the host; see command()."""
+    python: str = key(checks.AUTO, checks.path(checks.python))
+    """Which Python the workers have, if shell does not say it; see front/pythons.py."""
     setup: tuple[str, ...] = key((), checks.setup, read_lines)
     """Lines for the shell that starts the worker's Python."""
     env: tuple[tuple[str, str], ...] = key((), checks.variables, read_variables)
@@ -126,6 +128,11 @@ class Config:
         for raised, needed in (("on_oom", "memory"), ("on_walltime", "time")):
             if getattr(self, raised) is not None and getattr(self, needed) is None:
                 raise ConfigError(f"{raised} raises what {needed} says: give {needed} too")
+        if self.shell is not None and self.python != checks.AUTO:
+            raise ConfigError(
+                f"shell is {self.shell!r}, a Python of the host, and python {self.python!r}, one to be found there or "
+                "brought along: give one of them"
+            )
 
     @property
     def memory_bytes(self) -> int | None:
@@ -180,8 +187,21 @@ class Config:
         """
         return sbatch.given(self.slurm_opts, *flags)
 
-    def python(self, scheduler: str) -> str:
-        """Give the command of the worker's Python: words quoted for a shell, which finds nothing else in them."""
+    @property
+    def version(self) -> str:
+        """The version that python says; empty if it says none."""
+        return self.python if re.fullmatch(checks.VERSION, self.python) else ""
+
+    @property
+    def brings(self) -> str:
+        """The archive or folder that python says; empty if it says none."""
+        return "" if self.python == checks.AUTO or self.version else self.python
+
+    def command(self, scheduler: str) -> str:
+        """Give the command of the worker's Python, as far as it is known without a look at the host.
+
+        That is words quoted for a shell, which finds nothing else in them.
+        """
         if self.shell is not None:
             first, *more = shlex.split(self.shell)
             home = re.match(r"(~|\$HOME|\$\{HOME\})/", first)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
 from .checks import short
@@ -16,6 +16,25 @@ from .config import KEYS, Config
 FIRST_WORKERS = 16  # of a cluster, before anybody knows how long the tasks are
 CLUSTER_WORKERS = 1000
 STANDING_WORKERS = 16  # that wait for tasks as they come
+
+
+class Interpreter(NamedTuple):
+    """A Python of the host that was found there, or is brought along."""
+
+    command: str = ""
+    """Quoted for a shell."""
+    loads: tuple[str, ...] = ()
+    """Lines for the worker's shell that it needs, before those of setup."""
+    brought: str = ""
+    """The name of the one that is brought along; empty if it was found."""
+    title: str = ""
+    """What people are told of it."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Interpreter:
+        """Return what was stored."""
+        known = {name: value for name, value in stored.items() if name in cls._fields}
+        return cls(**{**known, "loads": tuple(known.get("loads", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +50,19 @@ class Options:
     ordered: bool = False
     """Whether tasks begin in their order, since one may wait for another: those of an executor and of imap."""
 
+    interpreter: Interpreter = Interpreter()  # noqa: RUF009
+    """The worker's Python, if one was looked for."""
+
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Options:
         """Return the options that a version of any age has stored: nothing of them is refused."""
-        return cls(_config(stored), stored.get("directory", ""), stored.get("maker", {}), bool(stored.get("ordered")))
+        return cls(
+            _config(stored),
+            stored.get("directory", ""),
+            stored.get("maker", {}),
+            bool(stored.get("ordered")),
+            Interpreter.read(stored.get("interpreter", {})),
+        )
 
     def require_kinds(self) -> None:
         """Raise ConfigError if a value is of another kind than its key has: it can be of no use, whoever stored it."""
@@ -45,8 +73,10 @@ class Options:
 
     def stored(self) -> dict[str, Any]:
         """Return what the store keeps, as JSON."""
-        order = {"ordered": True} if self.ordered else {}
-        return {**asdict(self.config), "directory": self.directory, "maker": self.maker, **order}
+        more: dict[str, Any] = {"ordered": True} if self.ordered else {}
+        if self.interpreter.command:
+            more["interpreter"] = self.interpreter._asdict()
+        return {**asdict(self.config), "directory": self.directory, "maker": self.maker, **more}
 
     @property
     def scheduler(self) -> str:
@@ -57,6 +87,16 @@ class Options:
     def here(self) -> bool:
         """Whether the workers are processes of this machine."""
         return self.scheduler == "local" and self.config.host is None
+
+    @property
+    def command(self) -> str:
+        """The command of the worker's Python, quoted for a shell."""
+        return self.interpreter.command or self.config.command(self.scheduler)
+
+    @property
+    def setup(self) -> tuple[str, ...]:
+        """Lines for the shell that starts it."""
+        return (*self.interpreter.loads, *self.config.setup)
 
     def workers(self, tasks: int | None) -> int:
         """Return how many workers so many tasks should have; None is any number, as they come."""

@@ -26,7 +26,7 @@ TASK_VARIABLES = ("SHEEPDOG_REQUEST_ID", "SHEEPDOG_TASK_INDEX", "SHEEPDOG_ATTEMP
 
 _PREFIX = "SHEEPDOG_"
 
-WEIGHTY = ("host", "shell", "setup", "env", "ge_opts", "slurm_opts", "dbfile")
+WEIGHTY = ("host", "shell", "python", "setup", "env", "ge_opts", "slurm_opts", "dbfile")
 """Keys that say where programs run, which, and what is stored: the log tells which file has set them."""
 
 log = logging.getLogger("sheepdog")

@@ -27,8 +27,10 @@ from ..server.certificate import ensure_certificate
 from ..server.life import Server
 from ..storage import Storage
 from ..values import identity as process
+from ..values.forms import Form
 from ..values.model import ArrayJob
 from ..values.serialisation import MAKERS, form, name_of, serialise_arguments
+from . import pythons
 
 log = logging.getLogger("sheepdog")
 log.addHandler(logging.NullHandler())  # who wants to read it says so
@@ -42,10 +44,11 @@ def dispatch(
     ns: Mapping[str, Any] | None,
     open: bool = False,
     outgoing: Outgoing | None = None,
+    say: Callable[[str], object] = bool,
 ) -> int:
     """Make a request of a function and its arguments, submit it, and return its id. If open, tasks may be added to it.
 
-    outgoing makes bytes of them, and of what is added.
+    outgoing makes bytes of them, and of what is added. say is told what the user should know.
 
     If anything fails before the array job is submitted, nothing is left behind.
     """
@@ -54,6 +57,7 @@ def dispatch(
     options = replace(options_of(settings), ordered=open)
     outgoing = outgoing or Outgoing(settings.ship)
     function, namespace = MAKERS[made["form"]](f, ns, outgoing.pickler)
+    options = equipped(options, made)
     with Storage(settings.dbfile) as storage:
         request_id = storage.new_request(
             function,
@@ -66,7 +70,7 @@ def dispatch(
             needs=outgoing.look,
         )
         try:
-            launch(storage, request_id)
+            launch(storage, request_id, say)
         except BaseException:
             storage.remove_request(request_id)
             raise
@@ -77,6 +81,16 @@ def options_of(settings: Config) -> Options:
     """Return the options of a request: a configuration, and where and by whom the request is made."""
     options = Options(replace(settings, scheduler=choose(settings, submit.host_of(settings))), maker=process.sign())
     return replace(options, directory=os.getcwd()) if options.here else options
+
+
+def equipped(options: Options, made: Mapping[str, Any]) -> Options:
+    """Return the options of a request with the Python of its workers, which can load its function.
+
+    made is the function's form, as it is stored. What is wrong without asking a host is said first.
+    """
+    if options.config.localhost is not None and not options.here:
+        check_way_home(options.config.localhost)
+    return pythons.equip(options, Form.read(made).fits)
 
 
 def choose(settings: Config, host: Host) -> str:
@@ -94,17 +108,17 @@ def standing_workers(settings: Config) -> int:
 def job_script(config: Any, tasks: int) -> str:
     """Return the job file that a request of so many tasks would have; of local processes, the script of their start."""
     settings = make_config(config)
-    options = options_of(settings)
+    options = equipped(options_of(settings), form())
     name = f"{settings.name or 'sheepdog'}_001_00000000"
-    python = settings.python(options.scheduler)
-    job = Job(1, name, f"{settings.ssh_dir}/{name}", python, options.first_workers(tasks), settings.setup)
+    workers = options.first_workers(tasks)
+    job = Job(1, name, f"{settings.ssh_dir}/{name}", options.command, workers, options.setup)
     scheduler = submit.scheduler_of(options)
     files = scheduler.files(job, settings, scheduler.site(submit.host_of(settings, interactive=True), settings))
     return files.get(job.file, files["submit.sh"]).decode()
 
 
-def launch(storage: Storage, request_id: int) -> None:
-    """Start the server of a request, and submit its first array job."""
+def launch(storage: Storage, request_id: int, say: Callable[[str], object] = bool) -> None:
+    """Start the server of a request, and submit its first array job. say is told what its workers run on."""
     request = storage.get_request(request_id)
     pending = storage.progress(request_id)
     if pending.finished:
@@ -114,6 +128,7 @@ def launch(storage: Storage, request_id: int) -> None:
     home = "" if options.here else way_home(options, host)
     Server(options.config.port, dbfile=storage.dbfile, public=not options.here).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
+    pythons.put(options, host, say)
     put_bundles(storage, request_id, options, host)
     workers = options.first_workers(None if pending.open else pending.tasks - pending.ended)
     array = submit.plan(options, request, workers, 0, storage.get_setting("port"), home)

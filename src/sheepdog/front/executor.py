@@ -110,7 +110,8 @@ class CallFeeder(Feeder):
     """The thread between an executor and its stream."""
 
     def __init__(self, settings: Config) -> None:
-        super().__init__("sheepdog-executor", Stream(operator.call, settings), say_once(True))
+        say = say_once(True)
+        super().__init__("sheepdog-executor", Stream(operator.call, settings, say=say), say)
         self.settings = settings
         self.lock = threading.Lock()
         self.backlog: deque[tuple[bytes, Files, Future[Any]]] = deque()  # calls, and files that are new with them

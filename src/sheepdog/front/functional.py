@@ -48,7 +48,7 @@ def map(
     reason, if no task could be run.
     """
     settings = make_config(config)
-    request_id = dispatch(f, args, settings, ns)
+    request_id = dispatch(f, args, settings, ns, say=say_once(verbose))
     dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
     if verbose:
         say_aloud(f"request {request_id}, in {dbfile}")
@@ -105,9 +105,10 @@ def imap(
     Raises at once what map raises.
     """
     items = iter(args)
-    stream = Stream(f, make_config(config), ns)
+    say = say_once(verbose)
+    stream = Stream(f, make_config(config), ns, say)
     stream.__enter__()  # the thread that the results come from leaves it
-    return Results(stream, items, ordered, return_exceptions, say_once(verbose))
+    return Results(stream, items, ordered, return_exceptions, say)
 
 
 def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: int = 1000) -> str:
@@ -115,7 +116,8 @@ def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: in
 
     Only the request's number in it, and the end of its name, differ. Without a cluster it is the script that starts the
     processes. The host is asked only for what the options do not say: which scheduler it has, if a host is given and
-    scheduler is not; and what a Grid Engine site calls memory, cpus or gpus. Raises as map does.
+    scheduler is not; which Pythons, if shell is not; and what a Grid Engine site calls memory, cpus or gpus. Raises as
+    map does.
     """
     if type(tasks) is not int or tasks < 1:
         raise ConfigError(f"tasks is {tasks!r}; it must be a whole number, at least 1")

@@ -19,7 +19,7 @@ from ..server.life import log_file
 from ..storage import Storage
 from ..values.model import Function, Kind, Request, RequestState
 from ..values.serialisation import MAKERS, form, name_of, serialise_function
-from .dispatch import launch, options_of
+from .dispatch import equipped, launch, options_of
 from .waiting import wait_for_clearing, wait_for_directories
 
 log = logging.getLogger("sheepdog")
@@ -87,6 +87,7 @@ def retry(
         options = options_again(request, config)
         before = storage.function(request_id) if f is not None else None
         now = function_again(request_id, before, f, ns, options.config.ship)
+        options = equipped(options, now.form if now else request.form)
         if not storage.count_retried(request_id, failed):
             return 0
         wait_for_clearing(storage, request_id)

@@ -31,8 +31,15 @@ LOOK = 0.05  # seconds at most from one look into the store to the next, while s
 class Stream:
     """An open request, for one thread: only wake may be called by others."""
 
-    def __init__(self, f: Callable[..., Any], settings: Config, ns: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        settings: Config,
+        ns: Mapping[str, Any] | None = None,
+        say: Callable[[str], object] = bool,
+    ) -> None:
         self.f = f
+        self.say = say
         self.settings = settings
         self.ns = ns
         self.dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
@@ -43,7 +50,7 @@ class Stream:
     def __enter__(self) -> Stream:
         """Make the request, and submit its workers."""
         try:
-            self.request = dispatch(self.f, (), self.settings, self.ns, True, self.outgoing)
+            self.request = dispatch(self.f, (), self.settings, self.ns, True, self.outgoing, self.say)
         except BaseException:
             self.wakeup.close()
             raise

@@ -78,18 +78,21 @@ class Scheduler(Protocol):
         """
 
 
-def make_scheduler(name: str, interval: float = 30.0, directory: str = "") -> Scheduler:
-    """Return the scheduler of that name. directory is where local workers run."""
+def make_scheduler(name: str, interval: float = 30.0, directory: str = "", python: str = "python3") -> Scheduler:
+    """Return the scheduler of that name.
+
+    directory is where local workers run; python is the command of a Python there, quoted for a shell.
+    """
     if name == "local":
         from .local import LocalScheduler
 
         return LocalScheduler(directory)
     if name not in BATCH_SYSTEMS:
         raise ConfigError(f"scheduler is {name!r}; it must be one of {', '.join(SCHEDULERS)}")
-    return make_batch_system(name, interval)
+    return make_batch_system(name, interval, python)
 
 
-def make_batch_system(name: str, interval: float = 30.0) -> BatchSystem:
-    """Return the batch system of that name: its module is imported now."""
+def make_batch_system(name: str, interval: float = 30.0, python: str = "python3") -> BatchSystem:
+    """Return the batch system of that name: its module is imported now. python is a command, as above."""
     module, _, kind = BATCH_SYSTEMS[name].partition(".")
-    return cast("BatchSystem", getattr(importlib.import_module(f".{module}", __name__), kind)(interval))
+    return cast("BatchSystem", getattr(importlib.import_module(f".{module}", __name__), kind)(interval, python))

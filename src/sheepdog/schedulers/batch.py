@@ -65,8 +65,9 @@ class BatchSystem(ABC):
     notice: float
     programs: tuple[str, ...] = ()
 
-    def __init__(self, interval: float = 30.0) -> None:
+    def __init__(self, interval: float = 30.0, python: str = "python3") -> None:
         self.interval = interval
+        self.python = python  # a command there, quoted for a shell
         self._ended: dict[str, tuple[End, ...]] = {}  # jobs that are gone -> how, once the accounting knows
 
     # --- what a batch system answers

@@ -23,7 +23,7 @@ from .site import USUAL, Site
 PROGRAM = "drmaa.pyz"
 # Puts the program that comes as input into a directory of its own, runs it, and takes it away.
 RUN = (
-    f'there=$(mktemp -d) && cat >"$there/{PROGRAM}" && python3 -I "$there/{PROGRAM}" "$@"; '
+    f'there=$(mktemp -d) && cat >"$there/{PROGRAM}" && PYTHON -I "$there/{PROGRAM}" "$@"; '
     'status=$?; rm -rf "$there"; exit $status'
 )
 TIMEOUT = 120.0  # seconds: DRMAA is asked for each element by itself, at about a millisecond
@@ -50,8 +50,8 @@ class DRMAAScheduler(BatchSystem):
     exact = "[^ ]+"
     notice = 10.0  # not known: batch systems differ
 
-    def __init__(self, interval: float = 30.0) -> None:
-        super().__init__(interval)
+    def __init__(self, interval: float = 30.0, python: str = "python3") -> None:
+        super().__init__(interval, python)
         self._system = ""
 
     def site(self, host: Host, config: Config) -> Site:
@@ -70,7 +70,7 @@ class DRMAAScheduler(BatchSystem):
 
     def commands(self, job: Job, options: Sequence[str]) -> tuple[str, str]:  # noqa: ARG002
         """Return the shell commands that submit and find the job: what was submitted is noted at once."""
-        return f"python3 -I {PROGRAM} submit {job.file} {job.workers}", "cat submitted 2>/dev/null"
+        return f"{self.python} -I {PROGRAM} submit {job.file} {job.workers}", "cat submitted 2>/dev/null"
 
     def job_id(self, text: str) -> str:
         """Return the word that stands for the ids."""
@@ -125,7 +125,7 @@ class DRMAAScheduler(BatchSystem):
     def _ask(self, host: Host, *words: str) -> bytes:
         """Run the program on the host."""
         try:
-            return host.run(["sh", "-c", RUN, "sh", *words], program(), TIMEOUT)
+            return host.run(["sh", "-c", RUN.replace("PYTHON", self.python), "sh", *words], program(), TIMEOUT)
         except CommandFailed as error:
             text = error.errors.decode(errors="replace").strip()
             if error.status == NOT_FOUND:

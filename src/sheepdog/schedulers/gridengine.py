@@ -48,8 +48,8 @@ class GridEngineScheduler(BatchSystem):
     notice = 50.0  # a queue's `notify` is 60 s unless its administrators say otherwise
     programs = ("qsub", "qconf", "sbatch")
 
-    def __init__(self, interval: float = 30.0) -> None:
-        super().__init__(interval)
+    def __init__(self, interval: float = 30.0, python: str = "python3") -> None:
+        super().__init__(interval, python)
         self._broken: dict[str, str] = {}  # jobs in error -> why
 
     def directives(self, job: Job, config: Config, site: Site | None) -> Iterator[str]:

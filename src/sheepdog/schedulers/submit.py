@@ -34,7 +34,8 @@ def host_of(config: Config, interactive: bool = False) -> Host:
 
 def scheduler_of(options: Options) -> Scheduler:
     """Return the scheduler of a request."""
-    return make_scheduler(options.scheduler, options.config.poll_interval, options.directory)
+    python = "python3" if options.interpreter.loads else options.interpreter.command or "python3"
+    return make_scheduler(options.scheduler, options.config.poll_interval, options.directory, python)
 
 
 def own_name(options: Options) -> str:
@@ -82,8 +83,7 @@ def submit(
     """
     scheduler = scheduler_of(options)
     config = scheduler.avoid(options.config.raised(array.level), avoid)
-    python = config.python(options.scheduler)
-    job = job_file.Job(request.id, array.name, array.directory, python, array.workers, config.setup)
+    job = job_file.Job(request.id, array.name, array.directory, options.command, array.workers, options.setup)
     remaining = TRIES
     until = time.monotonic() + PATIENCE
     site = None

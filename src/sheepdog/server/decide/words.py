@@ -37,7 +37,7 @@ def never_joined(live: LiveRequest) -> str:
         why = "no worker has called"
         waited = live.reasons.ended and not live.jobs.started  # it was deleted while it did
         if not (waited or live.jobs.explained):
-            shell = live.options.config.shell or "/usr/bin/python3"
+            shell = live.options.config.shell or live.options.command
             why += f". Is {shell} a Python there, and the option `shell` right?"
     end = "" if why.endswith("?") else "."
     return f"not run: {'; '.join(filter(None, (live.reasons.ended, why)))}{end} {last_words(live)}"
