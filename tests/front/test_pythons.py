@@ -77,7 +77,6 @@ def test_one_that_is_found_is_noted_with_the_request(place: Path, capfd: pytest.
     [[executable, *_]] = sheepdog.map(which, [()], {"python": VERSION})
     assert stored().interpreter.command == executable
     assert f"workers run on this machine:{executable} (CPython {VERSION})" in capfd.readouterr().err
-    assert f"set -- {executable}" in sheepdog.job_script({"python": VERSION})
 
 
 @fault(

@@ -18,7 +18,7 @@ import re
 import shlex
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -108,13 +108,14 @@ def command(place: str, name: str) -> str:
     return ("" if path.startswith("/") else '"$HOME"/') + f"{shlex.quote(path)} -I"
 
 
-def put(host: Host, place: str, name: str) -> int:
+def put(host: Host, place: str, name: str, said: Callable[[], object] = bool) -> int:
     """Put one there, and start it once, unless it is there already; return how many bytes were sent.
 
+    said is called before it is sent.
     Raises CommandFailed as folders.put does, and HostError if it does not run there; then nothing of it is left.
     """
     file = cache() / f"{name}.tgz"
-    if not folders.put(host, place, folders.PYTHONS, name, file.read_bytes):
+    if not folders.put(host, place, folders.PYTHONS, name, file.read_bytes, said):
         return 0
     script = f"{command(place, name)} -c \"$1\" 1 brought '' && true"
     try:

@@ -108,7 +108,7 @@ def standing_workers(settings: Config) -> int:
 def job_script(config: Any, tasks: int) -> str:
     """Return the job file that a request of so many tasks would have; of local processes, the script of their start."""
     settings = make_config(config)
-    options = equipped(options_of(settings), form())
+    options = options_of(settings)
     name = f"{settings.name or 'sheepdog'}_001_00000000"
     workers = options.first_workers(tasks)
     job = Job(1, name, f"{settings.ssh_dir}/{name}", options.command, workers, options.setup)

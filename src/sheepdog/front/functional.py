@@ -116,8 +116,8 @@ def job_script(config: Mapping[str, Any] | str | Config | None = None, tasks: in
 
     Only the request's number in it, and the end of its name, differ. Without a cluster it is the script that starts the
     processes. The host is asked only for what the options do not say: which scheduler it has, if a host is given and
-    scheduler is not; which Pythons, if shell is not; and what a Grid Engine site calls memory, cpus or gpus. Raises as
-    map does.
+    scheduler is not; and what a Grid Engine site calls memory, cpus or gpus. Pythons are looked for when a request is
+    submitted: unless shell says it, /usr/bin/python3 stands for what will be found or brought. Raises as map does.
     """
     if type(tasks) is not int or tasks < 1:
         raise ConfigError(f"tasks is {tasks!r}; it must be a whole number, at least 1")

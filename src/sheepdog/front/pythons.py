@@ -64,7 +64,7 @@ def equip(options: Options, fits: Fits) -> Options:
     if found is None:  # somebody may have installed one meanwhile
         seen = _look.__wrapped__(*where, None, "")
         found = there.choose(seen.found, wanted, own)
-    if config.setup and seen.setup is None:
+    if config.setup and seen.setup is None and not version:
         log.info("the lines of setup fail on %s: the workers run on what python3 is after them", host.name)
         return replace(options, interpreter=Interpreter("python3", title="what `python3` is after the lines of setup"))
     if found is not None:
@@ -91,8 +91,9 @@ def put(options: Options, host: Host, say: Callable[[str], object]) -> None:
     place = options.config.ssh_dir
     where = f"{folders.folder_of(place, folders.PYTHONS)}/{python.brought}"
     begun = time.monotonic()
+    sending = functools.partial(say, f"{python.title} is brought along to {host.name}")
     try:
-        sent = brought.put(host, place, python.brought)
+        sent = brought.put(host, place, python.brought, sending)
     except CommandFailed as error:
         words = error.errors.decode(errors="replace").strip()
         raise SchedulerError(f"the Python cannot be put into {place}/pythons on {host.name}: {words}") from error

@@ -37,9 +37,13 @@ def never_joined(live: LiveRequest) -> str:
         why = "no worker has called"
         waited = live.reasons.ended and not live.jobs.started  # it was deleted while it did
         if not (waited or live.jobs.explained):
-            shell = live.options.config.shell or live.options.command
-            why += f". Is {shell} a Python there, and the option `shell` right?"
-    end = "" if why.endswith("?") else "."
+            options = live.options
+            if options.interpreter.command:
+                why += f". Is {options.command} on the nodes, too? If not, name one that is with the option `shell`."
+            else:
+                shell = options.config.shell or options.command
+                why += f". Is {shell} a Python there, and the option `shell` right?"
+    end = "" if why.endswith(("?", ".")) else "."
     return f"not run: {'; '.join(filter(None, (live.reasons.ended, why)))}{end} {last_words(live)}"
 
 
