@@ -71,6 +71,7 @@ NAMES = (
     "second call",
     "own modules",
     "Pythons",
+    "packages",
     "two clients",
     "silence",
     "wrappers",

@@ -53,17 +53,17 @@ class Bundle:
         """Return the archive."""
         return pack(self.contents)
 
-    def second(self, needs: Needs) -> dict[str, dict[str, bytes]]:
+    def second(self, needs: Needs, theirs: dict[tuple[str, str], Needs] | None = None) -> dict[str, dict[str, bytes]]:
         """Return what stands for modules that cannot be imported over there, by module and name.
 
         Those are the modules that a request names, those above them, and some others: the nearest, and first of all
-        those that import installed packages, which may not be there.
+        those that import installed packages, which may not be there. theirs is given what each needs.
         """
         named = {part for name in needs.modules for part in _with_above(name)}
         there = [name for name in self.modules if name in sys.modules]
         others = sorted((name for name in there if name not in named), key=self._needs_none)
         chosen = [name for name in there if name in named] + others[:MAX_STAND_INS]
-        return second_forms(chosen, needs, self.names | needs.names())
+        return second_forms(chosen, needs, self.names | needs.names(), theirs)
 
     def _needs_none(self, name: str) -> bool:
         """Tell whether a module imports no installed package."""
@@ -115,12 +115,13 @@ class Bundles:
         names, paths = chosen(() if ship is True else ship)
         loaded = frozenset(name for name in list(sys.modules) if name not in sys.stdlib_module_names)
         start, imports = frozenset((*needs.modules, *names)), needs.imports()
-        key = (start, imports, paths, tuple(sys.path), hash(loaded))
+        certain = frozenset(needs.named)
+        key = (start, certain, imports, paths, tuple(sys.path), hash(loaded))
         with self._lock:
             found = self._found.get(key)
         if found is not None and found.holds():
             return found.bundle
-        bundle, again = _make(sorted(start), imports, paths)
+        bundle, again = _make(sorted(certain), imports, paths, sorted(start - certain))
         with self._lock:
             self._found.pop(key, None)
             if again is not None:
@@ -156,10 +157,10 @@ def chosen(ship: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _make(
-    names: Iterable[str], imports: Iterable[tuple[Import, str]], paths: Iterable[str]
+    names: Iterable[str], imports: Iterable[tuple[Import, str]], paths: Iterable[str], possible: Iterable[str] = ()
 ) -> tuple[Bundle, _Found | None]:
     """Return a bundle, and what it is found again by; None if a file may still be being written."""
-    reached = follow(names, imports)
+    reached = follow(names, imports, possible)
     files = data.gather(reached.own, reached.looks, paths)
     roots = _roots(reached.own.values())
     asked = {folder: files.asked.get(folder, frozenset()) for folder in {*roots, *files.asked}}

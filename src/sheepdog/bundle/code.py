@@ -23,6 +23,14 @@ MAIN_LEVEL, UNIT = "<module>", 2
 STORE_NAME, STORE_GLOBAL = dis.opmap["STORE_NAME"], dis.opmap["STORE_GLOBAL"]
 CONSTANTS = ("LOAD_CONST", "LOAD_CONST_IMMORTAL", "LOAD_SMALL_INT")
 
+PLAIN = frozenset(
+    (
+        *("RESUME", "NOP", "CACHE", "EXTENDED_ARG", "MAKE_CELL", "COPY_FREE_VARS", "POP_TOP", "SWAP", "NOT_TAKEN"),
+        *("IMPORT_NAME", "IMPORT_FROM", *CONSTANTS, "STORE_FAST", "STORE_DEREF", "STORE_GLOBAL", "STORE_NAME"),
+    )
+)
+"""What an import is made of, and what does nothing."""
+
 NAME = "__look__"  # of a module whose file is looked at
 
 BY_TEXT = frozenset(
@@ -104,6 +112,37 @@ def look_at(code: CodeType) -> Look:
         set_once,
         frozenset(together),
     )
+
+
+def first_imports(code: CodeType) -> list[Import]:
+    """Return the imports with which a function begins: each call makes them, whatever else it does."""
+    found: list[Import] = []
+    raw = code.co_code
+    guarded = min((start for start, _ in _protected(code.co_exceptiontable)), default=len(raw))
+    for place, operation in enumerate(raw[::UNIT]):
+        if dis.opname[operation] not in PLAIN or place >= guarded:
+            break
+        if operation == IMPORT_NAME:
+            number, start = _argument(raw, place)
+            members, start = _constant(code, raw, start - 1)
+            level, _ = _constant(code, raw, start - 1)
+            taken = members if isinstance(members, tuple) else ()
+            found.append(
+                Import(level if isinstance(level, int) else 0, code.co_names[number >> NAME_SHIFT], taken, True)
+            )
+    return found
+
+
+def attributes_of_globals(code: CodeType) -> set[str]:
+    """Return the attributes that a code, with all that is in it, takes of globals: f of `module.f`."""
+    found = set()
+    for each in with_inner(code):
+        before = ""
+        for instruction in dis.get_instructions(each):
+            if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and before in ("LOAD_GLOBAL", "LOAD_NAME"):
+                found.add(str(instruction.argval))
+            before = instruction.opname
+    return found
 
 
 def mark_of(code: CodeType) -> int:

@@ -37,21 +37,25 @@ class Used:
 
 @dataclass(slots=True)
 class Reached:
-    """What code comes to: own modules and installed packages, by name, and what the user should hear of them."""
+    """What code comes to: own modules and installed packages, by name, and what the user should hear of them.
+
+    edges: by own module, what is imported whenever it is.
+    """
 
     own: dict[str, Module] = field(default_factory=dict)
     used: dict[str, Used] = field(default_factory=dict)
+    edges: dict[str, set[str]] = field(default_factory=dict)
     looks: dict[str, Look] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
 
 
-def follow(names: Iterable[str], imports: Iterable[tuple[Import, str]] = ()) -> Reached:
+def follow(names: Iterable[str], imports: Iterable[tuple[Import, str]] = (), possible: Iterable[str] = ()) -> Reached:
     """Return what these modules come to: imported already or not, at once or when a function is called.
 
-    imports: those of code that goes by value, each with the package that it is relative to. Of an own package, all
-    modules that have been imported count.
+    imports: those of code that goes by value, each with the package that it is relative to. possible: modules that are
+    imported perhaps. Of an own package, all modules that have been imported count.
     """
-    return _Walk().run(names, imports)
+    return _Walk().run(names, imports, possible)
 
 
 class _Walk:
@@ -63,8 +67,9 @@ class _Walk:
         self.certain: deque[tuple[str, str]] = deque()
         self.possible: deque[tuple[str, str]] = deque()
 
-    def run(self, names: Iterable[str], imports: Iterable[tuple[Import, str]]) -> Reached:
+    def run(self, names: Iterable[str], imports: Iterable[tuple[Import, str]], possible: Iterable[str]) -> Reached:
         self.certain.extend((name, "") for name in names)
+        self.possible.extend((name, "") for name in possible)
         for each, package in imports:
             self.meet(each, package, "", False)
         while self.certain or self.possible:
@@ -105,8 +110,10 @@ class _Walk:
         if look := self.look(module):
             self.reached.looks[name] = look
             package = name if module.paths else above
+            edges = self.reached.edges.setdefault(name, {above} - {""})
             for each in look.imports:
-                self.meet(each, package, module.path, certain and each.certain)
+                met = self.meet(each, package, module.path, certain and each.certain)
+                edges.update(met if each.certain else ())
 
     def look(self, module: Module) -> Look | None:
         """Return what is in a module's code; None if that cannot be read."""
@@ -129,20 +136,19 @@ class _Walk:
             self.tell(Why.CHANGED, module)
         return look
 
-    def meet(self, each: Import, package: str, by: str, certain: bool) -> None:
-        """Take an import up: the module, and the members that are modules."""
+    def meet(self, each: Import, package: str, by: str, certain: bool) -> list[str]:
+        """Take an import up, and return what it names: the module, and the members that are modules."""
         name = absolute(each, package)
         if not name:
-            return
-        self.add(name, by, certain)
-        if not each.members:
-            return
-        module = self.modules.find(name)
-        if module is None or not module.paths or module.kind in (Kind.INSTALLED, Kind.STANDARD):
-            return
-        for member in each.members if each.members != ("*",) else self.all_of(module):
-            if self.modules.find(f"{name}.{member}") is not None:
-                self.add(f"{name}.{member}", by, certain)
+            return []
+        met = [name]
+        module = self.modules.find(name) if each.members else None
+        if module is not None and module.paths and module.kind not in (Kind.INSTALLED, Kind.STANDARD):
+            members = each.members if each.members != ("*",) else self.all_of(module)
+            met += [f"{name}.{member}" for member in members if self.modules.find(f"{name}.{member}") is not None]
+        for found in met:
+            self.add(found, by, certain)
+        return met
 
     def all_of(self, package: Module) -> Iterable[str]:
         """Return the names that `from package import *` may mean, besides what is in it."""

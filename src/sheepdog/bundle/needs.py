@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, BinaryIO
 
 from ..client.wire.loader import make, set_state
@@ -37,20 +37,36 @@ UNIQUE = (
 
 MAX_SECOND = 16 * 2**20  # bytes of all that stands for modules
 
+SHORT_BINUNICODE = b"\x8c"  # in a pickle, before a text's length
+
 LEFT = ("__builtins__", "__spec__", "__loader__", "__cached__")  # of a module that goes by value
 
 
 @dataclass(slots=True)
 class Needs:
-    """The modules that a pickle names, what it names of each, and the codes in it."""
+    """The modules that a pickle names, what it names of each, and the codes in it.
+
+    modules are those of the classes of its objects, too; named are those alone that are imported when it is loaded.
+    """
 
     modules: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
     taken: dict[str, set[str]] = field(default_factory=dict)
     codes: dict[CodeType, str] = field(default_factory=dict)  # with the package of each
 
     def size(self) -> tuple[int, int, int]:
         """Return how much is needed: it only grows."""
-        return len(self.modules), sum(map(len, self.taken.values())), len(self.codes)
+        return len(self.modules) + len(self.named), sum(map(len, self.taken.values())), len(self.codes)
+
+    def look_for_names(self, data: bytes) -> None:
+        """Note which modules of the objects in a pickle it names: those of singletons, and of what numpy calls ufuncs.
+
+        A name is there in full where it is first used.
+        """
+        for name in self.modules - self.named:
+            encoded = name.encode()
+            if len(encoded) < 256 and SHORT_BINUNICODE + bytes([len(encoded)]) + encoded in data:
+                self.named.add(name)
 
     def imports(self) -> frozenset[tuple[Import, str]]:
         """Return what the codes import when they run, each with the package that it is relative to."""
@@ -61,11 +77,13 @@ class Needs:
         return frozenset().union(*(_look(code).names for code in self.codes))
 
 
-def second_forms(names: Iterable[str], needs: Needs, used: Collection[str]) -> dict[str, dict[str, bytes]]:
+def second_forms(
+    names: Iterable[str], needs: Needs, used: Collection[str], theirs: dict[tuple[str, str], Needs] | None = None
+) -> dict[str, dict[str, bytes]]:
     """Return what own modules define by value: by module and name, so far as it has one of the names that are used.
 
     It stands for modules that cannot be imported over there: what is looked up in one is loaded then. Each goes by
-    itself, and names what is in other modules. What cannot go by value is left out.
+    itself, and names what is in other modules: theirs is given the needs of each. What cannot go by value is left out.
     """
     room = MAX_SECOND
     forms: dict[str, dict[str, bytes]] = {}
@@ -75,11 +93,14 @@ def second_forms(names: Iterable[str], needs: Needs, used: Collection[str]) -> d
         by_value = functools.cache(name.__eq__)
         for key in sorted(needs.taken.get(name, set()).union(used) & there.keys()):
             try:
-                data = dumps(there[key], by_value, Needs())
+                note = Needs()
+                data = dumps(there[key], by_value, note)
             except Exception:  # noqa: S112
                 continue
             if len(data) <= room:
                 forms[name][key] = data
+                if theirs is not None:
+                    theirs[name, key] = note
                 room -= len(data)
     return forms
 
@@ -91,7 +112,9 @@ def dumps(value: Any, by_value: Callable[[str], bool], needs: Needs) -> bytes:
     """Return a value as bytes, and note what it needs. by_value tells of a module whether what is in it goes along."""
     buffer = io.BytesIO()
     pickler_of(buffer, by_value, needs).dump(value)
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    needs.look_for_names(data)
+    return data
 
 
 def unshared() -> Callable[[str], bool]:
@@ -148,11 +171,14 @@ def _pickler_class() -> Any:
                 return getattr, (sys.modules[place[0]], place[1])
             if kind is ContextVar:
                 return variable, described(value)
+            if kind is BuiltinFunctionType and value.__module__:
+                self.needs.modules.add(value.__module__)
             self.needs.modules.add(kind.__module__)  # one that is pickled as the name of a global, as singletons are
             return super().reducer_override(value)
 
         def note(self, module: str, name: str) -> None:
             self.needs.modules.add(module)
+            self.needs.named.add(module)
             self.needs.taken.setdefault(module, set()).add(name)
 
         def place_of(self, value: Any) -> tuple[str, str] | None:
@@ -200,6 +226,7 @@ def _pickler_class() -> Any:
             name = module.__name__
             if not self.by_value(name) and cloudpickle._should_pickle_by_reference(module):
                 self.needs.modules.add(name)
+                self.needs.named.add(name)
                 return cloudpickle.subimport, (name,)
             return ModuleType, (name,), {key: each for key, each in dict(vars(module)).items() if key not in LEFT}
 

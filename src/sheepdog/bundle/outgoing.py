@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import threading
 import time
@@ -13,11 +14,13 @@ from typing import Any, BinaryIO
 from ..client.bundle import pack_manifest
 from ..client.wire.calls import with_manifest
 from ..client.wire.values import dump_plain
-from ..values.model import Files, Needed
+from ..values.model import WANTED, Files, Needed
+from ..values.packages import Wanted, stored
 from .blame import trail
 from .bundle import Bundle, Bundles, Ship
 from .facts import Fact
 from .needs import Needs, dumps, pickler_of, unshared
+from .packages import wanted
 
 LOOK = 1.0  # seconds from one look at the files of a request that stays open to the next
 
@@ -40,11 +43,12 @@ class Outgoing:
         self.next_look = 0.0
         self.needed: Needed = NOTHING
         self.second: dict[str, dict[str, bytes]] = {}
+        self.theirs: dict[tuple[str, str], Needs] = {}  # what each of these needs
         self.key: Any = None  # what needed was made of
 
     def pickler(self, buffer: BinaryIO) -> Pickler:
         """Return a pickler that notes what is needed."""
-        return Pickler(self, pickler_of(buffer, self.by_value, self.needs))
+        return Pickler(self, buffer, pickler_of(buffer, self.by_value, self.needs))
 
     def dump(self, value: Any) -> bytes:
         """Return a value as bytes. Raises PicklingError, which names the part that cannot travel."""
@@ -80,7 +84,8 @@ class Outgoing:
             found, size = BUNDLES.find(self.needs, self.ship), self.needs.size()
             if found is not self.found or size[:2] != self.size[:2]:
                 say(found.facts)
-                self.second = found.second(self.needs)
+                self.theirs = {}
+                self.second = found.second(self.needs, self.theirs)
                 self.key = None
             self.found, self.size, self.next_look = found, size, now + LOOK
         bundle = self.found
@@ -98,12 +103,28 @@ class Outgoing:
             self.needed = Needed(with_manifest(digest, b""), files)
         return self.needed
 
+    def packages(self, called: Any = None) -> tuple[Wanted, ...]:
+        """Return the installed packages that are needed. called: what the tasks call, if that is known."""
+        bundle = self.found if self.ship is not False else BUNDLES.find(self.needs)
+        return wanted(self.needs, bundle.reached, self.theirs, called) if bundle is not None else ()
+
+    def look_first(self, called: Any = None) -> Needed:
+        """Return what is needed, and the list of the installed packages that are to be there before a task runs."""
+        needed = self.look()
+        listed = stored(self.packages(called))
+        if not listed:
+            return needed
+        return needed._replace(
+            files={**needed.files, f"{WANTED}{hashlib.sha256(listed).hexdigest()}": listed.__bytes__}
+        )
+
 
 class Pickler:
     """Dumps values one after the other, which share what they have in common."""
 
-    def __init__(self, outgoing: Outgoing, pickler: Any) -> None:
+    def __init__(self, outgoing: Outgoing, buffer: BinaryIO, pickler: Any) -> None:
         self.outgoing = outgoing
+        self.buffer = buffer
         self.inner = pickler
 
     def dump(self, value: Any) -> None:
@@ -112,6 +133,8 @@ class Pickler:
             self.inner.dump(value)
         except Exception as error:
             raise self.outgoing.blamed(error, value) from error
+        if isinstance(self.buffer, io.BytesIO):
+            self.outgoing.needs.look_for_names(self.buffer.getvalue())
 
 
 _said: set[str] = set()

@@ -9,6 +9,7 @@ import time
 import traceback
 
 from .link import Over, Refused, make_link
+from .packages import look
 from .parent.server import Server
 from .parent.signals import Signals
 from .parent.worker import Worker
@@ -36,6 +37,11 @@ def work(directory: str, element: str, start: float) -> int:
         server = Server(link, about, secret, log)
         try:
             settings, function = server.join(signals)
+            if settings.get("packages"):
+                lacking, others = look(settings["packages"])
+                if lacking:
+                    settings, function = server.join(signals, {"lacking": lacking, "others": others})
+                server.others = others
             reason = Worker(server, dict(secret, host=host), settings, function, signals, start).run()
         finally:
             link.close()

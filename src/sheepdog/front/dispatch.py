@@ -67,7 +67,7 @@ def dispatch(
             form=made,
             options=options.stored(),
             open=open,
-            needs=outgoing.look,
+            needs=functools.partial(outgoing.look_first, f),
         )
         try:
             launch(storage, request_id, say)

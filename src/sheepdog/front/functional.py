@@ -52,11 +52,12 @@ def map(
     dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
     if verbose:
         say_aloud(f"request {request_id}, in {dbfile}")
-    progress = wait_aloud(request_id, dbfile, verbose)
+    say = say_once(verbose)
+    progress = wait_aloud(request_id, dbfile, verbose, say=say)
     results: list[Any] = [None] * progress.tasks
     with Storage(dbfile, make=False) as storage:
-        for text in storage.said(request_id, What.STOOD_IN) if verbose else ():
-            say_aloud(text)
+        for text in storage.said(request_id, What.STOOD_IN):
+            say(text)
         causes = conclude(request_id, storage)
         for index, data in storage.results(request_id):
             try:
@@ -141,7 +142,8 @@ def get_results(
     """
     _require(dbfile)
     if block:
-        wait(request_id, dbfile, ticker(1.0) if verbose else notes(False), start=trusted is not False)
+        say = say_once(verbose)
+        wait(request_id, dbfile, ticker(1.0, say) if verbose else notes(say), start=trusted is not False)
     with Storage(dbfile, make=False) as storage:
         if block:
             conclude(request_id, storage)
@@ -321,10 +323,17 @@ def take_over(dbfile: str | os.PathLike[str]) -> int:
     return requests.take_over(dbfile)
 
 
-def wait_aloud(request_id: int, dbfile: str, verbose: bool = True, timeout: float | None = None) -> Progress:
+def wait_aloud(
+    request_id: int,
+    dbfile: str,
+    verbose: bool = True,
+    timeout: float | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Progress:
     """Wait as map does, or for so many seconds: if verbose, tell on standard error what the user should know."""
+    say = say or say_once(verbose)
     try:
-        return wait(request_id, dbfile, ticker(1.0) if verbose and sys.stderr.isatty() else notes(verbose), timeout)
+        return wait(request_id, dbfile, ticker(1.0, say) if verbose and sys.stderr.isatty() else notes(say), timeout)
     except KeyboardInterrupt:
         if verbose:
             say_aloud(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")

@@ -26,7 +26,7 @@ from . import requests
 from .dispatch import dispatch
 from .results import exit_code, load, value_of
 from .target import as_map, require_travels
-from .terminal import notes
+from .terminal import notes, say_once
 from .waiting import follow
 
 _numbers = itertools.count(1)
@@ -253,7 +253,7 @@ class Job(Call):
 
     def _wait(self, timeout: float | None) -> Outcome | None:
         request = self._started("join")[1]
-        show = notes(True)
+        show = notes(say_once(True))
         outcome = None
         with self._store() as storage:
             for progress in follow(request, storage, timeout):

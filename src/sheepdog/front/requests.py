@@ -135,7 +135,7 @@ def function_again(
         )
     outgoing = Outgoing(ship)
     again, namespace = maker(Run(f, name) if is_run(function) else f, ns, outgoing.pickler)
-    needed = outgoing.look()
+    needed = outgoing.look_first(f)
     return Function(needed.before + again, namespace, made, needed.files)
 
 

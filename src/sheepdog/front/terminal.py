@@ -10,9 +10,8 @@ from ..printable import printable
 from ..values.model import Progress
 
 
-def notes(verbose: bool) -> Callable[[Progress], None]:
-    """Return a function that shows the notes of a request, each once."""
-    say = say_once(verbose)
+def notes(say: Callable[[str], None]) -> Callable[[Progress], None]:
+    """Return a function that shows the notes of a request, as say_once does."""
     return lambda progress: say(progress.note)
 
 
@@ -28,9 +27,9 @@ def say_once(verbose: bool) -> Callable[[str], None]:
     return say
 
 
-def ticker(interval: float) -> Callable[[Progress], None]:
+def ticker(interval: float, say: Callable[[str], None]) -> Callable[[Progress], None]:
     """Return a function that shows how far a request is, once an interval of seconds at most, and its notes."""
-    noted = notes(True)
+    noted = notes(say)
     start = last = time.monotonic()
 
     def show(progress: Progress) -> None:

@@ -19,6 +19,7 @@ from ..values.forms import Form, choose
 from ..values.model import Kind, Outcome, StoredBlob
 
 WORKER_KINDS = {int(kind): kind for kind in Kind if kind <= Kind.INTERRUPTED}
+MOST_PACKAGES = 1000  # that a worker may say are not there
 MAX_HELD = 1 << 16  # tasks that a worker may say it holds
 MOST_RECORDS = 8 * MAX_BATCH  # in a call; a worker brings a quarter of it
 
@@ -48,6 +49,16 @@ def refuse(status: int, text: str) -> Reply:
     return Reply({}, [], status, text)
 
 
+class Lacking(NamedTuple):
+    """A package that a worker has not got, or not as it is here."""
+
+    name: str
+    version: str
+    """That is there; empty if it is not."""
+    module: str = ""
+    """Of it, that is not there."""
+
+
 class Said(NamedTuple):
     """What a worker says in an exchange."""
 
@@ -68,6 +79,8 @@ class Said(NamedTuple):
     """That it asks for, by their hashes."""
     words: list[str]
     """For the user, of modules that it could not import."""
+    others: list[Lacking]
+    """Packages that are not there, or of another version than here, which its tasks may need."""
 
     @property
     def tasks(self) -> set[int]:
@@ -97,7 +110,15 @@ def read_exchange(call: Call) -> Said:
     if not isinstance(words, list) or len(words) > WORDS:
         raise ValueError(f"words must be a list of {WORDS} texts at most")
     messages, words = read_messages(said, values), [*map(clean, words)]
-    return Said(messages, outcomes, held, want, number, leaving, reason, running, functions, words)
+    others = read_lacking(header.get("others"))
+    return Said(messages, outcomes, held, want, number, leaving, reason, running, functions, words, others)
+
+
+def read_lacking(said: Any) -> list[Lacking]:
+    """Check which packages a worker says that it has not, or of another version, and return them."""
+    if not isinstance(said or [], list) or len(said or []) > MOST_PACKAGES:
+        raise ValueError(f"packages must be a list of {MOST_PACKAGES} at most")
+    return [Lacking(*map(clean, (name, version, module))) for name, version, module in said or ()]
 
 
 def read_names(said: Any) -> list[str]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from ..client import IN_MEMORY
 from ..client.wire.calls import MOST_HEAD, names_in
 from ..errors import StorageError
+from ..values.model import WANTED, StoredBlob, made
 from ..values.model import Files as Made
-from ..values.model import StoredBlob, made
 from .file import File
 from .schema import SPAN
 
@@ -53,6 +53,14 @@ class Files(File):
     def bundles_of(self, request_id: int) -> list[str]:
         """Return the hashes of the bundles that a request names."""
         return [name for path, name in self.files_of(request_id).items() if path.startswith(BUNDLES)]
+
+    def wanted_of(self, request_id: int) -> list[str]:
+        """Return the hash of a request's list of installed packages, if it has one."""
+        return [name for path, name in self.files_of(request_id).items() if path.startswith(WANTED)]
+
+    def wanted(self, request_id: int) -> bytes:
+        """Return a request's list of installed packages; nothing if it has none."""
+        return b"".join(map(self.file, self.wanted_of(request_id)[:1]))
 
     def file(self, hash: str) -> bytes:
         """Return what is in a file."""

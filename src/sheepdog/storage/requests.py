@@ -255,6 +255,7 @@ class Requests(Workers, Files, Directories):
             "UPDATE request SET function = ?, namespace = ?, form = ? WHERE id = ?",
             (function.function, function.namespace, json.dumps(function.form), request_id),
         )
+        self.forget_files(request_id, self.wanted_of(request_id))
         self.add_files(request_id, function.files)
 
     def progress(self, request_id: int) -> Progress:

@@ -165,6 +165,10 @@ def made(make: Callable[[], bytes]) -> Callable[[], bytes]:
     return bytes(make()).__bytes__
 
 
+WANTED = "wanted/"
+"""Begins the path of a request's list of the installed packages that it needs."""
+
+
 class Needed(NamedTuple):
     """What comes before a function, or a call, that needs files of the user's own; and what is to be stored with it."""
 

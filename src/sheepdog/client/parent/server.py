@@ -54,15 +54,17 @@ class Server(object):
         self.told = 0.0  # when it last answered
         self.said = set()  # type: set[str]  # of modules, to the log
         self.words = []  # type: list[str]  # ... and what it has still to hear of that
+        self.others = []  # type: list[Any]  # packages that are not here, or differ, of which it has still to hear
         self.late = 0  # outcomes that came after another
 
-    def join(self, signals: "Signals") -> "Answer":
-        """Say what this worker is; return the settings and the function. Keep trying."""
+    def join(self, signals: "Signals", more: "dict[str, Any] | None" = None) -> "Answer":
+        """Say what this worker is, and more; return the settings and the function. Keep trying."""
+        said = dict(more or {}, protocol=PROTOCOL, python=describe_python())
         while True:
             if signals.warning:
                 raise Over(WARNINGS[signals.warning])
             answer = self.rhythm.attempt(
-                lambda _: self.link.join(self._signed({"protocol": PROTOCOL, "python": describe_python()})),
+                lambda _: self.link.join(self._signed(said)),
                 min(self.patience, SPARE_PATIENCE),
             )
             if answer is not None:
@@ -95,6 +97,8 @@ class Server(object):
         words = self.words[:WORDS]
         if words:
             header["words"] = words
+        if self.others:
+            header["others"] = self.others
         if holding.running is not None:
             header["running"] = holding.running
         answer = self.rhythm.attempt(
@@ -106,6 +110,7 @@ class Server(object):
         reply, blobs = answer
         self.outbox.forget(sent)
         del self.words[: len(words)]
+        self.others = []
         self.told = time.monotonic()
         self.rhythm.beat()
         self._note_late(len(reply.get("late", ())))

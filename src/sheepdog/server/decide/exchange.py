@@ -15,6 +15,7 @@ from ...errors import RequestNotFound
 from ...values.facts import What
 from ...values.model import StoredBlob
 from ..calls import Call, Reply, Said, clean, fitting, read_exchange, refuse
+from . import packages
 from .live import LiveRequest
 from .order import LONG
 from .outcomes import accept, keep, lose, release_doubtful, tell_of_host
@@ -28,6 +29,7 @@ MOST_WORDS = 100  # texts of a request's workers that are noted
 
 MAX_WORKERS = 100_000  # of a request
 MAX_ARRAYS = 1 << 31  # array jobs of a request
+FIRST_CALLS = 4  # of a worker: after them it is known that it can run the function
 SPARES = 1  # workers that stay when there is nothing to lease, in case another is lost
 ENOUGH_REFUSED = 8  # workers of another Python: so many, and none that fits, end the request
 SHORT_LEASE = 10.0  # seconds, beyond those that a worker says it has left
@@ -82,8 +84,17 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     if isinstance(form, str):
         turn_away(service, live, worker, form)
         return refuse(409, form)
-    live.workers.take()
-    live.hosts.welcome(seen.host)
+    wanted = packages.read(service.storage.wanted(call.request))
+    if call.header.get("lacking"):
+        try:
+            text = packages.lacking_words(wanted, call.header, seen.host)
+        except (ValueError, TypeError) as error:
+            return refuse(400, f"not packages: {error}")
+        turn_away(service, live, worker, text)
+        return refuse(409, text)
+    if not wanted:  # else it looks for them first
+        live.workers.take()
+        live.hosts.welcome(seen.host)
     seen.python = clean(call.header["python"].get("version"))
     config = live.options.config
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
@@ -91,6 +102,8 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     settings["form"] = form.name
     if live.ordered:
         settings["stuck"] = LONG
+    if wanted:
+        settings["packages"] = [each.row for each in wanted]
     return Reply(settings, service.storage.function_blobs(call.request))
 
 
@@ -111,6 +124,11 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     seen = greet(service, live, worker, call.header)
     seen.call = said.number
     live.workers.take()
+    if said.number <= FIRST_CALLS:
+        live.hosts.welcome(seen.host)
+    if said.others:
+        told = packages.other_words(packages.read(service.storage.wanted(request_id)), said.others)
+        hear(service, live, worker, told)
     hear(service, live, worker, said.words)
     keep(service, live, worker, said.messages)
     late = accept(service, live, worker, said.outcomes, now)

@@ -1,0 +1,60 @@
+"""What a request's user is told of packages that a worker has not got, or of another version than here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ...values.packages import Wanted
+from ...values.packages import read as read
+from ..calls import Lacking, clean, read_lacking
+
+
+def lacking_words(wanted: Sequence[Wanted], header: Mapping[str, Any], host: str) -> str:
+    """Return what a worker lacks, and the line that mends it. ValueError if it does not say that rightly."""
+    known = {each.name: each for each in wanted}
+    lacking = [each for each in read_lacking(header.get("lacking")) if each.name in known]
+    if not lacking:
+        raise ValueError("none of them is needed")
+    others = [each for each in read_lacking(header.get("others")) if each.version and each.name in known]
+    python = {key: clean(value) for key, value in header["python"].items()}
+    there = f"{python.get('implementation')} {python.get('version')} ({python.get('executable')})"
+    missing = listed(_missing(known[each.name], each) for each in lacking)
+    text = f"the worker on {host} runs {there}, which lacks {missing}"
+    if others:
+        text += f"; of another version than here: {listed(_other(known[each.name], each) for each in others)}"
+    wants = " ".join(shlex.quote(known[each.name].requirement) for each in (*lacking, *others))
+    install = f"{shlex.quote(python.get('executable') or 'python3')} -m pip install {wants}"
+    return f"{text}. Bring them along with the option packages=True, or install them there: {install}"
+
+
+def other_words(wanted: Sequence[Wanted], others: Iterable[Lacking]) -> list[str]:
+    """Return what a user may want to know of packages that a worker's tasks do not need for certain, or that differ."""
+    known = {each.name: each for each in wanted}
+    said = [each for each in others if each.name in known]
+    differ = [_other(known[each.name], each) for each in said if each.version]
+    absent = [known[each.name].name for each in said if not each.version]
+    words = [f"a package is of another version there than here: {one}" for one in differ]
+    if absent:
+        words.append(f"not installed there, and perhaps not needed: {listed(absent)}")
+    return words
+
+
+def _missing(wanted: Wanted, lacking: Lacking) -> str:
+    if not lacking.version:
+        return f"{wanted.requirement}{'' if _same(wanted) else f' (imported as {wanted.name})'}"
+    return f"{lacking.module}: {_other(wanted, lacking)}"
+
+
+def _same(wanted: Wanted) -> bool:
+    return not wanted.distribution or wanted.distribution.replace("-", "_") == wanted.name.lower()
+
+
+def _other(wanted: Wanted, lacking: Lacking) -> str:
+    return f"{wanted.distribution or wanted.name} {lacking.version} there, {wanted.version or 'unknown'} here"
+
+
+def listed(items: Iterable[str]) -> str:
+    """Return items as a list in a sentence."""
+    return ", ".join(items)

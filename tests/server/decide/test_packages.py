@@ -1,0 +1,101 @@
+"""A worker that has not got the packages that its tasks need, or has others."""
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from sheepdog.storage import Storage
+from sheepdog.values.facts import What
+from sheepdog.values.model import WANTED, Function, Kind, Needed
+from sheepdog.values.packages import Wanted, stored
+from sheepdog.values.serialisation import form
+from tests.server.decide.farm import Farm
+
+PACKAGES = (
+    Wanted("numpy", "numpy", "2.4.6", certain=True),
+    Wanted("sklearn", "scikit-learn", "1.9.1", certain=True, modules=("sklearn.svm",)),
+    Wanted("mine", "", "", certain=False),
+)
+LISTED = [["numpy", "numpy", "2.4.6", True, "", []], ["sklearn", "scikit-learn", "1.9.1", True, "", ["sklearn.svm"]]]
+
+
+class Needing(Farm):
+    """A farm whose request needs packages."""
+
+    def __init__(self, storage: Storage, workers: int = 2) -> None:
+        super().__init__(storage, [b"1", b"2"], workers)
+        listed = stored(PACKAGES)
+        name = storage.add_file(listed)
+        storage.name_files(self.request, {f"{WANTED}{name}": name})
+
+
+@pytest.fixture
+def farm(storage: Storage) -> Farm:
+    return Needing(storage)
+
+
+def test_a_worker_that_joins_is_told_which_packages(farm: Farm) -> None:
+    reply = farm.join("w1")
+    assert [list(row) for row in reply.header["packages"]][:2] == LISTED
+    assert farm.take("w1", 2) == [1]
+
+
+def test_without_packages_it_is_told_nothing(storage: Storage) -> None:
+    assert "packages" not in Farm(storage, [b"1"]).join("w1").header
+
+
+def test_one_that_lacks_them_is_refused_with_one_list(farm: Farm) -> None:
+    farm.join("w1")
+    reply = farm.join("w1", lacking=[["numpy", "", ""], ["sklearn", "1.0", "sklearn.svm"]])
+    assert reply.status == 409
+    assert "which lacks numpy==2.4.6, sklearn.svm: scikit-learn 1.0 there, 1.9.1 here" in reply.text
+    assert reply.text.endswith("-m pip install numpy==2.4.6 scikit-learn==1.9.1")
+    assert "packages=True" in reply.text
+    assert farm.note == reply.text
+    assert farm.errors == []
+
+
+def test_when_all_lack_them_the_request_ends_and_no_task_was_run(farm: Farm) -> None:
+    for worker in ("w1", "w2"):
+        farm.join(worker)
+        assert farm.join(worker, lacking=[["numpy", "", ""]]).status == 409
+    assert len(farm.errors) == 2
+    assert "lacks numpy==2.4.6" in farm.errors[0]
+    assert farm.join("w3").status == 410
+
+
+def test_where_one_has_them_the_other_is_refused_alone(farm: Farm) -> None:
+    farm.join("w1")
+    farm.join("w2")
+    assert farm.take("w2", 1) == [1]
+    for number in range(3, 20):
+        farm.join(f"w{number}")
+        farm.join(f"w{number}", lacking=[["numpy", "", ""]])
+    assert farm.errors == []
+
+
+@pytest.mark.parametrize("said", ["numpy", [["numpy"]], [["other", "", ""]], [7], {"a": 1}])
+def test_nonsense_is_refused(farm: Farm, said: Any) -> None:
+    assert farm.join("w1", lacking=said).status == 400
+
+
+def test_what_differs_is_said_once(farm: Farm) -> None:
+    for worker in ("w1", "w2"):
+        farm.join(worker)
+        farm.exchange(worker, 0, others=[["numpy", "1.26", ""], ["mine", "", ""]])
+    farm.service.store_facts(farm.service.live[farm.request])
+    assert farm.storage.said(farm.request, What.STOOD_IN) == [
+        "a package is of another version there than here: numpy 1.26 there, 2.4.6 here",
+        "not installed there, and perhaps not needed: mine",
+    ]
+
+
+def test_a_new_function_brings_its_own_list(storage: Storage) -> None:
+    lists = {version: stored([Wanted("numpy", "numpy", version, certain=True)]) for version in ("1", "2")}
+    before, after = ({f"{WANTED}{sha256(each).hexdigest()}": each.__bytes__} for each in lists.values())
+    request = storage.new_request(b"f", b"", [b"1"], form=form(), needs=lambda: Needed(b"", before))
+    assert storage.wanted(request) == lists["1"]
+    storage.end_pending(request, Kind.NOT_RUN, "not run")
+    storage.retry(request, {}, True, Function(b"g", b"", form(), after))
+    assert storage.wanted(request) == lists["2"]
