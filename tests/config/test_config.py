@@ -60,6 +60,7 @@ def test_defaults(place: Place) -> None:
         "tasks_per_child": None,
         "max_output": 16384,
         "ship": (),
+        "packages": None,
         "trusted": True,
     }
 
@@ -158,6 +159,10 @@ ACCEPTED = [
     ("ship", ["data", Path("/tmp/x"), "mine"], ("data", "/tmp/x", "mine")),
     ("ship", False, False),
     ("ship", True, ()),
+    ("packages", True, True),
+    ("packages", False, None),
+    ("packages", ["numpy==1.26.*", "scipy"], ("numpy==1.26.*", "scipy")),
+    ("packages", Path("requirements.txt"), "requirements.txt"),
     ("trusted", False, False),
 ]
 
@@ -262,6 +267,7 @@ REFUSED = [
     *[(key, value, "a whole number from 1") for key in ("max_losses", "tasks_per_child") for value in (0, True, 1.5)],
     *[(key, value, FACTOR) for key in ("on_oom", "on_walltime") for value in ("2", "1x", "11x", "x", 2, "2 x", "-2x")],
     *[("max_output", value, "a whole number from 0 to 524288") for value in (-1, "1", 1 << 20, True)],
+    *[("packages", value, "a list of requirements") for value in ([], 1, [1], ["-r x"], [""], "", "a\nb", {"a": 1})],
     *[("ship", value, "a list of files, folders") for value in ("data", 1, [1], [""], ["a\0"], {"a": 1})],
     *[("trusted", value, "True or False") for value in (1, 0, "yes", None)],
     *[(key, value, "at least 1") for key in ("lease", "poll_interval") for value in (0.9, True, None, "60")],

@@ -1,13 +1,19 @@
-"""Installed packages that are not where the workers are: looked for before any task runs."""
+"""Installed packages that are not where the workers are: looked for before any task runs, and brought along."""
 
+import os
+import re
 import subprocess
 import sys
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from sheepdog.deployment import wheels
 from tests.bundle.projects import write
 from tests.faults import fault
+from tests.wheels import settings, wheel
 
 pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.slow]
 
@@ -105,3 +111,151 @@ with sheepdog.Executor(config=C) as executor:
     said = run(place, bare, {}, program)
     assert "NotRun" in said
     assert "which lacks numpy==" in said
+
+
+# --- brought along
+
+needs_uv = pytest.mark.skipif(not wheels.program(), reason="there is no uv")
+
+# ssh hands one text to a shell, as sshd does, in a home directory of its own.
+SSH = """#!/bin/sh
+while [ "$1" != -- ]; do
+  case $1 in -G) echo "host $#"; exit;; -O|-N) exit;; esac
+  shift
+done
+cd "$FAR" && HOME=$FAR exec env -u PYTHONPATH sh -c "$3"
+"""
+AWAY = """
+import glob, logging, sys
+import sheepdog
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+C = {{"host": "there", "scheduler": "local", "workers": 2, "shell": {shell!r}}}
+def folders(): return [each for each in glob.glob("far/.sheepdog/packages/*")]
+"""
+
+
+@pytest.fixture
+def far(place: Path, bare: Path) -> Path:
+    """Somebody whose other host has a bare Python, and who has wheels in a folder."""
+    write(place, {"bin/ssh": SSH, "far/readme": "", "wheels/readme": ""})
+    (place / "bin/ssh").chmod(0o755)
+    wheel(place / "wheels", "wool", "1.0", {"wool/__init__.py": "V = 1"}, ("silk",))
+    wheel(place / "wheels", "wool", "2.0", {"wool/__init__.py": "V = 2"}, ("silk",))
+    wheel(place / "wheels", "silk", "1.0", {"silk.py": "def weave(x): return (x, __file__)"})
+    for name in ("wool-1.0", "silk-1.0"):
+        with zipfile.ZipFile(place / f"wheels/{name}-py3-none-any.whl") as archive:
+            archive.extractall(place / "here/site-packages")
+    (place / "head.py").write_text(AWAY.format(shell=f"{bare}/bin/python"))
+    return place
+
+
+def bring(far: Path, program: str) -> str:
+    environment = {
+        **os.environ,
+        **settings(far / "wheels", far / "cache"),
+        "FAR": str(far / "far"),
+        "PATH": f"{far}/bin:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(far / "here/site-packages")]),
+    }
+    (far / "main.py").write_text((far / "head.py").read_text() + program)
+    done = subprocess.run([sys.executable, "main.py"], capture_output=True, text=True, timeout=150, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+LAZY = """
+import wool
+def f(x):
+    import silk
+    return wool.V, silk.weave(x)[0], "/packages/" in silk.weave(x)[1]
+"""
+
+
+@needs_uv
+@fault("packages", "packages=True", promise="what is imported comes, as it is here, with what it needs; once")
+def test_what_the_code_imports_is_brought_along_once(far: Path) -> None:
+    program = """
+print(sheepdog.map(f, [(1,)] * 2, {**C, "packages": True}, verbose=False))
+print(sheepdog.map(f, [(2,)] * 2, {**C, "packages": True}, verbose=False))
+print(len(folders()))
+with sheepdog.Executor(config={**C, "packages": True}) as executor:
+    print(executor.submit(f, 3).result())
+"""
+    said = bring(far, LAZY + program)
+    assert "[(1, 1, True), (1, 1, True)]" in said
+    assert "[(1, 2, True), (1, 2, True)]\n1\n" in said
+    assert "(1, 3, True)" in said
+    assert len(re.findall("packages .* go to", said)) == 1  # the second run, and the executor, send nothing
+    assert said.count("its packages are in") == 2
+
+
+@needs_uv
+def test_requirements(far: Path) -> None:
+    (far / "requirements.txt").write_text("wool==2.0\n")
+    program = """
+for packages in (["wool==2.*"], "requirements.txt"):
+    print(sheepdog.map(f, [(1,)], {**C, "packages": packages}, verbose=False))
+print(len(folders()))
+"""
+    assert bring(far, LAZY + program).count("[(2, 1, True)]") == 2
+
+
+@needs_uv
+@fault("packages", "a package that is to come exists here only", promise="it is named; nothing is left, nothing ran")
+def test_a_package_that_is_here_only(far: Path) -> None:
+    (far / "wheels/wool-1.0-py3-none-any.whl").unlink()
+    program = """
+try: sheepdog.map(f, [(1,)], {**C, "packages": True}, verbose=False)
+except ValueError as error: print("said:", error)
+print(folders())
+"""
+    said = bring(far, LAZY + program)
+    assert re.search(r"said: the packages cannot be brought along for Python 3\.\d+ on .*: .*wool==1\.0", said)
+    assert said.endswith("[]\n")
+
+
+@needs_uv
+def test_packages_that_are_gone_come_again(far: Path) -> None:
+    program = """
+import shutil
+print(sheepdog.map(f, [(1,)], {**C, "packages": True}, verbose=False))
+[folder] = folders()
+shutil.rmtree(folder)
+print(sheepdog.map(f, [(1,)], {**C, "packages": True}, verbose=False))
+"""
+    said = bring(far, LAZY + program)
+    assert "[(1, 1, True)]" in said
+    assert len(re.findall("packages .* go to", said)) == 2
+
+
+@needs_uv
+def test_numpy_for_a_python_that_has_none(far: Path) -> None:
+    import numpy
+
+    numpy_here = metadata.distribution("numpy")
+    tag = re.search(r"Tag: (.*)", numpy_here.read_text("WHEEL") or "")
+    assert tag is not None
+    with zipfile.ZipFile(far / f"wheels/numpy-{numpy.__version__}-{tag[1]}.whl", "w") as archive:
+        for file in numpy_here.files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                archive.write(str(file.locate()), str(file))
+    program = """
+import numpy
+def g(x): return numpy.linalg.norm(x), numpy.__version__, "/packages/" in numpy.__file__
+for _ in range(2):
+    print(sheepdog.map(g, [(numpy.array([3., 4.]),)], {**C, "packages": True}, verbose=False))
+"""
+    said = bring(far, program)
+    assert said.count(f"5.0), '{numpy.__version__}', True)]") == 2
+    assert len(re.findall("packages .* go to", said)) == 1
+
+
+def test_local_processes_use_what_is_here(place: Path, bare: Path) -> None:
+    program = """
+print(sheepdog.map(abs, [(-1,)], {"scheduler": "local", "packages": ["numpy"]}))
+try: sheepdog.map(abs, [(-1,)], {"scheduler": "local", "packages": ["numpy==0.1"]})
+except ValueError as error: print(error)
+"""
+    said = run(place, bare, {}, program)
+    assert said.startswith("[1]\n")
+    assert "numpy==0.1 is not installed here" in said

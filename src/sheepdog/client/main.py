@@ -9,7 +9,7 @@ import time
 import traceback
 
 from .link import Over, Refused, make_link
-from .packages import look
+from .packages import folders_of, look
 from .parent.server import Server
 from .parent.signals import Signals
 from .parent.worker import Worker
@@ -37,12 +37,16 @@ def work(directory: str, element: str, start: float) -> int:
         server = Server(link, about, secret, log)
         try:
             settings, function = server.join(signals)
+            brought = folders_of(directory, settings.get("brought", ()))
+            gone = [folder for folder in brought if not os.path.isdir(folder)]
+            if gone:
+                settings, function = server.join(signals, {"gone": gone[0]})
             if settings.get("packages"):
-                lacking, others = look(settings["packages"])
+                lacking, others = look(settings["packages"], brought)
                 if lacking:
                     settings, function = server.join(signals, {"lacking": lacking, "others": others})
                 server.others = others
-            reason = Worker(server, dict(secret, host=host), settings, function, signals, start).run()
+            reason = Worker(server, dict(secret, host=host, brought=brought), settings, function, signals, start).run()
         finally:
             link.close()
     except Over as over:

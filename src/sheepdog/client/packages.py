@@ -22,7 +22,7 @@ def look(wanted: "Sequence[Any]", folders: "Sequence[str]" = ()) -> "tuple[Lacki
     """
     lacking, others = [], []  # type: Lacking, Lacking
     before = list(sys.path)
-    sys.path.extend(folders)
+    sys.path[1:1] = folders
     try:
         for name, distribution, version, certain, _, modules in wanted:
             spec = find(name)
@@ -37,6 +37,12 @@ def look(wanted: "Sequence[Any]", folders: "Sequence[str]" = ()) -> "tuple[Lacki
     finally:
         sys.path[:] = before
     return lacking, others
+
+
+def folders_of(directory: str, paths: "Sequence[str]") -> "list[str]":
+    """Return where packages lie that were brought along, for the array job of this directory."""
+    above = os.path.dirname(os.path.abspath(directory))
+    return [os.path.join(above, path) for path in paths]
 
 
 def find(name: str) -> "Any":

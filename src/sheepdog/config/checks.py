@@ -284,6 +284,20 @@ def ship(value: object) -> object:
     return tuple(found)
 
 
+def packages(value: object) -> object:
+    """Check which packages are brought along: True, requirements, or the path of a file of them."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if value is True or value is False:
+        return value or None
+    if isinstance(value, str) and value.strip() and value.isprintable():
+        return value
+    items = _items(value)
+    if not items or not all(isinstance(each, str) and re.match(r"\s*[A-Za-z0-9]", each) for each in items):
+        raise ValueError('must be True, a list of requirements such as "numpy==1.26.*", or the path of a file of them')
+    return tuple(items)
+
+
 def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [None]
 
@@ -292,6 +306,14 @@ def read_ship(given: str) -> object:
     """Read lines, or a truth value."""
     flag = read_flag(given)
     return flag if isinstance(flag, bool) else read_lines(given)
+
+
+def read_packages(given: str) -> object:
+    """Read a truth value, the path of a file, or requirements, one a line."""
+    flag, lines = read_flag(given), [line.strip() for line in given.splitlines() if line.strip()]
+    if isinstance(flag, bool):
+        return flag
+    return given.strip() if len(lines) == 1 and os.path.isfile(os.path.expanduser(lines[0])) else lines
 
 
 def read_lines(given: str) -> object:

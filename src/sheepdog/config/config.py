@@ -18,6 +18,7 @@ from .checks import (
     read_lines,
     read_number,
     read_options,
+    read_packages,
     read_ship,
     read_variables,
     read_whole,
@@ -119,6 +120,8 @@ class Config:
     """Bytes that are kept of what a task prints: its end."""
     ship: tuple[str, ...] | bool = key((), checks.ship, read_ship)
     """Files, folders and own modules that travel besides what is found by itself; False: nothing of them does."""
+    packages: tuple[str, ...] | str | bool | None = key(None, optional(checks.packages, "none"), read_packages)
+    """Installed packages that are brought along: True for what the code imports, requirements, or a file of them."""
     trusted: bool = key(True, checks.flag, read_flag)
     """May results be objects of any kind, whose loading runs code."""
 

@@ -30,7 +30,7 @@ from ..values import identity as process
 from ..values.forms import Form
 from ..values.model import ArrayJob
 from ..values.serialisation import MAKERS, form, name_of, serialise_arguments
-from . import pythons
+from . import packages, pythons
 
 log = logging.getLogger("sheepdog")
 log.addHandler(logging.NullHandler())  # who wants to read it says so
@@ -130,6 +130,7 @@ def launch(storage: Storage, request_id: int, say: Callable[[str], object] = boo
     ensure_certificate(storage)  # another program's server may be about to come up still
     pythons.put(options, host, say)
     put_bundles(storage, request_id, options, host)
+    packages.put(storage, request_id, options, host)
     workers = options.first_workers(None if pending.open else pending.tasks - pending.ended)
     array = submit.plan(options, request, workers, 0, storage.get_setting("port"), home)
     array = storage.new_array(request_id, array)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ..client import IN_MEMORY
 from ..client.wire.calls import MOST_HEAD, names_in
 from ..errors import StorageError
-from ..values.model import WANTED, StoredBlob, made
+from ..values.model import BROUGHT, WANTED, StoredBlob, made
 from ..values.model import Files as Made
 from .file import File
 from .schema import SPAN
@@ -61,6 +61,17 @@ class Files(File):
     def wanted(self, request_id: int) -> bytes:
         """Return a request's list of installed packages; nothing if it has none."""
         return b"".join(map(self.file, self.wanted_of(request_id)[:1]))
+
+    def name_brought(self, request_id: int, paths: Iterable[str]) -> None:
+        """Note the folders of packages that a request has brought along; the store has not what is in them."""
+        with self.transaction():
+            for path in self.brought(request_id):
+                self.db.execute("DELETE FROM request_file WHERE request = ? AND path = ?", (request_id, path))
+            self.name_files(request_id, {path: hash_of(path) for path in paths})
+
+    def brought(self, request_id: int) -> list[str]:
+        """Return the folders of packages that a request has brought along, below ssh_dir."""
+        return [path for path in self.files_of(request_id) if path.startswith(BROUGHT)]
 
     def file(self, hash: str) -> bytes:
         """Return what is in a file."""

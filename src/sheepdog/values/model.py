@@ -169,6 +169,10 @@ WANTED = "wanted/"
 """Begins the path of a request's list of the installed packages that it needs."""
 
 
+BROUGHT = "packages/"
+"""Begins the path of packages that a request has brought along: below ssh_dir, and among its files in the store."""
+
+
 class Needed(NamedTuple):
     """What comes before a function, or a call, that needs files of the user's own; and what is to be stored with it."""
 

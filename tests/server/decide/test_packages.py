@@ -80,6 +80,16 @@ def test_nonsense_is_refused(farm: Farm, said: Any) -> None:
     assert farm.join("w1", lacking=said).status == 400
 
 
+def test_packages_that_were_brought_are_named_and_it_is_said_when_they_are_gone(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], 1)
+    storage.name_brought(farm.request, ["packages/old"])
+    storage.name_brought(farm.request, ["packages/new"])
+    assert farm.join("w1").header["brought"] == ["packages/new"]
+    reply = farm.join("w1", gone="/home/a/.sheepdog/packages/new")
+    assert (reply.status, len(farm.errors)) == (409, 1)
+    assert "not in /home/a/.sheepdog/packages/new on node1: retry sends them" in farm.errors[0]
+
+
 def test_what_differs_is_said_once(farm: Farm) -> None:
     for worker in ("w1", "w2"):
         farm.join(worker)

@@ -42,6 +42,7 @@ def settle_in(parent: int, secret: "dict[str, Any]") -> None:
     sys.argv = [""]
     os.umask(secret.get("umask", 0o022))
     sys.path[0:1] = [os.path.join(secret["directory"], name) for name in secret.get("path", ["cloudpickle.zip"])]
+    sys.path[1:1] = secret.get("brought", [])
     os.environ["SHEEPDOG_REQUEST_ID"] = str(secret["request"])
 
 

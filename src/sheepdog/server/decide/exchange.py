@@ -85,14 +85,15 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
         turn_away(service, live, worker, form)
         return refuse(409, form)
     wanted = packages.read(service.storage.wanted(call.request))
-    if call.header.get("lacking"):
+    brought = service.storage.brought(call.request)
+    if call.header.get("lacking") or call.header.get("gone"):
         try:
             text = packages.lacking_words(wanted, call.header, seen.host)
         except (ValueError, TypeError) as error:
             return refuse(400, f"not packages: {error}")
         turn_away(service, live, worker, text)
         return refuse(409, text)
-    if not wanted:  # else it looks for them first
+    if not wanted and not brought:  # else it looks for them first
         live.workers.take()
         live.hosts.welcome(seen.host)
     seen.python = clean(call.header["python"].get("version"))
@@ -102,6 +103,8 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     settings["form"] = form.name
     if live.ordered:
         settings["stuck"] = LONG
+    if brought:
+        settings["brought"] = brought
     if wanted:
         settings["packages"] = [each.row for each in wanted]
     return Reply(settings, service.storage.function_blobs(call.request))

@@ -13,6 +13,8 @@ from ..calls import Lacking, clean, read_lacking
 
 def lacking_words(wanted: Sequence[Wanted], header: Mapping[str, Any], host: str) -> str:
     """Return what a worker lacks, and the line that mends it. ValueError if it does not say that rightly."""
+    if header.get("gone"):
+        return f"the packages that were brought along are not in {clean(header['gone'])} on {host}: retry sends them"
     known = {each.name: each for each in wanted}
     lacking = [each for each in read_lacking(header.get("lacking")) if each.name in known]
     if not lacking:

@@ -1,0 +1,128 @@
+"""Packages that a request brings along: what is to come, for which Python, and that it is there before its workers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from ..config.options import Options
+from ..deployment import Host, folders, wheels
+from ..deployment.upload import marks
+from ..errors import CommandFailed, ConfigError, HostError, SchedulerError
+from ..schedulers import job_file
+from ..storage import Storage
+from ..values.model import BROUGHT
+from ..values.packages import Wanted, read
+
+log = logging.getLogger("sheepdog")
+
+# What the worker's Python says of itself, in the syntax of 3.6.
+ASK = """import json, os, sys
+try: libc = os.confstr("CS_GNU_LIBC_VERSION")
+except (ValueError, OSError): libc = "musl"
+facts = [sys.implementation.name, "%d.%d" % sys.version_info[:2], os.uname().machine, libc]
+print("sheepdog:facts " + json.dumps(facts))
+"""
+
+
+def put(storage: Storage, request_id: int, options: Options, host: Host) -> None:
+    """Put the packages that a request brings along where its workers look for them, if it brings any.
+
+    Raises ConfigError if they cannot be had, or for local processes if they are not installed here.
+    """
+    given = options.config.packages
+    if options.here:
+        require_here(given)
+        return
+    if given is None:
+        return
+    request = asked_for(given, read(storage.wanted(request_id)))
+    if not request.requirements and not request.files:
+        return
+    archive = wheels.resolve(request, facts(options, host))
+    place = options.config.ssh_dir
+    where = f"{place}/{folders.PACKAGES}/{archive.name[:12]}... on {host.name}"
+
+    def said() -> None:
+        size = f"{archive.path.stat().st_size / 1e6:,.1f} MB, {archive.size / 1e6:,.1f} MB unpacked"
+        log.info("request %d: packages (%s) go to %s", request_id, size, where)
+
+    try:
+        sent = folders.put(host, place, folders.PACKAGES, archive.name, archive.path.read_bytes, said)
+    except CommandFailed as error:
+        words = error.errors.decode(errors="replace").strip()
+        raise SchedulerError(f"the packages cannot be put into {where}: {words}") from error
+    if not sent:
+        log.info("request %d: its packages are in %s", request_id, where)
+    storage.name_brought(request_id, [f"{BROUGHT}{archive.name}"])
+
+
+def asked_for(given: Any, wanted: Sequence[Wanted]) -> wheels.Request:
+    """Return what is to be brought along, of what the option packages says and what the code imports."""
+    if given is True:
+        alone = [each for each in wanted if not each.distribution and each.certain]
+        if alone:
+            raise ConfigError(
+                f"packages: {', '.join(each.name for each in alone)} is here and of no known distribution, so it "
+                "cannot be brought along: install it, or name what is to come in packages=[...]"
+            )
+        known = tuple(sorted({each.requirement for each in wanted if each.distribution}))
+        return wheels.Request(known, constraints=wheels.installed_here() if known else ())
+    if isinstance(given, str):
+        path = os.path.abspath(os.path.expanduser(given))
+        if not os.path.isfile(path):
+            raise ConfigError(f"packages: there is no file {path}; requirements are given as a list: [{given!r}]")
+        return wheels.Request(files=(path,))
+    return wheels.Request(tuple(given or ()))
+
+
+def facts(options: Options, host: Host) -> wheels.Target:
+    """Return for which Python packages must be: the one that the workers will have, asked on the host."""
+    config = options.config
+    python = config.python(options.scheduler)
+    script = f"{job_file.setup(config.setup) if config.setup else ''}exec {python} - <<'END'\n{ASK}END\n"
+    shell = 'exec "$(command -v bash || command -v sh)" -s' if config.setup else "exec sh -s"
+    what = (
+        f"packages are brought along for the workers' Python, {python}, and it does not say on {host.name} what it is"
+    )
+    try:
+        said = marks(host.run(["sh", "-c", shell], script.encode()))
+    except CommandFailed as error:
+        words = error.errors.decode(errors="replace").strip()[-300:]
+        raise ConfigError(f"{what}: {words or error}. Is the option `shell` right?") from error
+    if "facts" not in said:
+        raise HostError(f"{what}. Is the option `shell` right?")
+    return wheels.target(*json.loads(said["facts"]))
+
+
+def require_here(given: Any) -> None:
+    """Raise ConfigError for requirements that are not installed here: local processes use what is."""
+    if not isinstance(given, tuple):
+        return
+    missing = [each for each in given if not is_installed(each)]
+    if missing:
+        line = f"{sys.executable} -m pip install {' '.join(f'{each!r}' for each in missing)}"
+        raise ConfigError(
+            f"packages: {', '.join(missing)} is not installed here, and local processes use what is: {line}"
+        )
+
+
+def is_installed(requirement: str) -> bool:
+    """Tell whether a requirement is met here; of its versions, so far as they are told by == or can be compared."""
+    found = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*([^;@]*)", requirement)
+    if found is None:
+        return True
+    try:
+        here = metadata.version(found[1])
+    except metadata.PackageNotFoundError:
+        return ";" in requirement  # it may be for another Python
+    exact = re.fullmatch(r"==\s*([\w.!+-]+?)(\.\*)?\s*", found[2])
+    if exact is None:
+        return True
+    return here == exact[1] or bool(exact[2] and here.startswith(f"{exact[1]}."))
