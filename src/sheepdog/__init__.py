@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         take_over,
     )
     from .front.job import Job, dispatch_jobs
+    from .front.kept import kept
     from .front.pythons import pythons
     from .server import Server
     from .storage import Storage
@@ -54,6 +55,7 @@ _HOMES = {
     "get_results": "front.functional",
     "imap": "front.functional",
     "job_script": "front.functional",
+    "kept": "front.kept",
     "map": "front.functional",
     "map_async": "front.functional",
     "pythons": "front.pythons",
@@ -93,6 +95,7 @@ __all__ = [
     "imap",
     "job_file",
     "job_script",
+    "kept",
     "map",
     "map_async",
     "pythons",

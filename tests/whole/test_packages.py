@@ -178,12 +178,14 @@ def test_what_the_code_imports_is_brought_along_once(far: Path) -> None:
 print(sheepdog.map(f, [(1,)] * 2, {**C, "packages": True}, verbose=False))
 print(sheepdog.map(f, [(2,)] * 2, {**C, "packages": True}, verbose=False))
 print(len(folders()))
+print(*[(each.kind, each.path in folders()[0]) for each in sheepdog.kept(C)])
 with sheepdog.Executor(config={**C, "packages": True}) as executor:
     print(executor.submit(f, 3).result())
 """
     said = bring(far, LAZY + program)
     assert "[(1, 1, True), (1, 1, True)]" in said
     assert "[(1, 2, True), (1, 2, True)]\n1\n" in said
+    assert "('packages', True)" in said
     assert "(1, 3, True)" in said
     assert len(re.findall("packages .* go to", said)) == 1  # the second run, and the executor, send nothing
     assert said.count("its packages are in") == 2

@@ -98,7 +98,7 @@ def tidy(host: Host, place: str, names: Iterable[str]) -> None:
 
     Of a worker's output, only if there is more than what all of them write.
     """
-    needless = "rm -rf secret.json submit.sh attempted submitted found job_id.* *.pyz *.zip"
+    needless = "rm -rf secret.json uses submit.sh attempted submitted found job_id.* *.pyz *.zip"
     usual = f"grep -LvE '{USUAL}' *.o*[0-9] worker.*.log 2>/dev/null"
     empty = "find . -type f -size 0 -exec rm -f {} +; rmdir spool 2>/dev/null"
     tell = f'{needless}; {usual} | while read -r file; do rm -f "./$file"; done; {empty}; true'

@@ -135,7 +135,8 @@ def launch(storage: Storage, request_id: int, say: Callable[[str], object] = boo
     array = submit.plan(options, request, workers, 0, storage.get_setting("port"), home)
     array = storage.new_array(request_id, array)
     try:
-        array = submit.submit(options, host, request, array, storage.get_setting("certificate"))
+        uses = storage.uses(request_id)
+        array = submit.submit(options, host, request, array, storage.get_setting("certificate"), uses=uses)
     except BaseException:
         withdraw(options, host, array)
         raise

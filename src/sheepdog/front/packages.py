@@ -8,11 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
 from ..config.options import Options
-from ..deployment import Host, folders, wheels
+from ..deployment import Host, folders, kept, wheels
 from ..deployment.upload import marks
 from ..errors import CommandFailed, ConfigError, HostError, SchedulerError
 from ..schedulers import job_file
@@ -58,9 +59,18 @@ def put(storage: Storage, request_id: int, options: Options, host: Host) -> None
     except CommandFailed as error:
         words = error.errors.decode(errors="replace").strip()
         raise SchedulerError(f"the packages cannot be put into {where}: {words}") from error
-    if not sent:
+    if sent:
+        make_room(host, place)
+    else:
         log.info("request %d: its packages are in %s", request_id, where)
     storage.name_brought(request_id, [f"{BROUGHT}{archive.name}"])
+
+
+def make_room(host: Host, place: str) -> None:
+    """Keep what stays on a host below its bound; if that cannot be seen to now, it is the next time."""
+    with suppress(HostError):
+        for each in kept.bound(host, place):
+            log.info("%s is removed from %s: it was used longest ago", each.path, host.name)
 
 
 def asked_for(given: Any, wanted: Sequence[Wanted]) -> wheels.Request:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ..config import Config
 from ..config.options import Options
-from ..deployment import Host, job_directory, make_host
+from ..deployment import Host, job_directory, kept, make_host
 from ..errors import ConnectionLost, SchedulerBusy, TooManyWorkers
 from ..values.model import ArrayJob, Request
 from . import Scheduler, job_file, make_scheduler
@@ -75,11 +75,17 @@ def secret(options: Options, request: Request, array: ArrayJob, certificate: str
 
 
 def submit(
-    options: Options, host: Host, request: Request, array: ArrayJob, certificate: str, avoid: Sequence[str] = ()
+    options: Options,
+    host: Host,
+    request: Request,
+    array: ArrayJob,
+    certificate: str,
+    avoid: Sequence[str] = (),
+    uses: Sequence[str] = (),
 ) -> ArrayJob:
     """Submit an array job; return it as it is now. A broken connection and a busy scheduler are tried again.
 
-    avoid are hosts on which it is not to be.
+    avoid are hosts on which it is not to be, uses the folders below ssh_dir that its workers need.
     """
     scheduler = scheduler_of(options)
     config = scheduler.avoid(options.config.raised(array.level), avoid)
@@ -93,6 +99,7 @@ def submit(
             files = {**job_file.worker_files(), **scheduler.files(job, config, site)}
             files[job_directory.MARK] = f"{array.name}\n".encode()
             files[job_directory.KEEP] = b"%d\n" % -(-config.keep_seconds // 60)
+            files[kept.USES] = "".join(f"{each}\n" for each in uses).encode()
             files["secret.json"] = secret(options, request, array, certificate)
             job_id, where = scheduler.submit(host, job, files)
         except ConnectionLost:

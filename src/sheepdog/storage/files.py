@@ -73,6 +73,10 @@ class Files(File):
         """Return the folders of packages that a request has brought along, below ssh_dir."""
         return [path for path in self.files_of(request_id) if path.startswith(BROUGHT)]
 
+    def uses(self, request_id: int) -> list[str]:
+        """Return the folders below ssh_dir that the workers of a request need."""
+        return [path for path in self.files_of(request_id) if path.startswith((BUNDLES, BROUGHT))]
+
     def file(self, hash: str) -> bytes:
         """Return what is in a file."""
         for (content,) in self._query("SELECT content FROM file WHERE hash = ?", hash):

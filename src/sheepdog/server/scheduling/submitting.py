@@ -60,16 +60,17 @@ def submit(context: Context, wanted: Wanted) -> None:
 
 def submit_elsewhere(context: Context, wanted: Wanted, host: Host, array: ArrayJob) -> ArrayJob:
     """Submit workers to other hosts than those to be avoided; to any if there are no others, and some were of use."""
+    uses = context.decide(lambda service: service.storage.uses(wanted.request.id))
     about = (wanted.options, host, wanted.request, array, context.certificate)
     try:
-        return submission.submit(*about, wanted.avoid)
+        return submission.submit(*about, wanted.avoid, uses)
     except SchedulerBusy:
         raise
     except SchedulerError as error:
         if not (wanted.avoid and wanted.joined):
             raise
         log.warning("request %d: workers may be on %s, too: %s", wanted.request.id, ", ".join(wanted.avoid), error)
-        return submission.submit(*about)
+        return submission.submit(*about, uses=uses)
 
 
 def tell_way(context: Context, watched: Watched, now: float) -> None:
