@@ -29,6 +29,7 @@ SHEEPDOG = """
 sheepdog.__version__ sheepdog.__version_info__ sheepdog.__author__ sheepdog.__license__
 sheepdog.get_output sheepdog.pythons sheepdog.errors.NotRun
 sheepdog.imap sheepdog.get_reports sheepdog.follow_reports sheepdog.cancel sheepdog.retry sheepdog.remove
+sheepdog.kept sheepdog.deployment.kept.Kept.remove
 sheepdog.take_over sheepdog.job_script sheepdog.dispatch_jobs sheepdog.TaskFailed sheepdog.SheepdogError sheepdog.joblib
 sheepdog.flow.Results.close sheepdog.flow.Results.request_id sheepdog.Executor.submit sheepdog.Executor.shutdown
 sheepdog.Executor.request_id sheepdog.Job.start sheepdog.Job.run sheepdog.Job.join sheepdog.Job.result

@@ -99,7 +99,8 @@ def submit(
             files = {**job_file.worker_files(), **scheduler.files(job, config, site)}
             files[job_directory.MARK] = f"{array.name}\n".encode()
             files[job_directory.KEEP] = b"%d\n" % -(-config.keep_seconds // 60)
-            files[kept.USES] = "".join(f"{each}\n" for each in uses).encode()
+            if uses:
+                files[kept.USES] = "".join(f"{each}\n" for each in uses).encode()
             files["secret.json"] = secret(options, request, array, certificate)
             job_id, where = scheduler.submit(host, job, files)
         except ConnectionLost:
