@@ -1,10 +1,17 @@
 """What leaves for one request: bytes, and what they need."""
 
+import functools
+import logging
+import operator
+import pathlib
 from pathlib import Path
 
 import pytest
 
+from sheepdog.bundle.outgoing import Outgoing
+from tests import local
 from tests.bundle.projects import ask, write
+from tests.local import pids
 
 pytestmark = pytest.mark.slow  # each test starts a Python
 
@@ -70,3 +77,24 @@ answer = [str(each.message).partition(" has changed")[1] for each in said]
 """
     )
     assert ask(program, project) == [" has changed"]
+
+
+@pytest.mark.parametrize(
+    ("value", "by_value"),
+    [
+        (pids, False),
+        (local, False),
+        ([abs, operator.itemgetter(1), pathlib.Path("x"), logging.getLogger("x")], False),
+        (functools.partial(pids, "x"), False),
+        (lambda: 1, True),
+        ([functools.partial(lambda: 1)], True),
+        (type("Made", (), {}), True),
+        (pids.__code__, True),
+        ({}.keys(), True),
+    ],
+)
+def test_whether_anything_goes_by_value_is_noted(value: object, by_value: bool) -> None:
+    """If nothing does, any Python can load it."""
+    outgoing = Outgoing()
+    outgoing.dump(value)
+    assert outgoing.needs.by_value == by_value

@@ -394,11 +394,12 @@ def test_another_python() -> None:
     if other is None:
         pytest.skip("there is no Python of another version on this machine")
     with pytest.raises(NotRun) as caught:
-        sheepdog.map(abs, [(1,)], {"shell": str(other)})
+        sheepdog.map(lambda x: -x, [(1,)], {"shell": str(other)})
     [error] = errors(1)
     assert error.splitlines()[0] in str(caught.value)
     for word in (other.parts[-3], mine, "`shell`", str(other)):
         assert word in error
+    assert sheepdog.map(abs, [(-1,)], {"shell": str(other)}) == [1]
 
 
 @pytest.fixture(scope="module")
@@ -416,9 +417,10 @@ def oldest_python() -> str:
 def test_the_worker_on_the_oldest_python(oldest_python: str) -> None:
     """It connects, says what it is, and is told why it cannot have the function; with a bare standard library."""
     with pytest.raises(NotRun):
-        sheepdog.map(abs, [(1,)], {"shell": f"{oldest_python} -I -S"})
+        sheepdog.map(lambda x: x, [(1,)], {"shell": f"{oldest_python} -I -S"})
     [error] = errors(1)
     assert "runs cpython 3.6." in error
+    assert sheepdog.map(abs, [(-1,)], {"shell": f"{oldest_python} -I -S"}) == [1]
 
 
 def test_the_child_on_the_oldest_python(oldest_python: str, place: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sheepdog.client import PICKLE
 from sheepdog.schedulers.archives import cloudpickle_archive, worker_archive
-from sheepdog.values.serialisation import MAKERS
 from tests.values.far import Far
 
 
@@ -20,7 +20,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=MAKERS)
-def far(archives: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Far:
-    """A bare Python, reached by each form in turn."""
-    return Far(archives, tmp_path, request.param)
+@pytest.fixture
+def far(archives: Path, tmp_path: Path) -> Far:
+    """A bare Python."""
+    return Far(archives, tmp_path, PICKLE)

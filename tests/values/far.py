@@ -13,7 +13,7 @@ from sheepdog import client
 from sheepdog.bundle.outgoing import Outgoing
 from sheepdog.client.bundle import bundle_of, folder_of, unpack
 from sheepdog.client.wire.calls import names_in
-from sheepdog.values.serialisation import MAKERS, deserialise, serialise_arguments
+from sheepdog.values.serialisation import deserialise, serialise_arguments, serialise_function
 from tests.local import ROOT
 
 # What the child of a worker does, without its pipes: no site-packages, only cloudpickle.
@@ -45,7 +45,7 @@ print(_json.dumps(_results if "check" not in globals() else check(_results)))
 def pack(form: str, f: Any, args: list[Any], ns: dict[str, Any] | None, directory: str) -> bytes:
     """Return calls as the Python over there gets them, and put the files that they need below a directory."""
     outgoing = Outgoing()
-    function, namespace = MAKERS[form](f, ns, outgoing.pickler)
+    function, namespace = serialise_function(f, ns, outgoing.pickler)
     calls = list(serialise_arguments(args, outgoing.dump))
     needed = outgoing.look()
     named = {bytes.fromhex(path[-64:]): make() for path, make in needed.files.items()}

@@ -1,7 +1,4 @@
-"""The contract of forms: what goes in comes out and works there, whichever form it travels in.
-
-The fixture `far` goes through MAKERS of values/serialisation.py: another form is another entry there.
-"""
+"""The contract of forms: what goes in comes out and works there, whichever form it travels in."""
 
 import functools
 import importlib.util
@@ -16,13 +13,12 @@ import pytest
 
 from sheepdog import client
 from sheepdog.bundle.outgoing import Outgoing
-from sheepdog.client import PICKLE
+from sheepdog.client import BY_NAME, PICKLE
 from sheepdog.client.function import LOADERS
 from sheepdog.errors import SerialisationError
 from sheepdog.values import serialisation
 from sheepdog.values.forms import COMMON, Form, choose
 from sheepdog.values.serialisation import (
-    MAKERS,
     form,
     serialise_function,
 )
@@ -381,17 +377,17 @@ def python(**facts: str) -> dict[str, str]:
     return {**client.describe_python(), **facts}
 
 
-def test_every_form_has_its_maker_its_loader_and_its_rule() -> None:
-    assert MAKERS.keys() == LOADERS.keys() == COMMON.keys()
+def test_every_form_has_its_loader_and_its_rule() -> None:
+    assert LOADERS.keys() == COMMON.keys()
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", COMMON)
 def test_this_python_can_load_what_it_makes(name: str) -> None:
     made = Form(name, python())
     assert choose([made], python(), "node") is made
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", COMMON)
 def test_a_form_comes_back_from_the_store(name: str) -> None:
     made = Form(name, python())
     assert Form.read(json.loads(json.dumps(made.stored()))) == made
@@ -414,8 +410,14 @@ def test_why_no_form_fits(fact: str) -> None:
     theirs = {**ours.python, "version": "3.9.2", "executable": "/opt/python", fact: "other"}
     assert choose([ours], theirs, "node7") == (
         f"the worker on node7 runs {theirs['implementation']} 3.9.2 (/opt/python), the function was made by cpython "
-        "3.12.4: set the option `shell` to a Python 3.12 there"
+        "3.12.4: set the option `shell` to a Python 3.12 there, or put what goes by value (a lambda, what a script or "
+        "a notebook defines) into a module of your own"
     )
+
+
+def test_any_python_takes_what_goes_by_name() -> None:
+    made = Form(BY_NAME, python())
+    assert choose([made], python(implementation="pypy", magic="00", version="3.6.9"), "node") is made
 
 
 def test_a_worker_that_does_not_say_its_python() -> None:

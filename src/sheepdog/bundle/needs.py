@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
+from importlib import import_module
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, BinaryIO
 
-from ..client.wire.loader import make, set_state
+from ..client.wire.loader import STANDS
 from ..client.wire.values import PICKLE_PROTOCOL, marked, pickler_class
 from ..values.serialisation import names_in
 from .code import Import, look_at
@@ -47,12 +48,14 @@ class Needs:
     """The modules that a pickle names, what it names of each, and the codes in it.
 
     modules are those of the classes of its objects, too; named are those alone that are imported when it is loaded.
+    by_value: something is not made by its name: the Python over there must be as this one.
     """
 
     modules: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
     taken: dict[str, set[str]] = field(default_factory=dict)
     codes: dict[CodeType, str] = field(default_factory=dict)  # with the package of each
+    by_value: bool = False
 
     def size(self) -> tuple[int, int, int]:
         """Return how much is needed: it only grows."""
@@ -173,10 +176,14 @@ def _pickler_class() -> Any:
                 return variable, described(value)
             if kind is BuiltinFunctionType and value.__module__:
                 self.needs.modules.add(value.__module__)
+            if kind is CodeType:
+                self.needs.by_value = True
             self.needs.modules.add(kind.__module__)  # one that is pickled as the name of a global, as singletons are
             return super().reducer_override(value)
 
         def note(self, module: str, name: str) -> None:
+            if module.partition(".")[0] == "cloudpickle":
+                self.needs.by_value = True
             self.needs.modules.add(module)
             self.needs.named.add(module)
             self.needs.taken.setdefault(module, set()).add(name)
@@ -211,9 +218,9 @@ def _pickler_class() -> Any:
 
         def dynamic(self, value: Any, kind: type) -> Any:
             """Return how something is made that no module has over there; NotImplemented for what pickle knows."""
-            if value is make or value is set_state:
-                return NotImplemented
             if kind is FunctionType:
+                if value in STANDS:
+                    return NotImplemented
                 return marked(value, self._dynamic_function_reduce(value))
             reduced = cloudpickle._dynamic_class_reduce(value)
             return marked(value, reduced) if len(reduced) == 6 else reduced
@@ -227,7 +234,7 @@ def _pickler_class() -> Any:
             if not self.by_value(name) and cloudpickle._should_pickle_by_reference(module):
                 self.needs.modules.add(name)
                 self.needs.named.add(name)
-                return cloudpickle.subimport, (name,)
+                return import_module, (name,)
             return ModuleType, (name,), {key: each for key, each in dict(vars(module)).items() if key not in LEFT}
 
     return Pickler

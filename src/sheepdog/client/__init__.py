@@ -27,15 +27,17 @@ Run as: python client.pyz DIRECTORY ELEMENT. The directory holds secret.json (se
 cloudpickle.zip; the element is the name of this copy within its array job.
 """
 
-from .function import PICKLE
+from .function import BY_NAME, PICKLE
 from .job import OURS, THERE, Call, JobBase, Run, run_any
 from .wire.frames import chunks_of, pack, read_blob, size_of, unpack
 from .wire.limits import CHUNK, IN_MEMORY, MAX_BATCH, MAX_CALL, MAX_HEADER, MAX_VALUE, PROTOCOL
 from .wire.messages import CHECKPOINT, REPORT, Message
 from .wire.outcomes import DELETED, DIED, INTERRUPTED, MEMORY, RAISED, RESULT, TIMEOUT, Outcome
-from .wire.values import describe_python, dump, load, make_pickler
+from .wire.pythons import describe_python
+from .wire.values import dump, load, make_pickler
 
 __all__ = [
+    "BY_NAME",
     "CHECKPOINT",
     "CHUNK",
     "DELETED",

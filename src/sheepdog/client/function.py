@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .wire.loader import World
 
 PICKLE = "cloudpickle"  # the form of a function of which nobody says more
+BY_NAME = "by name"  # a pickle in which all is plain data, or has a name over there: any Python loads it
 CONTROLLER = "controller"  # the name of the parameter by which a function asks for one
 
 
@@ -35,7 +36,7 @@ def load_pickled(function: bytes, namespace: bytes, world: "World") -> "Callable
     return target
 
 
-LOADERS = {PICKLE: load_pickled}  # by the name of the form
+LOADERS = {PICKLE: load_pickled, BY_NAME: load_pickled}  # by the name of the form
 
 
 def asks_for_controller(function: object) -> "Callable[[tuple[Any, ...], dict[str, Any]], bool] | None":

@@ -29,7 +29,7 @@ from ..storage import Storage
 from ..values import identity as process
 from ..values.forms import Form
 from ..values.model import ArrayJob
-from ..values.serialisation import MAKERS, form, name_of, serialise_arguments
+from ..values.serialisation import form, name_of, serialise_arguments, serialise_function
 from . import packages, pythons
 
 log = logging.getLogger("sheepdog")
@@ -53,19 +53,17 @@ def dispatch(
     If anything fails before the array job is submitted, nothing is left behind.
     """
     settings = make_config(config)
-    made = form()
     options = replace(options_of(settings), ordered=open)
     outgoing = outgoing or Outgoing(settings.ship)
-    function, namespace = MAKERS[made["form"]](f, ns, outgoing.pickler)
-    options = equipped(options, made)
+    function, namespace = serialise_function(f, ns, outgoing.pickler)
     with Storage(settings.dbfile) as storage:
         request_id = storage.new_request(
             function,
             namespace,
             serialise_arguments(args, outgoing.dump),
             name=settings.name or name_of(f),
-            form=made,
-            options=options.stored(),
+            form=lambda: form(outgoing.needs.by_value),
+            options=lambda: equipped(options, form(outgoing.needs.by_value)).stored(),
             open=open,
             needs=functools.partial(outgoing.look_first, f),
         )

@@ -18,7 +18,7 @@ from ..errors import ConfigError, NotOwnRequest
 from ..server.life import log_file
 from ..storage import Storage
 from ..values.model import Function, Kind, Request, RequestState
-from ..values.serialisation import MAKERS, form, name_of, serialise_function
+from ..values.serialisation import form, name_of, serialise_function
 from .dispatch import equipped, launch, options_of
 from .waiting import wait_for_clearing, wait_for_directories
 
@@ -125,17 +125,16 @@ def function_again(
             "function. Give ns={} if f needs none"
         )
     name = name_of(f)
-    made = form()
-    maker = MAKERS[made["form"]]
     function = without_manifest(before.function)
-    if function == maker(operator.call)[0] or (is_run(function) and RUN_ANY in function):
+    if function == serialise_function(operator.call)[0] or (is_run(function) and RUN_ANY in function):
         raise ConfigError(
             f"each task of request {request_id} brings what it calls along, as the calls of an executor do, and jobs: "
             "leave f out, or make the calls anew"
         )
     outgoing = Outgoing(ship)
-    again, namespace = maker(Run(f, name) if is_run(function) else f, ns, outgoing.pickler)
+    again, namespace = serialise_function(Run(f, name) if is_run(function) else f, ns, outgoing.pickler)
     needed = outgoing.look_first(f)
+    made = form() if outgoing.needs.by_value else before.form  # which is that of the arguments, too
     return Function(needed.before + again, namespace, made, needed.files)
 
 

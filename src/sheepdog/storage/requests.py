@@ -30,6 +30,9 @@ NEXT = (
 )
 
 
+Said = dict[str, Any] | Callable[[], dict[str, Any]] | None
+
+
 class Unended(NamedTuple):
     """What other programs change of a request that has not ended."""
 
@@ -50,14 +53,14 @@ class Requests(Workers, Files, Directories):
         args_list: Iterable[bytes],
         *,
         name: str = "",
-        form: dict[str, Any] | None = None,
-        options: dict[str, Any] | None = None,
+        form: Said = None,
+        options: Said = None,
         open: bool = False,
         needs: Callable[[], Needed] = Needed,
     ) -> int:
         """Store a request with its tasks, one for each item of args_list, and return its id.
 
-        needs is asked when the items have been drawn.
+        needs is asked when the items have been drawn; form and options, too, where they depend on them.
 
         If open, more may be added until close_request. The items are drawn first, into a temporary file if they are
         many: however long they take, the database is not locked meanwhile, and if one fails nothing has been stored.
@@ -81,10 +84,11 @@ class Requests(Workers, Files, Directories):
             needed = needs()
             serialised_function = needed.before + serialised_function
             files = self.made(needed.files)
+            form_said, options_said = (json.dumps((say() if callable(say) else say) or {}) for say in (form, options))
             with self.transaction():
                 self._settle()
                 [(request_id,)] = self._query(NEXT)
-                token, said, form_said = new_token(), json.dumps(options or {}), json.dumps(form or {})
+                token = new_token()
                 runs = bool(count or open)
                 function = digest_of([form_said.encode()], [serialised_function], [serialised_namespace])
                 self.db.execute(
@@ -99,12 +103,12 @@ class Requests(Workers, Files, Directories):
                         count,
                         name,
                         form_said,
-                        said,
+                        options_said,
                         time.time(),
                         None if runs else time.time(),
                         RequestState.NEW if runs else RequestState.CLOSED,
                         open,
-                        mark(self.signer(), function, request_id, runs, token, said),
+                        mark(self.signer(), function, request_id, runs, token, options_said),
                     ),
                 )
                 first = request_id * SPAN + 1

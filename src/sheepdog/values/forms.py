@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ..client import PICKLE
+from ..client import BY_NAME, PICKLE
 
-COMMON: Mapping[str, tuple[str, ...]] = {PICKLE: ("implementation", "magic")}
+COMMON: Mapping[str, tuple[str, ...]] = {PICKLE: ("implementation", "magic"), BY_NAME: ()}
 """By a form's name: what a Python that loads it must have in common with the one that made it."""
 
 
@@ -47,5 +47,6 @@ def choose(forms: Iterable[Form], python: Mapping[str, Any] | None, host: str) -
     return (
         f"the worker on {host} runs {python.get('implementation')} {python.get('version')} "
         f"({python.get('executable')}), the function was made by {form.python.get('implementation')} "
-        f"{form.python.get('version')}: set the option `shell` to a Python {minor} there"
+        f"{form.python.get('version')}: set the option `shell` to a Python {minor} there, or "
+        "put what goes by value (a lambda, what a script or a notebook defines) into a module of your own"
     )

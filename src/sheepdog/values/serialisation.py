@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, BinaryIO
 
-from ..client import MAX_VALUE, PICKLE, describe_python, dump, load, make_pickler
+from ..client import BY_NAME, MAX_VALUE, PICKLE, describe_python, dump, load, make_pickler
 from ..client.wire.calls import SMALL, call_by_name, call_with, split
 from ..errors import ArgumentsError, SerialisationError
 from .forms import Form
@@ -34,9 +34,12 @@ def deserialise(data: bytes, trusted: bool = True) -> Any:
     return load(data) if trusted else read_plain(data)
 
 
-def form() -> dict[str, Any]:
-    """Return the form in which functions leave this interpreter, as it is stored with a request."""
-    return Form(PICKLE, describe_python()).stored()
+def form(by_value: bool = True) -> dict[str, Any]:
+    """Return the form in which a function has left this interpreter, as it is stored with a request.
+
+    by_value: something of it, or of its arguments, is not made by its name over there.
+    """
+    return Form(PICKLE if by_value else BY_NAME, describe_python()).stored()
 
 
 def serialise_function(
@@ -76,10 +79,6 @@ def require_fits(what: str, size: int) -> None:
             f"{what} has {size:,} bytes when it is serialised; at most {MAX_VALUE:,} can be stored: write the data to "
             "a file that the workers can read, and pass its name"
         )
-
-
-MAKERS: Mapping[str, Callable[..., tuple[bytes, bytes]]] = {PICKLE: serialise_function}
-"""By a form's name: what makes bytes of a function and its namespace."""
 
 
 def _blame_namespace(ns: Mapping[str, Any], error: Exception) -> str:

@@ -7,7 +7,7 @@ import time
 from ..link import Over
 from ..wire.frames import runs
 from ..wire.limits import MESSAGE_PAUSE, PROTOCOL, SPARE_PATIENCE, WORDS
-from ..wire.values import describe_python
+from ..wire.pythons import describe_python
 from .outbox import Outbox
 from .rhythm import Rhythm
 from .signals import WARNINGS

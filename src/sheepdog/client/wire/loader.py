@@ -4,6 +4,7 @@ import pickle
 import types
 
 from .origins import ORIGINS, content_of, find, is_lasting, remember
+from .pythons import CAN_HAVE_CLOUDPICKLE, code, no_cloudpickle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,10 +15,16 @@ def make(*_: object) -> None:
     """Stand, in a pickle, for Loader.make."""
 
 
+def make_code(*_: object) -> None:
+    """Stand, in a pickle, for Loader.make_code."""
+
+
 def set_state(*_: object) -> None:
     """Stand, in a pickle, for Loader.set_state."""
 
 
+CLOUDPICKLE = ("cloudpickle", "cloudpickle.cloudpickle")
+STANDS = (make, make_code, set_state)
 THIS = ("sheepdog.client.wire.loader", "_sheepdog_worker.wire.loader")  # what this module is called, at either end
 
 
@@ -84,7 +91,13 @@ class Loader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> "Any":
         """Return what a pickle names."""
-        return getattr(self, name) if module in THIS else super(Loader, self).find_class(module, name)
+        if module in THIS:
+            return getattr(self, name)
+        if module in CLOUDPICKLE and not CAN_HAVE_CLOUDPICKLE:
+            return no_cloudpickle
+        return super(Loader, self).find_class(module, name)
+
+    make_code = staticmethod(code)
 
     def make(self, origin: "Any", module: "str | None", maker: "Any", args: "tuple[Any, ...]") -> "Any":
         """Return a class, a function or a module: the one that is here, or else a new one without its state."""

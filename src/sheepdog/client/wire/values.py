@@ -1,15 +1,15 @@
-"""Values, and the Python that they are fit for: how they are made bytes at both ends, and loaded."""
+"""Values: how they are made bytes at both ends, and loaded."""
 
 import functools
-import importlib.util
 import io
 import pickle
 import sys
 import types
 
 from ..job import other_end
-from .loader import Loader, World, make, set_state
+from .loader import STANDS, Loader, World, make, make_code, set_state
 from .origins import CACHED, names_of, origin_of, remember
+from .pythons import CAN_DUMP_VALUES, HERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,10 @@ PICKLE_PROTOCOL = 4  # 5 cannot be read by 3.6 and 3.7
 
 
 def dump(value: object) -> bytes:
-    """Pickle a value; by value what the other side could not import."""
+    """Pickle a value; by value what the other side could not import, unless this Python is too old for that."""
     data = dump_plain(value)
+    if data is None and not CAN_DUMP_VALUES:
+        data = pickle.dumps(value, PICKLE_PROTOCOL)
     if data is None:
         buffer = io.BytesIO()
         make_pickler(buffer).dump(value)
@@ -91,12 +93,12 @@ def pickler_class() -> "Any":
             if type(value) is cached_property and hasattr(value, "lock"):  # until 3.11
                 return cached_property, (value.func,), {"attrname": value.attrname}
             if type(value) is types.CodeType:
-                make_code, parts = self.dispatch_table[types.CodeType](value)
-                return make_code, with_file(parts, value.co_filename)
+                _, parts = self.dispatch_table[types.CodeType](value)
+                return make_code, (HERE,) + with_file(parts, value.co_filename)
             ours = other_end(value)
             if ours is not None:
                 return ours
-            if value is make or value is set_state:
+            if type(value) is types.FunctionType and value in STANDS:
                 return NotImplemented
             if type(value) is CACHED and self.travels(value.__module__):
                 parameters = value.cache_parameters()
@@ -153,13 +155,3 @@ def with_file(parts: "tuple[Any, ...]", file: str) -> "tuple[Any, ...]":
     """Return what a code object is made of with this name of its file, which is the first text in every Python."""
     place = next(place for place, part in enumerate(parts) if isinstance(part, str))
     return parts[:place] + (file,) + parts[place + 1 :]
-
-
-def describe_python() -> "dict[str, str]":
-    """Return what decides whether bytecode can be exchanged."""
-    return {
-        "implementation": sys.implementation.name,
-        "version": "%d.%d.%d" % sys.version_info[:3],
-        "magic": importlib.util.MAGIC_NUMBER.hex(),
-        "executable": sys.executable,
-    }
