@@ -12,6 +12,7 @@ import sys
 import types
 
 from .stand_in import StandIns
+from .wire.names import find_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -261,6 +262,10 @@ class Loader(pickle.Unpickler):
     def __init__(self, data: bytes, place: str) -> None:
         super(Loader, self).__init__(io.BytesIO(data))
         self.place = place
+
+    def find_class(self, module: str, name: str) -> "Any":
+        """Return what a pickle names."""
+        return find_name(super(Loader, self).find_class, module, name)
 
     def persistent_load(self, name: "tuple[str, str, str]") -> "Any":
         """Return a text or a path that begins with one of the user's files."""

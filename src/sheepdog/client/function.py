@@ -39,12 +39,17 @@ def load_pickled(function: bytes, namespace: bytes, world: "World") -> "Callable
 LOADERS = {PICKLE: load_pickled, BY_NAME: load_pickled}  # by the name of the form
 
 
+def call(function: "Callable[..., Any]", *args: "Any", **kwargs: "Any") -> "Any":
+    """Return what a call returns, as operator.call does from 3.11 on."""
+    return function(*args, **kwargs)
+
+
 def asks_for_controller(function: object) -> "Callable[[tuple[Any, ...], dict[str, Any]], bool] | None":
     """Return what tells whether a call leaves the parameter `controller` without a value; None if no call does.
 
     A parameter with a default asks if that is None. What is called by operator.call is asked itself, with each call.
     """
-    if function is getattr(operator, "call", None):  # 3.11
+    if function is getattr(operator, "call", call):  # 3.11
         return _first_asks
     try:
         signature = _signature_with_controller(function)

@@ -3,6 +3,7 @@
 import pickle
 import types
 
+from .names import find_name
 from .origins import ORIGINS, content_of, find, is_lasting, remember
 from .pythons import CAN_HAVE_CLOUDPICKLE, code, no_cloudpickle
 
@@ -95,7 +96,7 @@ class Loader(pickle.Unpickler):
             return getattr(self, name)
         if module in CLOUDPICKLE and not CAN_HAVE_CLOUDPICKLE:
             return no_cloudpickle
-        return super(Loader, self).find_class(module, name)
+        return find_name(super(Loader, self).find_class, module, name)
 
     make_code = staticmethod(code)
 
