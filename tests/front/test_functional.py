@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -421,6 +422,41 @@ def test_the_worker_on_the_oldest_python(oldest_python: str) -> None:
     [error] = errors(1)
     assert "runs cpython 3.6." in error
     assert sheepdog.map(abs, [(-1,)], {"shell": f"{oldest_python} -I -S"}) == [1]
+
+
+@fault(49, "own files in a syntax too new for the worker", promise="no task runs; the file, the line and what to do")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def f(x):\n    if (y := x):\n        return y\n", ", line 2: SyntaxError: invalid syntax"),
+        (
+            "import os\nfrom functools import cached_property\ndef f(x): return x\n",
+            ", line 2: ImportError: cannot import name",
+        ),
+        ("def f(x: 'int') -> list[int]: return [x]\n", ", line 1: TypeError: 'type' object is not subscriptable"),
+        ("import helper\ndef f(x): return x\n", "helper.py, line 3: SyntaxError: invalid syntax"),
+    ],
+)
+def test_files_that_do_not_fit_another_python(
+    oldest_python: str, place: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
+) -> None:
+    (place / "mine").mkdir()
+    (place / "mine/newer.py").write_text(text)
+    (place / "mine/helper.py").write_text("import os\n\nmatch os:\n    case _: pass\n")
+    monkeypatch.syspath_prepend(str(place / "mine"))
+    for name in ("newer", "helper"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    newer = importlib.import_module("newer")
+    with pytest.raises(NotRun) as caught:
+        sheepdog.map(newer.f, [(1,)], {"shell": oldest_python})
+    for words in ("which cannot load this: ", f"{place}/mine/", reason, "set the option `shell` to a Python 3."):
+        assert words in str(caught.value)
+
+
+@fault(49, "an argument of a type that the worker's Python does not have", promise="no task runs; it is named")
+def test_arguments_that_do_not_fit_another_python(oldest_python: str) -> None:
+    with pytest.raises(NotRun, match="No module named 'zoneinfo': set the option `shell`"):
+        sheepdog.map(str, [(zoneinfo.ZoneInfo("UTC"),)], {"shell": oldest_python})
 
 
 def test_the_child_on_the_oldest_python(oldest_python: str, place: Path) -> None:

@@ -420,6 +420,15 @@ def test_any_python_takes_what_goes_by_name() -> None:
     assert choose([made], python(implementation="pypy", magic="00", version="3.6.9"), "node") is made
 
 
+def test_a_form_says_what_is_looked_up_where_that_is_of_use() -> None:
+    names = [("sim", "step"), ("pathlib", "PosixPath")]
+    assert "names" not in form(True, names)
+    made = Form.read(json.loads(json.dumps(form(False, names))))
+    assert (made.name, made.names) == (BY_NAME, [[*each] for each in names])
+    assert made.made_by(python(version="3.99.1"))
+    assert not made.made_by(python(magic="00"))
+
+
 def test_a_worker_that_does_not_say_its_python() -> None:
     assert choose([Form(PICKLE, python())], None, "node") == "the worker does not say what Python it runs"
 

@@ -21,7 +21,7 @@ from ..client.wire.loader import STANDS
 from ..client.wire.values import PICKLE_PROTOCOL, marked, pickler_class
 from ..values.serialisation import names_in
 from .code import Import, look_at
-from .own import Kind, Modules
+from .own import NEVER, Kind, Modules
 
 CACHED = type(functools.lru_cache(len))
 UNIQUE = (
@@ -56,6 +56,11 @@ class Needs:
     taken: dict[str, set[str]] = field(default_factory=dict)
     codes: dict[CodeType, str] = field(default_factory=dict)  # with the package of each
     by_value: bool = False
+
+    def looked_up(self) -> list[tuple[str, str]]:
+        """Return what is looked up over there: the names, each with its module."""
+        places = sorted((module, name) for module, names in self.taken.items() for name in names)
+        return [place for place in places if place[0].partition(".")[0] not in (*NEVER, "__main__")]
 
     def size(self) -> tuple[int, int, int]:
         """Return how much is needed: it only grows."""

@@ -212,16 +212,33 @@ class Own(object):
         """Return what is to be set in a module, by name."""
         return Loader(data, self.place).load() if data else {}
 
+    def reason(self, error: BaseException) -> str:
+        """Return why something cannot be imported, in a line: in which of the user's files that stands, and where."""
+        file, line, words = "", 0, " ".join(str(error).split())
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename.startswith(self.place):
+                file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+            trace = trace.tb_next
+        if isinstance(error, SyntaxError):
+            file, line, words = error.filename or file, error.lineno or line, error.msg
+        where = "%s, line %d: " % (file, line) if file else ""
+        return self.own_name("%s%s: %s" % (where, type(error).__name__, words))
+
     def own_name(self, text: str) -> str:
         """Return a text in which files are named as on the user's machine."""
         return text.replace(self.place + "/", "/")
 
 
 class Modules(object):
-    """The user's own modules in the process of the tasks, as the manifest of each says."""
+    """The user's own modules in the process of the tasks, as the manifest of each says.
 
-    def __init__(self, directory: str) -> None:
+    fits: what goes by value can be loaded here, and so stand for a module that cannot be imported.
+    """
+
+    def __init__(self, directory: str, fits: bool = True) -> None:
         self.directory = directory
+        self.fits = fits
         self.own = None  # type: Own | None
         self.manifest = b""  # the hash of the one that holds
 
@@ -241,8 +258,14 @@ class Modules(object):
             self.own.start()
             StandIns().start()
         self.own.set(state)
-        self.own.stand_by(second)
+        self.own.stand_by(second if self.fits else {})
         self.manifest = name
+
+    def reason(self, error: BaseException) -> str:
+        """Return why something cannot be loaded here, in a line."""
+        if self.own is None:
+            return "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
+        return self.own.reason(error)
 
     def take_news(self) -> "list[str]":
         """Return what the user should hear, and has not been told."""

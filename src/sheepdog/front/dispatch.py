@@ -62,7 +62,7 @@ def dispatch(
             namespace,
             serialise_arguments(args, outgoing.dump),
             name=settings.name or name_of(f),
-            form=lambda: form(outgoing.needs.by_value),
+            form=lambda: form(outgoing.needs.by_value, outgoing.needs.looked_up()),
             options=lambda: equipped(options, form(outgoing.needs.by_value)).stored(),
             open=open,
             needs=functools.partial(outgoing.look_first, f),

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ..bundle.outgoing import Outgoing
-from ..client import Run, run_any
+from ..client import BY_NAME, Run, run_any
 from ..client.wire.calls import without_manifest
 from ..config import make_config
 from ..config.options import Options
@@ -134,7 +134,8 @@ def function_again(
     outgoing = Outgoing(ship)
     again, namespace = serialise_function(Run(f, name) if is_run(function) else f, ns, outgoing.pickler)
     needed = outgoing.look_first(f)
-    made = form() if outgoing.needs.by_value else before.form  # which is that of the arguments, too
+    by_value = outgoing.needs.by_value or before.form.get("form") != BY_NAME  # of the arguments nothing else is known
+    made = form(by_value, outgoing.needs.looked_up())
     return Function(needed.before + again, namespace, made, needed.files)
 
 

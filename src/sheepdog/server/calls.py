@@ -20,6 +20,7 @@ from ..values.model import Kind, Outcome, StoredBlob
 
 WORKER_KINDS = {int(kind): kind for kind in Kind if kind <= Kind.INTERRUPTED}
 MOST_PACKAGES = 1000  # that a worker may say are not there
+MOST_UNFIT = 2000  # characters: there is a path in it
 MAX_HELD = 1 << 16  # tasks that a worker may say it holds
 MOST_RECORDS = 8 * MAX_BATCH  # in a call; a worker brings a quarter of it
 
@@ -81,6 +82,8 @@ class Said(NamedTuple):
     """For the user, of modules that it could not import."""
     others: list[Lacking]
     """Packages that are not there, or of another version than here, which its tasks may need."""
+    unfit: str = ""
+    """Why its Python cannot load the function."""
 
     @property
     def tasks(self) -> set[int]:
@@ -111,7 +114,8 @@ def read_exchange(call: Call) -> Said:
         raise ValueError(f"words must be a list of {WORDS} texts at most")
     messages, words = read_messages(said, values), [*map(clean, words)]
     others = read_lacking(header.get("others"))
-    return Said(messages, outcomes, held, want, number, leaving, reason, running, functions, words, others)
+    unfit = clean(header.get("unfit"), MOST_UNFIT)
+    return Said(messages, outcomes, held, want, number, leaving, reason, running, functions, words, others, unfit)
 
 
 def read_lacking(said: Any) -> list[Lacking]:
@@ -224,9 +228,9 @@ def read_running(said: Any, held: dict[int, int]) -> tuple[int, int, float]:
     return index, attempt, float(seconds)
 
 
-def clean(text: Any) -> str:
+def clean(text: Any, most: int = 255) -> str:
     """Return what a worker says of itself as a short text that can be stored and shown."""
-    return printable(str("" if text is None else text)[:255].encode("utf-8", "replace").decode())
+    return printable(str("" if text is None else text)[:most].encode("utf-8", "replace").decode())
 
 
 def fitting(form: dict[str, Any], python: Any, host: str) -> Form | str:

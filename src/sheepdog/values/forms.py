@@ -5,7 +5,7 @@ A worker finds what loads a form by its name, in LOADERS of client/function.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..client import BY_NAME, PICKLE
@@ -15,23 +15,36 @@ COMMON: Mapping[str, tuple[str, ...]] = {PICKLE: ("implementation", "magic"), BY
 
 
 class Form(NamedTuple):
-    """A form of a function. python is the one that made it, as describe_python says."""
+    """A form of a function. python is the one that made it, as describe_python says.
+
+    names: those by which it goes, and its arguments, each with its module.
+    """
 
     name: str
     python: Mapping[str, Any]
+    names: Sequence[Sequence[str]] = ()
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Form:
         """Return a form as it is stored with its request."""
-        return cls(stored.get("form", PICKLE), {key: value for key, value in stored.items() if key != "form"})
+        python = {key: value for key, value in stored.items() if key not in ("form", "names")}
+        return cls(stored.get("form", PICKLE), python, stored.get("names", ()))
 
     def stored(self) -> dict[str, Any]:
         """Return what is stored with a request."""
-        return {"form": self.name, **self.python}
+        names = {"names": self.names} if self.names else {}
+        return {"form": self.name, **self.python, **names}
 
     def fits(self, python: Mapping[str, Any]) -> bool:
         """Tell whether a Python can load it."""
-        return all(python.get(fact) == self.python.get(fact) for fact in COMMON[self.name])
+        return self._shares(python, COMMON[self.name])
+
+    def made_by(self, python: Mapping[str, Any]) -> bool:
+        """Tell whether a Python is the one that made it, or like it: what is fit for the one is for the other."""
+        return self._shares(python, COMMON[PICKLE])
+
+    def _shares(self, python: Mapping[str, Any], facts: Iterable[str]) -> bool:
+        return all(python.get(fact) == self.python.get(fact) for fact in facts)
 
 
 def choose(forms: Iterable[Form], python: Mapping[str, Any] | None, host: str) -> Form | str:

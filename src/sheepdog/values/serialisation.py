@@ -12,8 +12,9 @@ import functools
 import hashlib
 import io
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, BinaryIO
 
@@ -25,6 +26,8 @@ from .plain import read_plain
 
 serialise = dump
 
+MAX_NAMES = 1000  # that a Python of another kind looks up before it has a task
+
 
 def deserialise(data: bytes, trusted: bool = True) -> Any:
     """Return the value. Runs code if the data says so, unless trusted is false: then all but plain data is refused.
@@ -34,12 +37,14 @@ def deserialise(data: bytes, trusted: bool = True) -> Any:
     return load(data) if trusted else read_plain(data)
 
 
-def form(by_value: bool = True) -> dict[str, Any]:
+def form(by_value: bool = True, names: Iterable[Sequence[str]] = ()) -> dict[str, Any]:
     """Return the form in which a function has left this interpreter, as it is stored with a request.
 
-    by_value: something of it, or of its arguments, is not made by its name over there.
+    by_value: something of it, or of its arguments, is not made by its name over there. names are those of the rest.
     """
-    return Form(PICKLE if by_value else BY_NAME, describe_python()).stored()
+    if by_value:
+        return Form(PICKLE, describe_python()).stored()
+    return Form(BY_NAME, describe_python(), [*islice(names, MAX_NAMES)]).stored()
 
 
 def serialise_function(

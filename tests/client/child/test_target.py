@@ -5,11 +5,12 @@ import pickle
 import pytest
 
 from sheepdog.client import DIED, RAISED, RESULT
-from sheepdog.client.child.target import blame, enclose
+from sheepdog.client.child.target import Target, blame, enclose
 from sheepdog.client.parent.child import Child
 from sheepdog.client.wire.limits import MAX_EXCEPTION
 from tests.client.children import Start, arguments, give, outcomes
 from tests.client.shepherd import Shepherd
+from tests.waiting import until
 
 
 def test_a_value_that_is_too_large_is_an_error_that_says_so(start: Start) -> None:
@@ -91,3 +92,23 @@ def test_a_nul_ends_no_text() -> None:
     _, value = blame(ValueError("before\0after"), 0)
     assert value.startswith(b"ValueError: before\\x00after\n")
     assert b"\0" not in value
+
+
+def try_out(function: bytes, names: list[tuple[str, str]]) -> str:
+    return Target(function, b"", lambda: None, lambda: None).try_out(names)  # type: ignore[arg-type, return-value]
+
+
+def test_what_is_tried_before_there_is_a_task() -> None:
+    """The function is loaded, and what the calls name is looked up."""
+    fine = pickle.dumps(abs, 4)
+    assert try_out(fine, [("pathlib", "Path"), ("pathlib._local", "PosixPath")]) == ""
+    assert try_out(fine, [("no_such", "f")]) == "ModuleNotFoundError: No module named 'no_such'"
+    assert try_out(fine.replace(b"abs", b"abz"), []).startswith("AttributeError: ")
+    assert try_out(b"no pickle", []).startswith("UnpicklingError: ")
+
+
+def test_the_child_says_what_came_of_it(start: Start) -> None:
+    child = start()
+    child.give([], {}, {b"": b'[["no_such", "f"]]'})
+    until(lambda: child.collect(0.1) and child.tried is not None, "its word")
+    assert child.tried == "ModuleNotFoundError: No module named 'no_such'"

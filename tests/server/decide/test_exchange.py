@@ -68,6 +68,34 @@ def test_when_enough_workers_do_not_fit_the_request_ends(storage: Storage, worke
     assert storage.requests(RequestState.NEW, RequestState.SUBMITTED) == []
 
 
+@pytest.fixture
+def by_name(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Farm:
+    """A request of which nothing goes by value."""
+    monkeypatch.setattr("tests.server.decide.farm.form", lambda: form(False, [("sim", "step")]))
+    return Farm(storage, [b"1", b"2"])
+
+
+OTHER = {"implementation": "pypy", "version": "3.6.1", "magic": "00", "executable": "/opt/pypy"}
+
+
+def test_another_python_tries_before_it_has_a_task_what_goes_by_name(by_name: Farm) -> None:
+    assert "trial" not in by_name.join("w1").header
+    reply = by_name.join("w2", python=OTHER)
+    assert (reply.status, reply.header["trial"]) == (200, [["sim", "step"]])
+    assert reply.header["made_by"] == describe_python()["version"]
+    assert by_name.take("w2", 1) == [1]
+
+
+def test_another_python_that_cannot_load_it_has_no_task_and_the_reason_is_the_requests(by_name: Farm) -> None:
+    for name in ("w1", "w2"):
+        assert by_name.errors == []
+        by_name.join(name, python=OTHER)
+        by_name.exchange(name, 0)  # a sign of life, or for its files
+        assert by_name.exchange(name, 0, unfit="sim.py, line 3: SyntaxError").header["stop"]
+    assert by_name.errors == ["sim.py, line 3: SyntaxError"] * 2
+    assert by_name.join("w3").status == 410
+
+
 def test_while_one_worker_fits_any_number_may_be_refused(farm: Farm) -> None:
     farm.join("w0")
     for number in range(1, 20):

@@ -9,10 +9,10 @@ from ..wire.records import NO_STATUS, RECORD
 from .capture import Capture
 from .descriptors import F_GETSIG, MARK, identity, mark, move_up, write_all
 
-LOADED, PARTING, LACKING = range(3)  # with index 0 the child speaks of itself: the function is loaded; why it ends now
-# and which module it could not import, for which another stands in
+LOADED, PARTING, LACKING, TRIED = range(4)  # with index 0 the child speaks of itself: the function is loaded; why it
+# ends now; for which module that it could not import another stands in; why the function cannot be loaded here, or ""
 # index, attempt, bytes of arguments, bytes of its checkpoint: 0 if there is none. With index 0 it is a function that
-# calls name, which is to be forgotten if it has no bytes, and its hash.
+# calls name, which is to be forgotten if it has no bytes, and its hash. Without a hash, it is what is to be tried.
 TASK = struct.Struct("!QIQQ")
 NO_PIPE = 77  # the exit status of a child that cannot report any more
 

@@ -1,6 +1,7 @@
 """The runner: what the child does with its life."""
 
 import _signal  # type: ignore[import-not-found]  # signal makes enumerations, which takes longer than the question
+import json
 import os
 import signal
 import struct
@@ -17,7 +18,7 @@ from ..wire.records import NO_STATUS, RECORD
 from .controller import Controller
 from .descriptors import move_up
 from .joblib_name import Finder
-from .pipe import LACKING, LOADED, TASK, Pipe
+from .pipe import LACKING, LOADED, TASK, TRIED, Pipe
 from .surroundings import Surroundings
 from .target import Target
 
@@ -96,7 +97,8 @@ class Runner(object):
         self.max_value = secret["max_value"]  # type: int
         self.surroundings = Surroundings(secret.get("umask", 0o022))
         form = secret.get("form") or PICKLE
-        self.target = Target(blobs[0], blobs[1], self._loaded, self._make_controller, form, secret.get("directory", ""))
+        where, fits = secret.get("directory", ""), secret.get("trial") is None
+        self.target = Target(blobs[0], blobs[1], self._loaded, self._make_controller, form, where, fits)
         self.process = os.getpid()
         self.task = (0, 0, b"")  # the present one: its index, attempt and checkpoint
         self.number = 0  # of the batch, and the value of its tokens
@@ -108,6 +110,9 @@ class Runner(object):
         """Run the tasks that are not recalled meanwhile; before them come the functions that some of them call."""
         while batch and not batch[0][0]:
             _, _, function, name = batch.pop(0)
+            if not name:
+                self._try_out(function)
+                continue
             self.target.named.pop(name, None)
             if function:
                 self.target.named[name] = function
@@ -165,6 +170,10 @@ class Runner(object):
         self.count += 1
         if change or not whole or self.count == self.most:
             self.pipe.part(change if whole else "it closed the worker's files")
+
+    def _try_out(self, names: bytes) -> None:
+        problem = self.target.try_out(json.loads(names.decode())).encode()
+        self.pipe.send(RECORD.pack(0, 0, TRIED, 0.0, NO_STATUS, 0, len(problem), 0), problem)
 
     def _loaded(self) -> None:
         self.surroundings.note()

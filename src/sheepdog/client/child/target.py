@@ -1,5 +1,6 @@
 """The target of the tasks: calls the function, and says how that ended."""
 
+import io
 import time
 import traceback
 
@@ -9,7 +10,7 @@ from ..job import exit_status
 from ..memory import address_limit, peak_memory
 from ..wire.calls import manifest_in, split, without_manifest
 from ..wire.limits import KEPT_FUNCTIONS, MAX_EXCEPTION
-from ..wire.loader import World
+from ..wire.loader import Loader, World
 from ..wire.outcomes import MEMORY, RAISED, RESULT
 from ..wire.records import NO_STATUS
 from ..wire.values import dump, load
@@ -33,10 +34,11 @@ class Target(object):
         make_controller: "Callable[[], Controller]",
         form: str = PICKLE,
         directory: str = "",
+        fits: bool = True,
     ) -> None:
         self.blobs = [without_manifest(function), namespace]
         self.manifest = manifest_in(function)
-        self.modules = Modules(directory)
+        self.modules = Modules(directory, fits)
         self.form = form
         self.function = None  # type: Callable[..., Any] | None
         self.asks = None  # type: Callable[..., bool] | None
@@ -61,13 +63,9 @@ class Target(object):
                     return blame(error, 1, "the user's own files cannot be had here: ") + (NO_STATUS,)
             if self.function is None:
                 try:
-                    self.function = load_function(self.form, self.blobs[0], self.blobs[1], self.world)
+                    self.function = self.load_function()
                 except BaseException as error:
-                    return self.blame(error, 3, "the function cannot be loaded here: ")
-                self.asks = asks_for_controller(self.function)
-                self.blobs = []
-                self.loaded()
-                self.clock = time.perf_counter()
+                    return self.blame(error, 4, "the function cannot be loaded here: ")
             try:
                 args, kwargs = self.load(arguments) if arguments[:1] == b"\0" else load(arguments, self.world)
             except BaseException as error:
@@ -89,6 +87,29 @@ class Target(object):
             return RESULT, dump(result), NO_STATUS
         except BaseException as error:
             return self.blame(error, 1, "the result, a %s, cannot be serialised: " % type(result).__name__)
+
+    def load_function(self) -> "Callable[..., Any]":
+        """Return the function."""
+        function = load_function(self.form, self.blobs[0], self.blobs[1], self.world)
+        self.asks = asks_for_controller(function)
+        self.blobs = []
+        self.loaded()
+        self.clock = time.perf_counter()
+        return function
+
+    def try_out(self, names: "list[tuple[str, str]]") -> str:
+        """Load the function before its first task, and look up what its calls name; return why that cannot be, if so.
+
+        So it is where another Python than this one has made them: what is fit for that may not be for this.
+        """
+        try:
+            self.modules.prepare(self.manifest, self.named)
+            self.function = self.load_function()
+            for module, name in names:
+                Loader(io.BytesIO(), self.world).find_class(module, name)
+        except BaseException as error:
+            return self.modules.reason(error)
+        return ""
 
     def blame(self, error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes, int]":
         """Return an outcome that an exception was the end of; it names files as on the user's machine."""

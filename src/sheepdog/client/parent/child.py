@@ -8,7 +8,7 @@ import time
 import traceback
 
 from ..child.capture import Capture
-from ..child.pipe import LACKING, LOADED, Pipe
+from ..child.pipe import LACKING, LOADED, TRIED, Pipe
 from ..child.runner import run_child, settle_in
 from ..memory import memory_kills, resident
 from ..wire.frames import chunks_of
@@ -47,6 +47,7 @@ class Child(object):
         self.since = self.started  # of the present task: it began then, or later
         self.loaded = False  # has the function been?
         self.lacking = []  # type: list[str]  # what it says of modules that it could not import
+        self.tried = None  # type: str | None  # why the function cannot be loaded here, or "", once that is known
         self.parting = None  # type: str | None  # why it ends, if it has said so itself
         self.verdict = None  # type: tuple[int, str] | None  # kind and sentence for a task that is being ended
         self.kill_at = 0.0  # if that does not end it
@@ -159,6 +160,8 @@ class Child(object):
                 self.loaded = True
             elif kind == LACKING:
                 self.lacking.append(value.decode())
+            elif kind == TRIED:
+                self.tried = value.decode("utf-8", "replace")
             else:
                 self.parting = value.decode()
         if self.incoming.in_outcome:

@@ -55,6 +55,7 @@ class Server(object):
         self.said = set()  # type: set[str]  # of modules, to the log
         self.words = []  # type: list[str]  # ... and what it has still to hear of that
         self.others = []  # type: list[Any]  # packages that are not here, or differ, of which it has still to hear
+        self.unfit = ""  # why this Python cannot load the function
         self.late = 0  # outcomes that came after another
 
     def join(self, signals: "Signals", more: "dict[str, Any] | None" = None) -> "Answer":
@@ -94,6 +95,8 @@ class Server(object):
         header = self._header(sent, want, holding.tasks + self.outbox.behind(sent), leaving)
         if lacking:
             header["functions"] = [name.hex() for name in lacking]
+        if self.unfit:
+            header["unfit"] = self.unfit
         words = self.words[:WORDS]
         if words:
             header["words"] = words

@@ -1,5 +1,6 @@
 """The work: the tasks that this worker has, those that its child runs and those that wait here."""
 
+import json
 import os
 import signal
 import time
@@ -78,6 +79,8 @@ class Work(object):
         self.naming = False  # have there been tasks that may name functions?
         self.fetch_ahead = False  # the next batch while the present one runs
         self.ends = False  # are no more tasks to begin?
+        self.trial = secret.get("trial")  # type: list[Any] | None  # names to look up, if it is tried before there are tasks
+        self.tries = False  # has that begun?
         self.early_deaths = 0  # of children that had not started a task
         self.failing = 0  # tasks in a row, the last ones, that failed
         self.partings = 0  # of children that the function had left unfit
@@ -130,7 +133,7 @@ class Work(object):
 
     def named_by(self, tasks: "list[Task]") -> "set[bytes]":
         """Return the hashes of the functions and manifests that tasks need."""
-        found = {self.manifest} if self.manifest and tasks else set()
+        found = {self.manifest} if self.manifest and (tasks or self.trial is not None) else set()
         return found.union(*(names_in(blob) for _, _, blob in tasks)) if self.naming else found
 
     def bundles_of(self, names: "Iterable[bytes]") -> "set[bytes]":
@@ -200,6 +203,22 @@ class Work(object):
             del self.functions[name]
             self.manifests.discard(name)
         self.child.give(tasks, self.checkpoints, {name: self.functions[name] for name in needed})
+
+    def try_out(self, seconds: float) -> "str | None":
+        """Let the child load the function before it has a task. Return why it cannot, or "", once that is known."""
+        child = self.child
+        if not self.tries:
+            self.tries = True
+            files = {name: self.functions[name] for name in self.named_by([])}
+            files[b""] = json.dumps(self.trial).encode()
+            child.bundle = self.bundle_for(b"")
+            child.give([], {}, files)
+        self.take(child.collect(seconds)[0])
+        if child.tried is None and not child.has_ended() and time.monotonic() < child.started + LOADING:
+            return None
+        if not child.tried:  # it can; or else its first task will tell
+            self.trial = None
+        return child.tried or ""
 
     def hand_back(self) -> int:
         """Part with the tasks that have not begun: the next call does not name them. Return how many."""

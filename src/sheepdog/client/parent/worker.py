@@ -1,9 +1,11 @@
 """The worker: decides what to do next, to the end of its time."""
 
+import sys
 import time
 
 from ..link import Refused
 from ..wire.outcomes import INTERRUPTED, INTERRUPTION
+from ..wire.pythons import HERE
 from .leaving import Leaving, Walltime
 from .work import Work
 
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from ..wire.frames import Blob
     from .server import Server
     from .signals import Signals
+
+
+CANNOT = (
+    "the worker on %s runs %s %s (%s), which cannot load this: %s: set the option `shell` to a Python %s there, or let "
+    "it be fit for both"
+)
 
 
 class Worker(object):
@@ -32,10 +40,12 @@ class Worker(object):
         self.rhythm = server.rhythm
         self.signals = signals
         self.walltime = Walltime(start, secret)
-        said = ("max_value", "max_output", "timeout", "tasks_per_child", "form", "stuck")
+        said = ("max_value", "max_output", "timeout", "tasks_per_child", "form", "stuck", "trial")
         known = {key: settings.get(key) for key in said}
         secret = dict(secret, end=self.walltime.tasks_end, **known)
         self.work = Work(server, secret, function, signals, self.walltime.last)
+        self.host = secret.get("host")  # type: str | None
+        self.made_by = settings.get("made_by", "")  # type: str  # the version of the Python that made the function
         self.leaving = None  # type: Leaving | None
         self.has_said_so = False  # that it is leaving
 
@@ -58,6 +68,8 @@ class Worker(object):
             self.prepare_to_leave(self.walltime.look(self.signals))
         if self.leaving is not None:
             return self.leave(self.leaving)
+        if work.trial is not None:
+            return self.try_out()
         if work.child.running:
             if work.fetch_ahead and not rhythm.failures:
                 work.fetch_ahead = False
@@ -69,6 +81,24 @@ class Worker(object):
             return self.fetch_functions()
         work.pace.adapt()
         return True if work.give_fetched() else self.fetch()
+
+    def try_out(self) -> bool:
+        """Find out whether this Python, which is another than the one that made it, can load the function.
+
+        Raises Refused if it cannot, and the server knows.
+        """
+        if self.work.lacking():
+            return self.fetch_functions()
+        problem = self.work.try_out(self.rhythm.pause)
+        if problem:
+            self.server.unfit = CANNOT % (
+                (self.host,) + HERE[:2] + (sys.executable, problem, ".".join(self.made_by.split(".")[:2]))
+            )
+            if not self.fetch_functions():
+                raise Refused(self.server.unfit)
+        elif problem is None and self.rhythm.pause <= 0:
+            return self.exchange(0)
+        return True
 
     def fetch(self) -> bool:
         """Ask for tasks, when that is due. Return False when told to stop."""

@@ -93,7 +93,8 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
             return refuse(400, f"not packages: {error}")
         turn_away(service, live, worker, text)
         return refuse(409, text)
-    if not wanted and not brought:  # else it looks for them first
+    seen.untried = not form.made_by(call.header["python"])
+    if not (seen.untried or wanted or brought):  # else it looks first, or tries
         live.workers.take()
         live.hosts.welcome(seen.host)
     seen.python = clean(call.header["python"].get("version"))
@@ -101,6 +102,8 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
     settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child, max_output=config.max_output)
     settings["form"] = form.name
+    if untried:
+        settings.update(trial=form.names, made_by=form.python.get("version"))
     if live.ordered:
         settings["stuck"] = LONG
     if brought:
@@ -126,9 +129,14 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
     now = service.clock()
     seen = greet(service, live, worker, call.header)
     seen.call = said.number
-    live.workers.take()
-    if said.number <= FIRST_CALLS:
-        live.hosts.welcome(seen.host)
+    if said.unfit:
+        turn_away(service, live, worker, said.unfit)
+        return Reply({"stored": 0, "tasks": [], "stop": True})
+    tried, seen.untried = seen.untried, seen.untried and not (said.want or said.held)  # while it tries, it wants none
+    if not seen.untried:
+        live.workers.take()
+        if tried or said.number <= FIRST_CALLS:
+            live.hosts.welcome(seen.host)
     if said.others:
         told = packages.other_words(packages.read(service.storage.wanted(request_id)), said.others)
         hear(service, live, worker, told)

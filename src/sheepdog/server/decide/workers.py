@@ -39,6 +39,7 @@ class WorkerSeen:
     call: int = 0
     missed: float | None = None
     """Since when the scheduler does not list it."""
+    untried: bool = False  # its Python is another, and it tries yet whether it can load the function
     leaving: str | None = None
     """Why it is about to end, if it has said so."""
     joined: float = 0.0
