@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help check fix quick test newest oldest lock chaos faults fuzz bench docs
+.PHONY: help check fix quick test pythons newest oldest lock chaos faults fuzz bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ quick: .venv/ready ## run the tests that start no server: under a minute on two 
 
 test: .venv/ready ## run all tests; CLUSTER_INSTALL=1 allows Debian packages for the test cluster
 	$(BIN)/python -m pytest -n 5 --dist loadfile
+
+pythons: .venv/ready ## print what each Python beside this one can run of what another made; PYPY=/usr/bin/pypy3
+	$(BIN)/python -m tests.pythons
 
 newest: ## run the quick tests with the newest of everything that pyproject.toml allows
 	$(PYTHON) -m venv --clear .venv-newest

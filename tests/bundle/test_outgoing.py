@@ -86,6 +86,7 @@ answer = [str(each.message).partition(" has changed")[1] for each in said]
         (local, False),
         ([abs, operator.itemgetter(1), pathlib.Path("x"), logging.getLogger("x")], False),
         (functools.partial(pids, "x"), False),
+        ([pathlib.Path("x").exists, pathlib.Path.home], False),
         (lambda: 1, True),
         ([functools.partial(lambda: 1)], True),
         (type("Made", (), {}), True),

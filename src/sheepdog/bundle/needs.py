@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, BinaryIO
 
 from ..client.wire.loader import STANDS
@@ -174,6 +174,8 @@ def _pickler_class() -> Any:
                 return self.reduce_module(value)
             if kind is FunctionType or kind is CACHED or isinstance(value, type):
                 return self.reduce_named(value, kind)
+            if kind is MethodType and self.is_named(value):
+                return getattr, (value.__self__, value.__func__.__name__)
             if kind in UNIQUE and (place := self.place_of(value)):
                 self.note(*place)
                 return getattr, (sys.modules[place[0]], place[1])
@@ -203,6 +205,14 @@ def _pickler_class() -> Any:
                         if each is value:
                             return name, key
             return None
+
+        def is_named(self, method: MethodType) -> bool:
+            """Tell whether a method is what a class that goes by name has under its name: it needs no cloudpickle."""
+            owner = method.__self__ if isinstance(method.__self__, type) else type(method.__self__)
+            if self.by_value(owner.__module__) or not cloudpickle._should_pickle_by_reference(owner):
+                return False
+            found = getattr(owner, getattr(method.__func__, "__name__", ""), None)
+            return found is method.__func__ or bool(found == method)
 
         def reduce_named(self, value: Any, kind: type) -> Any:
             if value is variable or value is register_all:
