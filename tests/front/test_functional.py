@@ -12,6 +12,7 @@ import time
 import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ from sheepdog.storage import Storage
 from sheepdog.values.model import Kind
 from tests.faults import fault
 from tests.local import DB, errors
+from tests.pythons import python_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -457,6 +459,66 @@ def test_files_that_do_not_fit_another_python(
 def test_arguments_that_do_not_fit_another_python(oldest_python: str) -> None:
     with pytest.raises(NotRun, match="No module named 'zoneinfo': set the option `shell`"):
         sheepdog.map(str, [(zoneinfo.ZoneInfo("UTC"),)], {"shell": oldest_python})
+
+
+OLD = """
+import multiprocessing
+class Point(object):
+    def __init__(self, x): self.x = x
+class Wrong(ValueError): pass
+def make(x):
+    if x < 0: raise Wrong(x)
+    return Point(x)
+def closure(x): return lambda: x
+def twice(x): return 2 * x
+def in_pools(x):
+    found = []
+    for kind in ("fork", "spawn", "forkserver"):
+        with multiprocessing.get_context(kind).Pool(1) as pool:
+            found.append(pool.map(twice, [x]) + [each.x for each in pool.map(Point, [x])])
+    return found
+"""
+
+
+@pytest.fixture
+def old(place: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of the user's own that any Python can import."""
+    (place / "mine").mkdir()
+    (place / "mine/old.py").write_text(OLD)
+    monkeypatch.syspath_prepend(str(place / "mine"))
+    monkeypatch.delitem(sys.modules, "old", raising=False)
+    return importlib.import_module("old")
+
+
+@fault(49, "results and exceptions of the user's own classes, from Python 3.6", promise="they are of the very classes")
+def test_what_comes_back_from_the_oldest_python(oldest_python: str, old: Any) -> None:
+    """It has no cloudpickle: what has no name stays there, and is said to."""
+    [found] = sheepdog.map(old.make, [(1,)], {"shell": oldest_python})
+    assert type(found) is old.Point
+    assert found.x == 1
+    with pytest.raises(old.Wrong, match="-1"):
+        next(iter(sheepdog.imap(old.make, [(-1,)], {"shell": oldest_python})))
+    sheepdog.map(old.closure, [(1,)], {"shell": oldest_python})
+    [error] = errors(3)
+    assert error.startswith("the result, a function, cannot be serialised: ")
+
+
+@fault(49, "a result that goes by value, from another Python", promise="it is not run here; its Python is named")
+def test_a_closure_from_another_python(old: Any) -> None:
+    other = next(
+        (python for minor in range(8, 14) if minor != sys.version_info.minor and (python := python_of(minor))), ""
+    )
+    if other is None:
+        pytest.skip("there is no Python of another version on this machine")
+    with sheepdog.imap(old.closure, [(1,)], {"shell": other}, return_exceptions=True) as results:
+        [error] = results
+    assert "the result cannot be loaded here: OtherPython: it goes by value, as code that cpython 3." in str(error)
+
+
+@fault(49, "a pool of processes inside a task, however they are started", promise="it finds the user's own modules")
+def test_pools_in_a_task_find_own_modules(oldest_python: str, old: Any) -> None:
+    for python in (oldest_python, sys.executable):
+        assert sheepdog.map(old.in_pools, [(2,)], {"shell": python}) == [[[4, 2]] * 3]
 
 
 def test_the_child_on_the_oldest_python(oldest_python: str, place: Path) -> None:
