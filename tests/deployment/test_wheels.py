@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sheepdog.deployment import wheels
+from sheepdog.deployment import uv, wheels
 from sheepdog.deployment.wheels import Request, Target, in_short, target
 from sheepdog.errors import ConfigError
 from tests.wheels import settings, wheel
 
 TARGET = Target("3.12", "x86_64-manylinux_2_28")
 
-needs_uv = pytest.mark.skipif(not wheels.program(), reason="there is no uv")
+needs_uv = pytest.mark.skipif(not uv.program(), reason="there is no uv")
 
 
 @pytest.fixture

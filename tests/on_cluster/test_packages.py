@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sheepdog.deployment import wheels
+from sheepdog.deployment import uv
 from tests.bundle.projects import write
 from tests.faults import fault
 from tests.on_cluster.programs import run
@@ -56,12 +56,12 @@ def test_a_package_is_missing_on_one_node(user: User) -> None:
     assert (results, errors, attempts) == ([2 * i for i in range(40)], [], [])
 
 
-@pytest.mark.skipif(not wheels.program(), reason="there is no uv")
+@pytest.mark.skipif(not uv.program(), reason="there is no uv")
 @fault("packages", "... and packages=True", promise="it is brought along, once")
 def test_a_package_is_brought_along(user: User) -> None:
     wheel(user.place / "wheels", "wool", "1.0", {"wool/__init__.py": WOOL["wool/__init__.py"]})
     code = f"""
-        os.environ["PATH"] += {os.pathsep + os.path.dirname(wheels.program())!r}
+        os.environ["PATH"] += {os.pathsep + os.path.dirname(uv.program())!r}
         os.environ.update({settings(user.place / "wheels", user.place / "cache")!r})
         C.update(workers=4, packages=True)
         show([sheepdog.map(shear, [(i,) for i in range(40)], C) for _ in range(2)])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sheepdog.deployment import wheels
+from sheepdog.deployment import uv
 from tests.bundle.projects import write
 from tests.faults import fault
 from tests.wheels import settings, wheel
@@ -115,7 +115,7 @@ with sheepdog.Executor(config=C) as executor:
 
 # --- brought along
 
-needs_uv = pytest.mark.skipif(not wheels.program(), reason="there is no uv")
+needs_uv = pytest.mark.skipif(not uv.program(), reason="there is no uv")
 
 # ssh hands one text to a shell, as sshd does, in a home directory of its own.
 SSH = """#!/bin/sh

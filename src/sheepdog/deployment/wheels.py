@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,6 +22,7 @@ from typing import NamedTuple
 
 from ..errors import ConfigError
 from ..values import account
+from . import uv
 from .commands import text_of
 
 TIMEOUT = 1800.0  # seconds for uv: what it fetches may be large
@@ -126,13 +126,13 @@ def _key(request: Request, wanted: Target) -> str:
 
 
 def _install(request: Request, wanted: Target, folder: Path, scratch: Path) -> None:
-    uv = program()
-    if not uv:
+    program = uv.program()
+    if not program:
         raise ConfigError(
             "packages are to be brought along, and there is no uv here to resolve them: "
             f"{sys.executable} -m pip install uv"
         )
-    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(folder)]
+    command = [program, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(folder)]
     command += ["--python-version", wanted.version, "--python-platform", wanted.platform, "--only-binary", ":all:"]
     command += ["--link-mode", "copy"]
     for path in request.files:
@@ -149,15 +149,6 @@ def _install(request: Request, wanted: Target, folder: Path, scratch: Path) -> N
     if done.returncode:
         raise ConfigError(f"the packages cannot be brought along for {wanted}: {in_short(text_of(done.stderr))}")
     folder.mkdir(exist_ok=True)  # if nothing was wanted
-
-
-def program() -> str:
-    """Return the path of uv: the package's, else that of PATH; empty if there is none."""
-    with suppress(ImportError, FileNotFoundError):
-        from uv import find_uv_bin
-
-        return str(find_uv_bin())
-    return shutil.which("uv") or ""
 
 
 def in_short(words: str) -> str:

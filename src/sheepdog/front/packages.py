@@ -94,10 +94,9 @@ def asked_for(given: Any, wanted: Sequence[Wanted]) -> wheels.Request:
 
 def facts(options: Options, host: Host) -> wheels.Target:
     """Return for which Python packages must be: the one that the workers will have, asked on the host."""
-    config = options.config
-    python = config.python(options.scheduler)
-    script = f"{job_file.setup(config.setup) if config.setup else ''}exec {python} - <<'END'\n{ASK}END\n"
-    shell = 'exec "$(command -v bash || command -v sh)" -s' if config.setup else "exec sh -s"
+    python, setup = options.command, options.setup
+    script = f"{job_file.setup(setup) if setup else ''}exec {python} - <<'END'\n{ASK}END\n"
+    shell = 'exec "$(command -v bash || command -v sh)" -s' if setup else "exec sh -s"
     what = (
         f"packages are brought along for the workers' Python, {python}, and it does not say on {host.name} what it is"
     )

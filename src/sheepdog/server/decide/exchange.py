@@ -102,7 +102,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     settings: dict[str, Any] = {"heartbeat": beat(live), "max_value": MAX_VALUE}
     settings.update(timeout=config.timeout, tasks_per_child=config.tasks_per_child, max_output=config.max_output)
     settings["form"] = form.name
-    if untried:
+    if seen.untried:
         settings.update(trial=form.names, made_by=form.python.get("version"))
     if live.ordered:
         settings["stuck"] = LONG
