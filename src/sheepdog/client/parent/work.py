@@ -1,19 +1,13 @@
 """The work: the tasks that this worker has, those that its child runs and those that wait here."""
 
 import json
-import os
 import signal
 import time
 
-from ..bundle import bundle_of, folder_of, unpack
-from ..link import Over
 from ..processes import end_orphans
-from ..wire.calls import manifest_in, names_in
-from ..wire.frames import size_of
 from ..wire.limits import (
     FAILING,
     FETCH_AHEAD,
-    KEPT_FUNCTIONS,
     LISTEN_PAUSE,
     LOADING,
     SUSPENDED,
@@ -24,13 +18,13 @@ from ..wire.outcomes import DIED, INTERRUPTED, INTERRUPTION, RESULT, TIMEOUT
 from ..wire.records import Records, heads_in, number_of, taken_apart
 from .autopsy import autopsy, death
 from .child import Child
+from .files import Files
 from .pace import Pace
 from .server import Holding
 from .signals import WARNINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from ..wire.frames import Blob, Task
@@ -65,8 +59,7 @@ class Work(object):
         self.server = server
         self.secret = secret
         self.function = function
-        self.manifest = manifest_in(function[0])  # of the request's function; nothing if it has none
-        self.bundles = set()  # type: set[bytes]  # the hashes of those that are here
+        self.files = Files(secret["directory"], function[0])
         self.signals = signals
         self.timeout = secret["timeout"]  # type: float | None
         self.stuck = secret.get("stuck")  # type: float | None  # seconds of a task after which those behind it go back
@@ -74,9 +67,6 @@ class Work(object):
         self.others_wait = False  # for tasks of this worker to begin, as far as the server knows
         self.fetched = []  # type: list[Task]  # for when the child has ended its present batch
         self.checkpoints = {}  # type: dict[int, Blob]  # of tasks that another worker had, by their indices
-        self.functions = {}  # type: dict[bytes, Blob]  # that calls name, by their hashes; manifests, too
-        self.manifests = {self.manifest} if self.manifest else set()  # type: set[bytes]  # the hashes of those
-        self.naming = False  # have there been tasks that may name functions?
         self.fetch_ahead = False  # the next batch while the present one runs
         self.ends = False  # are no more tasks to begin?
         self.trial = secret.get("trial")  # type: list[Any] | None  # names to look up, if it is tried before there are tasks
@@ -113,63 +103,28 @@ class Work(object):
         held = [index for index, _ in self.holding.tasks] if self.checkpoints else []
         self.checkpoints = {index: self.checkpoints[index] for index in held if index in self.checkpoints}
         self.checkpoints.update(reply.checkpoints)
-        for name, file in reply.functions.items():
-            if name in self.bundles_of(self.functions):
-                self.unpack(name, file)
-            else:
-                self.functions[name] = file
-        self.naming = self.naming or any(type(blob) is not bytes or blob[:1] == b"\0" for _, _, blob in reply.tasks)
-        if self.naming:
-            self.manifests.update(filter(None, (manifest_in(blob) for _, _, blob in reply.tasks)))
+        self.files.take(reply.functions)
+        self.files.note(reply.tasks)
         self.fetched += reply.tasks
         self.others_wait = self.stuck is not None and len(self.holding.tasks) > 1
         if not self.child.running:
             self.give_fetched()
 
     def lacking(self) -> "list[bytes]":
-        """Return the hashes of what the fetched tasks name and that is not here: functions, manifests, bundles."""
-        named = self.named_by(self.fetched)
-        return sorted(named - set(self.functions)) or sorted(self.bundles_of(named) - self.bundles)
-
-    def named_by(self, tasks: "list[Task]") -> "set[bytes]":
-        """Return the hashes of the functions and manifests that tasks need."""
-        found = {self.manifest} if self.manifest and (tasks or self.trial is not None) else set()
-        return found.union(*(names_in(blob) for _, _, blob in tasks)) if self.naming else found
-
-    def bundles_of(self, names: "Iterable[bytes]") -> "set[bytes]":
-        """Return the hashes of the bundles in those of these files that are manifests; note which are here already."""
-        known = self.manifests.intersection(names, self.functions)
-        found = {bundle_of(self.functions[name]) for name in known} - {b""}
-        for bundle in found - self.bundles:
-            if os.path.isdir(folder_of(self.secret["directory"], bundle)):
-                self.bundles.add(bundle)
-        return found
-
-    def unpack(self, bundle: bytes, archive: "Blob") -> None:
-        """Put a bundle where all workers find it. If it is nowhere, the child will say so."""
-        folder = folder_of(self.secret["directory"], bundle)
-        if size_of(archive):
-            try:
-                os.makedirs(os.path.dirname(folder), exist_ok=True)
-                unpack(archive, folder, bundle.hex())
-            except OSError as error:
-                text = "the user's own files cannot be unpacked in %s (%s): make room there"
-                raise Over(text % (os.path.dirname(folder), error.strerror or error))
-        self.bundles.add(bundle)
+        """Return the hashes of what the fetched tasks, or the trial, need and that is not here."""
+        return self.files.lacking(self.fetched) if self.fetched or self.trial is not None else []
 
     def give_fetched(self) -> bool:
         """Hand the child what was fetched while it was busy, if all is here; tell whether there was any."""
         if not self.fetched or self.lacking():
             return False
         fetched, self.fetched = self.fetched, []
-        self.give(fetched if not self.manifests else self.in_one_bundle(fetched))
+        self.give(self.in_one_bundle(fetched))
         return True
 
     def in_one_bundle(self, tasks: "list[Task]") -> "list[Task]":
         """Return the first tasks, so far as one process can run them: it has the modules of one bundle."""
-        bundles = [self.bundle_for(blob) for _, _, blob in tasks]
-        first = next(filter(None, bundles), b"")
-        count = next((number for number, each in enumerate(bundles) if each not in (b"", first)), len(tasks))
+        first, count = self.files.of_one_bundle(tasks)
         if first and self.child.bundle not in (b"", first):
             self.take(self.child.finish())
             self.child.close()
@@ -177,11 +132,6 @@ class Work(object):
             self.child = self._new_child()
         self.fetched = tasks[count:]
         return tasks[:count]
-
-    def bundle_for(self, call: "Blob") -> bytes:
-        """Return the hash of the bundle that a call needs; nothing if it needs none."""
-        manifest = manifest_in(call) or self.manifest
-        return bundle_of(self.functions[manifest]) if manifest else b""
 
     def give(self, tasks: "list[Task]") -> None:
         """Hand the child a batch."""
@@ -193,25 +143,18 @@ class Work(object):
         self._hand(tasks)
 
     def _hand(self, tasks: "list[Task]") -> None:
-        """Hand the child tasks with what they need. Of the functions, those stay that were needed last."""
-        needed = self.named_by(tasks)
-        if self.manifests:
-            self.child.bundle = next(filter(None, (self.bundle_for(blob) for _, _, blob in tasks)), self.child.bundle)
-        for name in [name for name in self.functions if name in needed]:
-            self.functions[name] = self.functions.pop(name)
-        for name in list(self.functions)[: max(0, len(self.functions) - max(KEPT_FUNCTIONS, len(needed)))]:
-            del self.functions[name]
-            self.manifests.discard(name)
-        self.child.give(tasks, self.checkpoints, {name: self.functions[name] for name in needed})
+        """Hand the child tasks with what they need."""
+        self.child.bundle = self.files.of_one_bundle(tasks)[0] or self.child.bundle
+        self.child.give(tasks, self.checkpoints, self.files.needed_by(tasks))
 
     def try_out(self, seconds: float) -> "str | None":
         """Let the child load the function before it has a task. Return why it cannot, or "", once that is known."""
         child = self.child
         if not self.tries:
             self.tries = True
-            files = {name: self.functions[name] for name in self.named_by([])}
+            files = self.files.needed_by([])
             files[b""] = json.dumps(self.trial).encode()
-            child.bundle = self.bundle_for(b"")
+            child.bundle = self.files.bundle_for()
             child.give([], {}, files)
         self.take(child.collect(seconds)[0])
         if child.tried is None and not child.has_ended() and time.monotonic() < child.started + LOADING:
