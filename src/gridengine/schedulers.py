@@ -12,9 +12,8 @@ from sheepdog import Config, Job, cancel, dispatch_jobs, map_async
 from sheepdog.config import make_config
 from sheepdog.errors import ConfigError, JobError
 from sheepdog.front.dispatch import choose
-from sheepdog.front.functional import wait_aloud
 from sheepdog.front.results import results
-from sheepdog.front.terminal import say_aloud
+from sheepdog.front.terminal import say_aloud, wait_aloud
 from sheepdog.schedulers.submit import host_of
 from sheepdog.storage import Storage
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -12,11 +11,11 @@ from typing import Any, overload
 
 from ..config import Config, make_config
 from ..config.options import Options
-from ..errors import ConfigError, SheepdogError, StorageError, UntrustedResult
+from ..errors import ConfigError, StorageError, UntrustedResult
 from ..server.life import Server
 from ..storage import Storage
 from ..values.facts import What
-from ..values.model import Cause, Kind, Outcome, Progress, Report
+from ..values.model import Cause, Kind, Outcome, Report
 from ..values.ranges import total
 from . import dispatch as road
 from . import requests, waiting
@@ -24,7 +23,7 @@ from .dispatch import dispatch
 from .imap import Results
 from .results import ErrorText, conclude, describe, load, load_arguments, summary, unreadable
 from .stream import Stream
-from .terminal import notes, say_aloud, say_once, ticker
+from .terminal import notes, say_aloud, say_once, ticker, wait_aloud
 from .waiting import wait
 
 
@@ -321,26 +320,6 @@ def take_over(dbfile: str | os.PathLike[str]) -> int:
     """
     _require(dbfile)
     return requests.take_over(dbfile)
-
-
-def wait_aloud(
-    request_id: int,
-    dbfile: str,
-    verbose: bool = True,
-    timeout: float | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Progress:
-    """Wait as map does, or for so many seconds: if verbose, tell on standard error what the user should know."""
-    say = say or say_once(verbose)
-    try:
-        return wait(request_id, dbfile, ticker(1.0, say) if verbose and sys.stderr.isatty() else notes(say), timeout)
-    except KeyboardInterrupt:
-        if verbose:
-            say_aloud(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
-        raise
-    except SheepdogError as error:
-        error.add_note(f"(request {request_id} is stored; go on with sheepdog.get_results({request_id}, {dbfile!r}))")
-        raise
 
 
 def _trusts(storage: Storage, request_id: int, trusted: bool | None) -> bool:

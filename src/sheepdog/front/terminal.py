@@ -6,8 +6,30 @@ import sys
 import time
 from collections.abc import Callable
 
+from ..errors import SheepdogError
 from ..printable import printable
 from ..values.model import Progress
+from .waiting import wait
+
+
+def wait_aloud(
+    request_id: int,
+    dbfile: str,
+    verbose: bool = True,
+    timeout: float | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Progress:
+    """Wait as map does, or for so many seconds: if verbose, tell on standard error what the user should know."""
+    say = say or say_once(verbose)
+    try:
+        return wait(request_id, dbfile, ticker(1.0, say) if verbose and sys.stderr.isatty() else notes(say), timeout)
+    except KeyboardInterrupt:
+        if verbose:
+            say_aloud(f"request {request_id} goes on; fetch it with sheepdog.get_results({request_id}, {dbfile!r})")
+        raise
+    except SheepdogError as error:
+        error.add_note(f"(request {request_id} is stored; go on with sheepdog.get_results({request_id}, {dbfile!r}))")
+        raise
 
 
 def notes(say: Callable[[str], None]) -> Callable[[Progress], None]:
