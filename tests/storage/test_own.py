@@ -10,7 +10,8 @@ import pytest
 
 from sheepdog.errors import NotOwnRequest
 from sheepdog.storage import Storage, schema
-from sheepdog.values.model import Function, Kind, RequestState
+from sheepdog.values.files import Function
+from sheepdog.values.model import Kind, RequestState
 from tests.faults import fault
 from tests.storage.samples import request_of
 

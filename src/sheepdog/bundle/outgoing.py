@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from ..client.bundle import pack_manifest
 from ..client.wire.calls import with_manifest
 from ..client.wire.values import dump_plain
-from ..values.model import WANTED, Files, Needed
+from ..values.files import WANTED, Files, Needed
 from ..values.packages import Wanted, stored
 from .blame import trail
 from .bundle import Bundle, Bundles, Ship

@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 from ..client.wire.calls import names_in
 from ..config import Config, make_config
 from ..errors import RequestNotFound, StorageBusy
-from ..values.model import Files, Kind, Outcome, made
+from ..values.files import Files, made
+from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import Sent, serialise_call
 from .feeder import Feeder

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from ..errors import StorageBusy
-from ..values.model import Files
+from ..values.files import Files
 from ..values.ranges import Ranges
 from .stream import LOOK, NONE, Stream
 

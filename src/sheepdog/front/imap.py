@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from ..client import IN_MEMORY
 from ..errors import NotRun, RequestNotFound, StorageBusy
-from ..values.model import Kind, Outcome, made
+from ..values.files import made
+from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import serialise_arguments
 from .feeder import Feeder, Say

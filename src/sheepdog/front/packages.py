@@ -18,7 +18,7 @@ from ..deployment.upload import marks
 from ..errors import CommandFailed, ConfigError, HostError, SchedulerError
 from ..schedulers import job_file
 from ..storage import Storage
-from ..values.model import BROUGHT
+from ..values.files import BROUGHT
 from ..values.packages import Wanted, read
 
 log = logging.getLogger("sheepdog")

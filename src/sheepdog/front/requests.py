@@ -17,7 +17,8 @@ from ..config.options import Options
 from ..errors import ConfigError, NotOwnRequest
 from ..server.life import log_file
 from ..storage import Storage
-from ..values.model import Function, Kind, Request, RequestState
+from ..values.files import Function
+from ..values.model import Kind, Request, RequestState
 from ..values.serialisation import form, name_of, serialise_function
 from .dispatch import equipped, launch, options_of
 from .waiting import wait_for_clearing, wait_for_directories

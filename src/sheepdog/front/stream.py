@@ -17,7 +17,8 @@ from ..config import Config
 from ..errors import RequestNotFound
 from ..storage import Storage
 from ..values.facts import What
-from ..values.model import Files, Kind, Needed, Outcome, Progress
+from ..values.files import Files, Needed
+from ..values.model import Kind, Outcome, Progress
 from ..values.wakeup import SETTING
 from .dispatch import dispatch
 from .waiting import Keeper, wait_for_log

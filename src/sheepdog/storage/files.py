@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from ..client import IN_MEMORY
 from ..client.wire.calls import MOST_HEAD, names_in
 from ..errors import StorageError
-from ..values.model import BROUGHT, WANTED, StoredBlob, made
-from ..values.model import Files as Made
+from ..values.files import BROUGHT, WANTED, made
+from ..values.files import Files as Made
+from ..values.model import StoredBlob
 from .file import File
 from .schema import SPAN
 

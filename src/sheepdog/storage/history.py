@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..values.model import TASK_STATES, Function, Kind, Outcome, RequestState, State, before
+from ..values.files import Function
+from ..values.model import TASK_STATES, Kind, Outcome, RequestState, State, before
 from .ended import Ended
 from .outcomes import MEASURED, OUTCOME, outcome_of
 from .requests import Requests, new_token

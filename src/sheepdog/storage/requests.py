@@ -14,7 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 from ..client import IN_MEMORY
 from ..errors import DamagedRequest, NotOwnRequest, RequestNotFound
 from ..printable import printable
-from ..values.model import REQUEST_STATES, Function, Needed, Progress, Request, RequestState, StoredBlob, after, before
+from ..values.files import Function, Needed
+from ..values.model import REQUEST_STATES, Progress, Request, RequestState, StoredBlob, after, before
 from .directories import Directories
 from .files import Files
 from .own import digest_of, is_marked, mark

@@ -5,10 +5,9 @@ No I/O. The store guards its statements by the tables, the docs draw them, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .. import client
@@ -154,39 +153,6 @@ class Outcome(NamedTuple):
         """The pickle of what the function raised; empty if there is none."""
         raised = self.kind in (Kind.RAISED, Kind.MEMORY) and isinstance(self.value, bytes)
         return self.value.partition(b"\0")[2] if raised else b""
-
-
-Files = Mapping[str, Callable[[], bytes]]
-"""Files by their paths, which end with the hash that each is known by, as what makes them."""
-
-
-def made(make: Callable[[], bytes]) -> Callable[[], bytes]:
-    """Return what makes the same again, and does not look anew at what that is made of."""
-    return bytes(make()).__bytes__
-
-
-WANTED = "wanted/"
-"""Begins the path of a request's list of the installed packages that it needs."""
-
-
-BROUGHT = "packages/"
-"""Begins the path of packages that a request has brought along: below ssh_dir, and among its files in the store."""
-
-
-class Needed(NamedTuple):
-    """What comes before a function, or a call, that needs files of the user's own; and what is to be stored with it."""
-
-    before: bytes = b""
-    files: Files = MappingProxyType({})
-
-
-class Function(NamedTuple):
-    """What a request calls: the function and its namespace, serialised, the form that they have, and its files."""
-
-    function: bytes
-    namespace: bytes
-    form: dict[str, Any]
-    files: Files = MappingProxyType({})
 
 
 class Cause(NamedTuple):

@@ -7,7 +7,8 @@ import pytest
 
 from sheepdog.storage import Storage
 from sheepdog.values.facts import What
-from sheepdog.values.model import WANTED, Function, Kind, Needed
+from sheepdog.values.files import WANTED, Function, Needed
+from sheepdog.values.model import Kind
 from sheepdog.values.packages import Wanted, stored
 from sheepdog.values.serialisation import form
 from tests.server.decide.farm import Farm
