@@ -150,7 +150,7 @@ def test_what_cannot_be_had_is_named_and_nothing_is_left(folder: Path, requireme
 
 
 def test_without_uv_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheels, "program", lambda: "")
+    monkeypatch.setattr(uv, "program", lambda: "")
     with pytest.raises(ConfigError, match="there is no uv here"):
         wheels.resolve(Request(("wool",)), TARGET)
 
