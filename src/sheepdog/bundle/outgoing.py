@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from ..client.bundle import pack_manifest
 from ..client.wire.calls import with_manifest
 from ..client.wire.values import dump_plain
-from ..values.files import WANTED, Files, Needed
+from ..values.files import WANTED, Files, Needed, made
 from ..values.packages import Wanted, stored
 from .blame import trail
 from .bundle import Bundle, Bundles, Ship
@@ -42,6 +42,7 @@ class Outgoing:
         self.size = (-1, -1, -1)  # of the needs when the bundle was looked for
         self.next_look = 0.0
         self.needed: Needed = NOTHING
+        self.frozen: Needed | None = None
         self.second: dict[str, dict[str, bytes]] = {}
         self.theirs: dict[tuple[str, str], Needs] = {}  # what each of these needs
         self.key: Any = None  # what needed was made of
@@ -79,6 +80,9 @@ class Outgoing:
 
     def look(self) -> Needed:
         """Return what is needed: as things are now, but for what has changed of files in the last second."""
+        return self._look() if self.frozen is None else self.frozen
+
+    def _look(self) -> Needed:
         now = time.monotonic()
         if self.grown() or now >= self.next_look:
             found, size = BUNDLES.find(self.needs, self.ship), self.needs.size()
@@ -102,6 +106,16 @@ class Outgoing:
             files: Files = {digest.hex(): manifest.__bytes__, f"bundles/{bundle.name}": bundle.pack}
             self.needed = Needed(with_manifest(digest, b""), files)
         return self.needed
+
+    def freeze(self) -> Needed:
+        """Return what is needed, made now, until thaw: what it is made of may change before it is stored."""
+        needed = self._look()
+        self.frozen = needed._replace(files={path: made(make) for path, make in needed.files.items()})
+        return self.frozen
+
+    def thaw(self) -> None:
+        """Look again: what was made is stored."""
+        self.frozen = None
 
     def packages(self, called: Any = None) -> tuple[Wanted, ...]:
         """Return the installed packages that are needed. called: what the tasks call, if that is known."""

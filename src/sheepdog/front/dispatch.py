@@ -56,6 +56,7 @@ def dispatch(
     options = replace(options_of(settings), ordered=open)
     outgoing = outgoing or Outgoing(settings.ship)
     function, namespace = serialise_function(f, ns, outgoing.pickler)
+    equipped(options, form(outgoing.needs.by_value))  # what is wrong is known before arguments are drawn
     with Storage(settings.dbfile) as storage:
         request_id = storage.new_request(
             function,

@@ -121,6 +121,7 @@ class CallFeeder(Feeder):
         self.sent = Sent()
         self.taken_back: deque[Future[Any]] = deque()
         self.over = False
+        self.stored = False  # is the request there, and what its first calls need?
         self.broken: BaseException | None = None
         self.futures: dict[int, Future[Any]] = {}  # by the index of their task
         self.tasks: dict[Future[Any], int] = {}
@@ -135,7 +136,7 @@ class CallFeeder(Feeder):
         """Take a call."""
         outgoing = self.stream.outgoing
         data, function = serialise_call(fn, args, kwargs, self.sent, outgoing.dump)
-        needed = outgoing.look()
+        needed = outgoing.look() if self.stored else outgoing.freeze()
         data = needed.before + data
         files = dict(needed.files)
         if function:
@@ -178,6 +179,8 @@ class CallFeeder(Feeder):
     def begin(self, stack: ExitStack) -> None:
         """Enter the stream: submit its workers."""
         stack.enter_context(self.stream)
+        self.stored = True
+        self.stream.outgoing.thaw()
 
     def step(self) -> bool:
         """Do what is to be done, then wait for more. Return False when that was all."""
