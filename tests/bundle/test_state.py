@@ -18,7 +18,9 @@ from sheepdog.client.bundle import Loader
 %s
 reached = follow(["sim"])
 used = frozenset().union(*(look.names for look in reached.looks.values()))
-found = state.collect(reached.own.values(), reached.looks, used, frozenset())
+watch = state.Watch(reached.own.values(), reached.looks, used, frozenset())
+%s
+found = watch.look()
 answer = (
     {name: Loader(data, "/there").load() for name, data in found.modules.items()},
     [str(fact) for fact in found.facts],
@@ -48,8 +50,8 @@ def project(tmp_path: Path) -> Path:
     return write(tmp_path / "project", {"sim.py": SIM, "helper.py": "TABLE = {}\ndef f(): return TABLE"})
 
 
-def collect(project: Path, first: str = "") -> Any:
-    return ask(COLLECT % first, project)
+def collect(project: Path, first: str = "", then: str = "") -> Any:
+    return ask(COLLECT % (first, then), project)
 
 
 def test_a_module_that_is_not_imported_has_no_state(project: Path) -> None:
@@ -115,3 +117,70 @@ def test_what_cannot_be_pickled_is_left_to_the_file(project: Path) -> None:
     found, _ = collect(project, "import sim; sim.DT = sim.LOCK; sim.STEPS = [sim.LOCK]")
     assert found["sim"] == {"COMPUTED": 3, "TABLE": {}}
     assert pickle.dumps(found)
+
+
+LOOKED = """
+before = watch.look()
+assert watch.look() is before
+%s
+"""
+
+
+def test_what_was_not_set_is_not_made_again(project: Path) -> None:
+    assert collect(project, "import sim", LOOKED % "assert watch.look() is before")[0]["sim"]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "value"),
+    [
+        ("sim.DT = .5", "DT", 0.5),
+        ("sim.STEPS = [1.0, 2]", "STEPS", [1.0, 2]),
+        ("sim.STEPS[0] = True", "STEPS", [True, 2]),
+        ("sim.TABLE['x'] = {1: []}", "TABLE", {"x": {1: []}}),
+        ("sim.Config.size = 5", "Config.size", 5),
+        ("sim.Config._hidden = None", "Config._hidden", None),
+        ("del sim.Config.get; sim.Config.DT = [1]", "Config.DT", [1]),
+        ("sim.Config = 3", "Config", 3),
+        ("del sim.UNUSED; sim.LOCK = 1", "LOCK", 1),
+        ("ODD.clear()", "STEPS", []),
+        ("sim.__dict__.update(LATER=[1])", "LATER", [1]),
+    ],
+)
+def test_what_was_set_since_the_last_look(project: Path, change: str, name: str, value: object) -> None:
+    write(project, {"sim.py": f"{SIM}\nODD = [LOCK]\ndef later(): return LATER"})
+    first = "import sim; ODD = sim.ODD"
+    if change.startswith("ODD"):
+        first += "; sim.STEPS = ODD"
+    found, _ = collect(project, first, LOOKED % change)
+    assert repr(found["sim"][name]) == repr(value)
+
+
+def test_a_module_that_is_imported_since_the_last_look(project: Path) -> None:
+    assert collect(project, then=LOOKED % "import sim")[0]["sim"]
+    again = "del sys.modules['sim']; import sim; sim.STEPS.append(sim.DT)"
+    assert collect(project, "import sim", LOOKED % again)[0]["sim"]["STEPS"] == [1, 2, 1.0]
+
+
+def test_what_is_no_longer_too_large(project: Path) -> None:
+    first = "import sim; plain.MAX_PARTS = 50; sim.STEPS = [1] * 51"
+    found, facts = collect(project, first, LOOKED % "del sim.STEPS[40:]")
+    assert len(found["sim"]["STEPS"]) == 40
+    assert facts == []
+
+
+def test_what_was_made_since_the_last_look(project: Path) -> None:
+    """What says so is left with it from then on."""
+    write(
+        project,
+        {
+            "sim.py": """
+                import threading
+                ready, model = False, None
+                def get():
+                    global ready, model
+                    ready, model = True, threading.Lock()
+            """
+        },
+    )
+    assert collect(project, "import sim; sim.ready = 2")[0] == {"sim": {"ready": 2, "model": None}}
+    assert collect(project, "import sim; sim.ready = 2", LOOKED % "sim.get()")[0] == {}

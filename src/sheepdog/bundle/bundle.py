@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from . import data, state
+from . import data
 from .archive import Contents, pack, read
 from .code import Import
 from .facts import Fact
@@ -18,6 +18,7 @@ from .imports import Reached, Used, follow
 from .needs import Needs, second_forms
 from .own import TRAVELS, Kind, Module, Modules
 from .stamps import Stamp, is_settled, stamp_of
+from .state import Watch
 
 MAX_STAND_INS = 50  # modules that something stands for though the request does not name them
 MAX_KEPT = 16  # bundles of which this process remembers what was found
@@ -70,10 +71,9 @@ class Bundle:
         look = self.reached.looks.get(name)
         return look is None or not any(each.name.partition(".")[0] in self.used for each in look.imports)
 
-    def state(self, needs: Needs) -> state.State:
-        """Return what its modules are set to now, so far as that is plain data that its code, or other, refers to."""
-        names = self.names | needs.names()
-        return state.collect(self.modules.values(), self.reached.looks, names, self.contents.places)
+    def watch(self, needs: Needs) -> Watch:
+        """Return what tells what its modules are set to, so far as that is plain data that its code, or other, uses."""
+        return Watch(self.modules.values(), self.reached.looks, self.names | needs.names(), self.contents.places)
 
 
 def _with_above(name: str) -> list[str]:

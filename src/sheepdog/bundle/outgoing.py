@@ -21,6 +21,7 @@ from .bundle import Bundle, Bundles, Ship
 from .facts import Fact
 from .needs import Needs, dumps, pickler_of, unshared
 from .packages import wanted
+from .state import State, Watch
 
 LOOK = 1.0  # seconds from one look at the files of a request that stays open to the next
 
@@ -45,7 +46,8 @@ class Outgoing:
         self.frozen: Needed | None = None
         self.second: dict[str, dict[str, bytes]] = {}
         self.theirs: dict[tuple[str, str], Needs] = {}  # what each of these needs
-        self.key: Any = None  # what needed was made of
+        self.watch: Watch | None = None
+        self.state: State | None = None  # what needed was made of
 
     def pickler(self, buffer: BinaryIO) -> Pickler:
         """Return a pickler that notes what is needed."""
@@ -86,21 +88,23 @@ class Outgoing:
         now = time.monotonic()
         if self.grown() or now >= self.next_look:
             found, size = BUNDLES.find(self.needs, self.ship), self.needs.size()
+            if found is not self.found or size != self.size:
+                self.watch = found.watch(self.needs)
+                self.state = None
             if found is not self.found or size[:2] != self.size[:2]:
                 say(found.facts)
                 self.theirs = {}
                 self.second = found.second(self.needs, self.theirs)
-                self.key = None
             self.found, self.size, self.next_look = found, size, now + LOOK
-        bundle = self.found
+        bundle, watch = self.found, self.watch
         assert bundle is not None
+        assert watch is not None
         if not bundle.contents.files:
             return NOTHING
-        state = bundle.state(self.needs)
-        say(state.facts)
-        key = self.size, sorted(state.modules.items())
-        if key != self.key:
-            self.key = key
+        state = watch.look()
+        if state is not self.state:
+            self.state = state
+            say(state.facts)
             manifest = pack_manifest(bytes.fromhex(bundle.name), dict(state.modules), self.second)
             digest = hashlib.sha256(manifest).digest()
             files: Files = {digest.hex(): manifest.__bytes__, f"bundles/{bundle.name}": bundle.pack}

@@ -64,6 +64,18 @@ def is_plain(value: Any) -> bool:
     return True
 
 
+def is_container(value: Any) -> bool:
+    """Tell whether a value is a container that is plain if all in it is."""
+    kind: Any = type(value)
+    return kind in LISTS or kind in TABLES or _is_one_of(kind, "NAMES")
+
+
+def can_change(value: Any) -> bool:
+    """Tell whether a plain value can change in place, or what is in it can."""
+    kind: Any = type(value)
+    return not (_is_one_of(kind, "FLAT") or _is_member(value)) or kind.__name__ in ("array", "bytearray")
+
+
 def _parts(value: Any) -> Iterable[Any] | None:
     """Return what is in a container; None if the value is no container of plain data."""
     kind: Any = type(value)

@@ -7,17 +7,20 @@ connection, a table of functions, an object of a class) is what the file makes o
 from __future__ import annotations
 
 import enum
+import pickle
 import sys
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
+from ..client.wire.values import PICKLE_PROTOCOL
 from ..values.serialisation import names_in
 from .code import Look
 from .facts import Fact, Why
 from .own import Module
-from .plain import MAX_STATE, TooLarge, dump, is_plain
+from .plain import MAX_STATE, TooLarge, can_change, dump, is_container, is_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,55 +31,148 @@ class State:
     facts: tuple[Fact, ...]
 
 
-def collect(own: Iterable[Module], looks: Mapping[str, Look], names: Collection[str], places: Collection[str]) -> State:
-    """Return the state of those modules that have been imported, of what has one of these names.
+class Watch:
+    """The state of own modules, which is asked for with every call of a request that stays open.
 
-    What its file sets to a constant, once, and still is that, is left out. places: see dump.
+    What has one of these names is looked at, in modules that have been imported; what its file sets to a constant,
+    once, and still is that, is left out. What cannot have changed since the last look is not made again.
+    places: see dump.
     """
-    modules, facts = {}, []
-    for module in own:
+
+    def __init__(
+        self, own: Iterable[Module], looks: Mapping[str, Look], names: Collection[str], places: Collection[str]
+    ) -> None:
+        self.own = tuple(own)
+        self.looks = looks
+        self.names = names
+        self.places = places
+        self._seen: dict[str, _Seen] = {}
+        self._state: State | None = None
+
+    def look(self) -> State:
+        """Return the state as it is now: the very one of the last look if nothing was set."""
+        changed = [each for each in self.own if not self._holds(each.name)]
+        if changed or self._state is None:
+            for module in changed:
+                self._seen[module.name] = self._look_at(module)
+            seen = self._seen.items()
+            state = State(
+                {name: each.data for name, each in seen if each.data},
+                tuple(fact for _, each in seen for fact in each.facts),
+            )
+            if state != self._state:
+                self._state = state
+        assert self._state is not None
+        return self._state
+
+    def _holds(self, name: str) -> bool:
+        seen = self._seen.get(name)
+        there = sys.modules.get(name)
+        return there is None if seen is None else seen.there is there and seen.holds()
+
+    def _look_at(self, module: Module) -> _Seen:
         there = sys.modules.get(module.name)
         if there is None:
-            continue
-        look = looks.get(module.name)
+            return _Seen(None)
+        look = self.looks.get(module.name)
         constants = look.constants if look else {}
-        found = {}
-        left = _made_there(names_in(there), look.together if look else ())
-        for name, value in _named(module.name, there, names):
-            if name in left:
-                continue
-            if name in constants and _is_same(constants[name], value):
+        together = look.together if look else ()
+        watched = list(_watched(module.name, there, self.names))
+        left = _made_there(names_in(there), together)
+        found, odd, facts, loose = {}, [], [], bool(together)
+        for name, value in (item for each in watched for item in each.items()):
+            if name in left or (name in constants and _is_same(constants[name], value)):
                 continue
             try:
                 if not is_plain(value):
+                    if is_container(value):
+                        odd.append(value)
                     if isinstance(value, types.FunctionType) and value.__module__ == "__main__":
                         facts.append(Fact(Why.REPLACED, module.path, name))
                     continue
-                size = len(dump(value, places))
+                size = len(dump(value, self.places))
             except TooLarge as error:
+                loose = True
                 facts.append(Fact(Why.STATE_TOO_LARGE, module.path, name, str(error)))
                 continue
-            except Exception:  # noqa: S112 (it changes in another thread, or is of a class that is no more)
+            except Exception:  # it changes in another thread, or is of a class that is no more
+                loose = True
                 continue
             if size > MAX_STATE:
+                loose = True
                 more = f"it has {size:,} bytes, at most {MAX_STATE:,} travel so"
                 facts.append(Fact(Why.STATE_TOO_LARGE, module.path, name, more))
                 continue
             found[name] = value
-        if found:
-            modules[module.name] = dump(found, places)
-    return State(modules, tuple(facts))
+        changing = [value for value in found.values() if can_change(value)]
+        mark = _mark(changing)
+        data = dump(found, self.places) if found else b""
+        return _Seen(there, data, tuple(facts), watched, changing, mark, odd, loose)
 
 
-def _named(name: str, module: types.ModuleType, wanted: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the values in a module, and in the classes that are defined in it, which have a name that is wanted."""
-    for key, value in list(names_in(module).items()):
-        if _is_of(value, name, key):
-            yield from (
-                (f"{key}.{inner}", each) for inner, each in list(vars(value).items()) if _is_free(inner, wanted)
+class _Watched:
+    """The values of a module, or of a class in it, which are looked at."""
+
+    def __init__(self, where: Mapping[str, Any], before: str, values: Mapping[str, Any]) -> None:
+        self.where = where
+        self.before = before
+        self.keys = tuple(values)
+        self.values = tuple(values.values())
+        self.all = tuple(where)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Return the values, by name."""
+        return ((self.before + key, value) for key, value in zip(self.keys, self.values, strict=True))
+
+    def holds(self) -> bool:
+        """Tell whether they are the very same objects."""
+        where = self.where
+        return tuple(where) == self.all and all(map(is_, map(where.get, self.keys), self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was seen of a module: its state, and by what it is known that it is still that.
+
+    changing are values that may change in place, and mark what they were; odd are containers that may become plain.
+    loose: there is more that must be looked at each time.
+    """
+
+    there: types.ModuleType | None
+    data: bytes = b""
+    facts: tuple[Fact, ...] = ()
+    watched: Collection[_Watched] = ()
+    changing: Collection[Any] = ()
+    mark: bytes = b""
+    odd: Collection[Any] = ()
+    loose: bool = False
+
+    def holds(self) -> bool:
+        """Tell whether nothing was set."""
+        try:
+            return not (
+                self.loose
+                or not all(each.holds() for each in self.watched)
+                or _mark(self.changing) != self.mark
+                or any(map(is_plain, self.odd))
             )
-        elif _is_free(key, wanted):
-            yield key, value
+        except Exception:  # it changes in another thread, or is too large now
+            return False
+
+
+def _mark(values: Collection[Any]) -> bytes:
+    return pickle.dumps(values, PICKLE_PROTOCOL) if values else b""
+
+
+def _watched(name: str, there: types.ModuleType, wanted: Collection[str]) -> Iterator[_Watched]:
+    """Yield what is looked at of a module, and of the classes that are defined in it."""
+    where = names_in(there)
+    inside = dict(where)
+    classes = {key: value for key, value in inside.items() if _is_of(value, name, key)}
+    for key, each in classes.items():
+        own = vars(each)
+        yield _Watched(own, f"{key}.", {inner: value for inner, value in list(own.items()) if _is_free(inner, wanted)})
+    yield _Watched(where, "", {key: each for key, each in inside.items() if key in classes or _is_free(key, wanted)})
 
 
 def _made_there(there: Mapping[str, Any], together: Iterable[frozenset[str]]) -> set[str]:
