@@ -451,13 +451,13 @@ def test_files_that_do_not_fit_another_python(
     newer = importlib.import_module("newer")
     with pytest.raises(NotRun) as caught:
         sheepdog.map(newer.f, [(1,)], {"shell": oldest_python})
-    for words in ("which cannot load this: ", f"{place}/mine/", reason, "set the option `shell` to a Python 3."):
+    for words in ("which cannot load this: ", f"{place}/mine/", reason, "set the option `python`, not `shell`, to '3."):
         assert words in str(caught.value)
 
 
 @fault(49, "an argument of a type that the worker's Python does not have", promise="no task runs; it is named")
 def test_arguments_that_do_not_fit_another_python(oldest_python: str) -> None:
-    with pytest.raises(NotRun, match="No module named 'zoneinfo': set the option `shell`"):
+    with pytest.raises(NotRun, match="No module named 'zoneinfo': set the option `python`, not"):
         sheepdog.map(str, [(zoneinfo.ZoneInfo("UTC"),)], {"shell": oldest_python})
 
 

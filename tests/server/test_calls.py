@@ -96,7 +96,7 @@ def test_a_python_that_cannot_is_named_with_the_key_to_change() -> None:
     said = fitting(FORM, theirs, "node1")
     assert said == (
         "the worker on node1 runs cpython 3.9.2 (/usr/bin/python3), the function was made by cpython 3.11.7: "
-        "set the option `shell` to a Python 3.11 there, or put what goes by value (a lambda, what a script or a "
+        "set the option `python`, not `shell`, to '3.11', or put what goes by value (a lambda, what a script or a "
         "notebook defines) into a module of your own"
     )
     assert fitting(FORM, "3.11", "node1") == "the worker does not say what Python it runs"

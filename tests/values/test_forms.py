@@ -410,8 +410,8 @@ def test_why_no_form_fits(fact: str) -> None:
     theirs = {**ours.python, "version": "3.9.2", "executable": "/opt/python", fact: "other"}
     assert choose([ours], theirs, "node7") == (
         f"the worker on node7 runs {theirs['implementation']} 3.9.2 (/opt/python), the function was made by cpython "
-        "3.12.4: set the option `shell` to a Python 3.12 there, or put what goes by value (a lambda, what a script or "
-        "a notebook defines) into a module of your own"
+        "3.12.4: set the option `python`, not `shell`, to '3.12', or put what goes by value (a lambda, what a script "
+        "or a notebook defines) into a module of your own"
     )
 
 

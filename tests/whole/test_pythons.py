@@ -31,4 +31,4 @@ def test_every_kind_is_right_or_refused(tmp_path: Path) -> None:
         same = cell.worker == sys.executable
         named = cell.kind == "a built-in" or (cell.way == WAYS[0] and cell.kind not in VALUES)
         assert cell.verdict == ("right" if same or named else "refused"), cell
-        assert cell.verdict == "right" or "set the option `shell` to a Python 3." in cell.why
+        assert cell.verdict == "right" or "set the option `python`, not `shell`, to '3." in cell.why

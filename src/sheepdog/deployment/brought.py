@@ -78,7 +78,7 @@ class Brought(NamedTuple):
 
 def cache() -> Path:
     """Return where archives are kept."""
-    return account.home() / ".cache" / "sheepdog" / "pythons"
+    return account.cache("pythons")
 
 
 def make(source: str) -> Brought:

@@ -38,7 +38,7 @@ def install(version: str, machine: str, libc: str) -> Path:
 
     libc is gnu or musl. Raises ConfigError, with uv's words, if it cannot be had.
     """
-    place = account.home() / ".cache" / "sheepdog" / "uv-pythons"
+    place = account.cache("uv-pythons")
     if found := _newest(place, version, machine, libc):
         return found
     wanted = request(version, machine, libc)

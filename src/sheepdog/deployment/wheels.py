@@ -88,8 +88,7 @@ def installed_here() -> tuple[str, ...]:
 
 def cache() -> Path:
     """Return the folder of the archives here."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if os.path.isabs(base) else account.home() / ".cache") / "sheepdog" / "packages"
+    return account.cache("packages")
 
 
 def resolve(request: Request, wanted: Target) -> Archive:

@@ -28,6 +28,12 @@ def home() -> Path:
         ) from error
 
 
+def cache(what: str) -> Path:
+    """Return the folder of what can be made again, of one kind."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(base if os.path.isabs(base) else home() / ".cache") / "sheepdog" / what
+
+
 def key_file() -> Path:
     """Return where the key is."""
     state = os.environ.get("XDG_STATE_HOME") or home() / ".local" / "state"

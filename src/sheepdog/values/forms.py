@@ -57,9 +57,11 @@ def choose(forms: Iterable[Form], python: Mapping[str, Any] | None, host: str) -
             return form
     assert form is not None, "a request has a form"
     minor = ".".join(str(form.python.get("version")).split(".")[:2])
+    cpython = form.python.get("implementation") == "cpython"
+    there = f"`python`, not `shell`, to {minor!r}" if cpython else f"`shell` to a Python {minor} there"
     return (
         f"the worker on {host} runs {python.get('implementation')} {python.get('version')} "
         f"({python.get('executable')}), the function was made by {form.python.get('implementation')} "
-        f"{form.python.get('version')}: set the option `shell` to a Python {minor} there, or "
+        f"{form.python.get('version')}: set the option {there}, or "
         "put what goes by value (a lambda, what a script or a notebook defines) into a module of your own"
     )

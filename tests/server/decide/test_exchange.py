@@ -46,7 +46,7 @@ def test_a_worker_of_another_python_is_told_what_would_fit(farm: Farm) -> None:
     assert reply.status == 409
     assert "runs pypy 3.6.1 (/opt/pypy)" in reply.text
     assert ours in reply.text
-    assert f"`shell` to a Python {'.'.join(ours.split('.')[:2])}" in reply.text
+    assert f"`python`, not `shell`, to '{'.'.join(ours.split('.')[:2])}'" in reply.text
     assert farm.note == reply.text
     assert farm.errors == []
 

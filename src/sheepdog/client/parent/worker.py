@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 CANNOT = (
-    "the worker on %s runs %s %s (%s), which cannot load this: %s: set the option `shell` to a Python %s there, or let "
-    "it be fit for both"
+    "the worker on %s runs %s %s (%s), which cannot load this: %s: set the option `python`, not `shell`, to '%s', "
+    "or let it be fit for both"
 )
 
 

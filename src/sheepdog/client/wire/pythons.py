@@ -39,7 +39,7 @@ def code(made_by: "tuple[str, str, str]", *parts: "Any") -> types.CodeType:
     if (implementation, magic) != (HERE[0], HERE[2]):
         raise OtherPython(
             "it goes by value, as code that %s %s has made, which %s %s (%s) cannot run: let it be Python %s at both "
-            "ends (the option `shell`), or put it into a module of your own, whose functions and classes go by name"
+            "ends (the option `python`), or put it into a module of your own, whose functions and classes go by name"
             % (implementation, version, HERE[0], HERE[1], sys.executable, ".".join(version.split(".")[:2]))
         )
     return types.CodeType(*parts)

@@ -19,7 +19,7 @@ from ...values.ownership import open_own
 def take_turn(what: str, interval: float, directory: Path | None = None) -> float:
     """Return 0 if it is this server's turn, and note that; else the seconds after which to ask again."""
     if directory is None:
-        directory = Path(os.environ.get("XDG_CACHE_HOME") or account.home() / ".cache") / "sheepdog" / "turns"
+        directory = account.cache("turns")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / hashlib.sha256(what.encode()).hexdigest()[:16]
