@@ -29,8 +29,9 @@ def send(f, *args, ship=(), by_value=False, to=os.environ.get("TO", "")):
     place = pathlib.Path(to)
     (place / "bundle.tgz").write_bytes(made.pack())
     (place / "call").write_bytes(call)
-    (place / "state").write_bytes(pickle.dumps((dict(made.state(note).modules), second)))
-    for fact in (*made.facts, *made.state(note).facts):
+    state = made.watch(note).look()
+    (place / "state").write_bytes(pickle.dumps((dict(state.modules), second)))
+    for fact in (*made.facts, *state.facts):
         print("fact:", fact)
     return made
 from sheepdog.bundle.bundle import Bundles

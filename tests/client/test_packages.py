@@ -19,8 +19,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "wool/__init__.py": fail,
             "wool/fine.py": fail,
             "Wool_Tools-2.1.dist-info/METADATA": "",
-            "old.py": fail,
-            "old_tools-1.0-py3.6.egg-info/PKG-INFO": "",
+            "hemp.py": fail,
+            "hemp_tools-1.0-py3.6.egg-info/PKG-INFO": "",
             "space/part/__init__.py": fail,
         },
     )
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("wool.fine", True),
         ("wool.coarse", False),
         ("wool.fine.deep", False),
-        ("old", True),
+        ("hemp", True),
         ("space.part", True),
         ("space.other", False),
         ("nowhere", False),
@@ -50,7 +50,7 @@ def test_find(folder: Path, name: str, there: bool) -> None:
 
 def test_version(folder: Path) -> None:
     assert version_of(find("wool"), "wool-tools") == "2.1"
-    assert version_of(find("old"), "old.tools") == "1.0"
+    assert version_of(find("hemp"), "hemp.tools") == "1.0"
     assert version_of(find("wool"), "wool") == ""
     assert version_of(find("sys"), "sys") == ""
 
@@ -60,7 +60,7 @@ def row(name: str, version: str, certain: bool = True, *modules: str, of: str = 
 
 
 def test_what_is_there_is_no_news(folder: Path) -> None:
-    assert look([row("wool", "2.1", True, "wool.coarse", of="wool-tools"), row("old", "", True)]) == ([], [])
+    assert look([row("wool", "2.1", True, "wool.coarse", of="wool-tools"), row("hemp", "", True)]) == ([], [])
 
 
 def test_what_is_not_there_is_lacking_if_it_is_needed_for_certain(folder: Path) -> None:

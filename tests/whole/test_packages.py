@@ -155,7 +155,9 @@ def bring(far: Path, program: str) -> str:
         **settings(far / "wheels", far / "cache"),
         "FAR": str(far / "far"),
         "PATH": f"{far}/bin:{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(far / "here/site-packages")]),
+        "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(far / "here/site-packages")]).lstrip(
+            os.pathsep
+        ),
     }
     (far / "main.py").write_text((far / "head.py").read_text() + program)
     done = subprocess.run([sys.executable, "main.py"], capture_output=True, text=True, timeout=150, env=environment)

@@ -15,7 +15,10 @@ from tests.client.link.relay import Relay
 from tests.client.shepherd import FakeServer
 from tests.waiting import until
 
-LARGE = b"0123456789abcdef" * (IN_MEMORY // 16) + b"more than is kept in memory"
+
+def large() -> bytes:
+    """Return more than is kept in memory. It is no global: those travel with the functions of a module."""
+    return b"0123456789abcdef" * (IN_MEMORY // 16) + b"more than is kept in memory"
 
 
 class OtherSide:
@@ -26,9 +29,9 @@ class OtherSide:
         self.dbfile = directory / "database.sqlite"
         with Storage(self.dbfile) as storage:
             storage.initdb()
-            arguments = [b"one", b"two", LARGE, b"four"]
+            arguments = [b"one", b"two", large(), b"four"]
             options = {"lease": 75.0}
-            self.request = storage.new_request(b"function", LARGE, arguments, form=form(), options=options)
+            self.request = storage.new_request(b"function", large(), arguments, form=form(), options=options)
             self.token = storage.get_request(self.request).token
             ensure_certificate(storage)
         self.server = Server(dbfile=self.dbfile)

@@ -14,7 +14,7 @@ import pytest
 
 from sheepdog.client import PROTOCOL, RESULT, chunks_of, describe_python
 from sheepdog.client.link import Later, Link, Over, Refused, make_link
-from tests.client.link.other_sides import LARGE, HttpsSide, OtherSide
+from tests.client.link.other_sides import HttpsSide, OtherSide, large
 from tests.faults import fault
 from tests.waiting import until
 
@@ -74,8 +74,8 @@ def outcome(task: int) -> list[Any]:
 
 def test_joining_gives_the_settings_and_the_function(link: Link) -> None:
     settings, blobs = join(link)
-    assert blobs == [b"function", LARGE]
-    assert settings["max_value"] > len(LARGE)
+    assert blobs == [b"function", large()]
+    assert settings["max_value"] > len(large())
     assert link.silence == 10.0  # of a lease of 75 s
 
 
@@ -84,12 +84,12 @@ def test_what_goes_there_and_back_is_unchanged(side: OtherSide, link: Link, exch
     reply, arguments = exchange(want=2)
     assert (reply["tasks"], arguments) == ([[1, 1], [2, 1]], [b"one", b"two"])
     reply, arguments = exchange(want=1, holding=[[1, 2, 1]])
-    assert (reply["tasks"], arguments) == ([[3, 1]], [LARGE])
+    assert (reply["tasks"], arguments) == ([[3, 1]], [large()])
     with tempfile.TemporaryFile() as file:
-        file.write(LARGE)
+        file.write(large())
         reply, _ = exchange(b"small", b"said", file, b"", b"", b"", outcomes=[outcome(1), outcome(2), outcome(3)])
     assert reply["stored"] == 3
-    assert side.results() == {1: b"small", 2: LARGE, 3: b""}
+    assert side.results() == {1: b"small", 2: large(), 3: b""}
 
 
 @fault(21, "a worker whose token is wrong", promise="it hears so at its first call")
