@@ -18,7 +18,7 @@ import pytest
 
 from sheepdog.bundle import plain
 from sheepdog.bundle.plain import TooLarge, dump, is_plain
-from sheepdog.client.bundle import Loader
+from sheepdog.client.state import Loader
 
 
 class Color(enum.Enum):

@@ -14,7 +14,7 @@ COLLECT = """
 import io, pickle, sys
 from sheepdog.bundle import state, plain
 from sheepdog.bundle.imports import follow
-from sheepdog.client.bundle import Loader
+from sheepdog.client.state import Loader
 %s
 reached = follow(["sim"])
 used = frozenset().union(*(look.names for look in reached.looks.values()))

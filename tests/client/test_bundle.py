@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import types
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from sheepdog.bundle.archive import pack, read
 from sheepdog.bundle.plain import dump
-from sheepdog.client.bundle import fill, unpack
+from sheepdog.client.bundle import unpack
 from tests.local import ROOT
 
 
@@ -43,7 +42,7 @@ def test_unpacked_once_whoever_comes_first(archive: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.tgz", "mine", "there"]
     place = folder / "files" / str(tmp_path / "mine").lstrip("/")
     assert (place / "pkg/sub.py").read_text() == (tmp_path / "mine/pkg/sub.py").read_text()
-    assert (place / "run").stat().st_mode & 0o777 == 0o755
+    assert (place / "run").stat().st_mode & 0o777 == 0o555
     unpack(b"", str(folder))  # it is there
 
 
@@ -133,25 +132,3 @@ def test_names_of_files_are_those_over_there(archive: Path) -> None:
     state = {"pkg.sub": dump({"A": mine, "P": pathlib.Path(mine)}, {mine})}
     program = "own.set(state); import pkg.sub; answer = pkg.sub.A, str(pkg.sub.P)"
     assert run(program, archive, state) == [f"{archive.parent}/there/files{mine}"] * 2
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ([1], [2]),
-        ({"a": 1}, {"b": 2}),
-        ({1}, {2}),
-        (bytearray(b"a"), bytearray(b"b")),
-        (types.SimpleNamespace(a=1), types.SimpleNamespace(b=2)),
-    ],
-)
-def test_a_container_is_filled(old: Any, new: Any) -> None:
-    assert fill(old, new)
-    assert old == new
-    assert fill(old, old)
-    assert old == new
-
-
-@pytest.mark.parametrize(("old", "new"), [(1, 2), ([1], (1,)), (None, [1]), ((1,), (2,))])
-def test_what_is_no_container_of_that_kind_is_not(old: Any, new: Any) -> None:
-    assert not fill(old, new)

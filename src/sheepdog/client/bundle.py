@@ -9,10 +9,10 @@ import json
 import os
 import pickle
 import sys
-import types
+from _thread import _local
 
 from .stand_in import StandIns
-from .wire.names import find_name
+from .state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _write(path: str, content: bytes, mode: int, time: float) -> None:
         pass
     with open(path, "wb") as file:
         file.write(content)
-    os.chmod(path, mode)
+    os.chmod(path, mode & 0o555)  # a later request has the same file
     os.utime(path, (time, time))
 
 
@@ -107,10 +107,12 @@ class Own(object):
 
     def __init__(self, folder: str) -> None:
         with open(os.path.join(folder, LIST), encoding="utf-8") as file:
-            self.roots = json.load(file)["roots"]  # type: list[str]
+            said = json.load(file)
+        self.roots = said["roots"]  # type: list[str]
         self.place = os.path.join(folder, FILES)
-        self.state = {}  # type: dict[str, bytes]
-        self.made = {}  # type: dict[str, dict[str, Any]]  # by module: what its file has made of what was set
+        self.tops = tops_of(said, self.place)
+        self.state = State(self.place)
+        self.imports = _local()  # of a thread: how many are under way, and the modules to be set when they have ended
         self.second = {}  # type: Forms
         self.world = None  # type: World | None  # of what is in the second form
         self.refused = {}  # type: dict[str, str]  # by module: why it could not be imported
@@ -122,47 +124,66 @@ class Own(object):
         sys.meta_path.insert(0, self)
 
     def set(self, state: "Mapping[str, bytes]") -> None:
-        """Set modules to what is said of each: now if they are imported, else when they are.
-
-        What is not set any more is again what it was.
-        """
-        before, self.state = self.state, dict(state)
-        for name in set(before) | set(self.state):
-            if name in sys.modules and before.get(name) != self.state.get(name):
-                self.set_module(sys.modules[name])
+        """Set modules to what is said of each: now if they are imported, else when they are."""
+        self.state.take(state)
 
     def stand_by(self, second: "Forms") -> None:
         """Let what goes by value stand for those of these modules that cannot be imported."""
         self.second = second
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        """Return what the other finders say, if something is to be set in a module once it has been imported."""
-        if name not in self.state and name not in self.second:
+        """Return what the other finders say, of a module that may be one of the user's own."""
+        if self.tops is not None and name.partition(".")[0] not in self.tops:
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
-                self.watch(spec.loader)
+                if hasattr(spec.loader, "exec_module"):
+                    self.watch(spec.loader)
                 return spec
         return None
 
     def watch(self, loader: "Any") -> None:
-        """Let a loader set what is to be set when it has run a module. It stays the loader that tools know."""
+        """Let a loader set what is to be set when it has run a module. It stays the loader that tools know.
+
+        It is set when the import that others are part of has ended.
+        """
         run = loader.exec_module
+        if hasattr(run, "sets_own"):  # that of a zip file, which has many modules
+            return
 
         @functools.wraps(run)
         def exec_module(module: "ModuleType") -> None:
+            self.hold()
             try:
-                run(module)
-            except Exception as error:
-                if module.__name__ not in self.second:
-                    raise
-                self.fill_in(module, error)
-            self.set_module(module)
+                try:
+                    run(module)
+                except Exception as error:
+                    if module.__name__ not in self.second:
+                        raise
+                    self.fill_in(module, error)
+                self.imports.modules.append(module)
+            finally:
+                self.let_go()
 
+        exec_module.sets_own = True  # type: ignore[attr-defined]
         loader.exec_module = exec_module
+
+    def hold(self) -> None:
+        """Set no module that this thread imports until let_go has been called as often."""
+        self.imports.depth = getattr(self.imports, "depth", 0) + 1
+        if self.imports.depth == 1:
+            self.imports.modules = []
+
+    def let_go(self) -> None:
+        """Set those that have been imported meanwhile, if no import is under way."""
+        self.imports.depth -= 1
+        if not self.imports.depth:
+            self.state.set(self.imports.modules, anew=True)
+            self.news += self.state.faults
+            self.state.faults = []
 
     def fill_in(self, module: "ModuleType", error: Exception) -> None:
         """Let a module that cannot be imported have what came by value, when it is looked up; and remember why."""
@@ -172,8 +193,8 @@ class Own(object):
         name = module.__name__
         reason = self.refused[name] = "%s: %s" % (type(error).__name__, error)
         self.news.append("%s cannot be imported there (%s): what came of it by value stands in" % (name, reason))
-        self.world = self.world or World()
-        self.world.modules[name] = module
+        world = self.world = self.world or World()
+        world.modules[name] = module
 
         def look_up(key: str) -> "Any":
             form = self.second.get(name, {}).get(key)
@@ -181,36 +202,13 @@ class Own(object):
                 raise AttributeError(key)
             if form is None:
                 raise ImportError("%s cannot be imported here (%s), and %s came not by value" % (name, reason, key))
-            vars(module).setdefault(key, load(form, self.world))
+            world.given[name] = set(vars(module))  # what is there stays: tasks may have set it
+            vars(module).setdefault(key, load(form, world))
             return vars(module)[key]
 
         vars(module)["__getattr__"] = look_up  # from 3.7 on it is asked
         for key in self.second[name] if sys.version_info < (3, 7) else ():
             look_up(key)
-
-    def set_module(self, module: "ModuleType") -> None:
-        """Set the globals of a module, and attributes of its classes."""
-        import copy  # what travels as files may be nothing
-
-        values = self.load(self.state.get(module.__name__))
-        made = self.made.setdefault(module.__name__, {})
-        for name in sorted(set(made) | set(values)):
-            owner, _, last = name.rpartition(".")
-            try:
-                target = getattr(module, owner, None) if owner else module
-            except ImportError:  # it is not there, and nothing stands for it
-                continue
-            if target is None:
-                continue
-            there = vars(target).get(last)
-            value = values[name] if name in values else copy.copy(made[name])
-            made.setdefault(name, copy.copy(there))
-            if not fill(there, value):
-                setattr(target, last, value)
-
-    def load(self, data: "bytes | None") -> "dict[str, Any]":
-        """Return what is to be set in a module, by name."""
-        return Loader(data, self.place).load() if data else {}
 
     def reason(self, error: BaseException) -> str:
         """Return why something cannot be imported, in a line: in which of the user's files that stands, and where."""
@@ -228,6 +226,17 @@ class Own(object):
     def own_name(self, text: str) -> str:
         """Return a text in which files are named as on the user's machine."""
         return text.replace(self.place + "/", "/")
+
+
+def tops_of(said: "dict[str, Any]", place: str) -> "set[str] | None":
+    """Return the names of the modules in a bundle that are in no package; None if they are in a zip file."""
+    tops = set()  # type: set[str]
+    for root in said["roots"]:
+        if not os.path.isdir(place + root):
+            return None
+        inside = root.rstrip("/") + "/"
+        tops.update(path[len(inside) :].partition("/")[0] for path in said["files"] if path.startswith(inside))
+    return {name.partition(".")[0] for name in tops}
 
 
 class Modules(object):
@@ -261,6 +270,15 @@ class Modules(object):
         self.own.stand_by(second if self.fits else {})
         self.manifest = name
 
+    def __enter__(self) -> None:
+        """Begin to load something: modules that are imported for it are set when it has been loaded."""
+        if self.own is not None:
+            self.own.hold()
+
+    def __exit__(self, *_: object) -> None:
+        if self.own is not None:
+            self.own.let_go()
+
     def reason(self, error: BaseException) -> str:
         """Return why something cannot be loaded here, in a line."""
         if self.own is None:
@@ -277,44 +295,3 @@ class Modules(object):
     def own_names(self, text: bytes) -> bytes:
         """Return a text in which files are named as on the user's machine."""
         return text if self.own is None else text.replace(self.own.place.encode() + b"/", b"/")
-
-
-class Loader(pickle.Unpickler):
-    """Loads plain data in which files are named by where they lie here."""
-
-    def __init__(self, data: bytes, place: str) -> None:
-        super(Loader, self).__init__(io.BytesIO(data))
-        self.place = place
-
-    def find_class(self, module: str, name: str) -> "Any":
-        """Return what a pickle names."""
-        return find_name(super(Loader, self).find_class, module, name)
-
-    def persistent_load(self, name: "tuple[str, str, str]") -> "Any":
-        """Return a text or a path that begins with one of the user's files."""
-        _, text, kind = name
-        path = "%s/%s" % (self.place, text)
-        if not kind:
-            return path
-        import pathlib  # slow to import
-
-        return getattr(pathlib, kind)(path)
-
-
-def fill(old: "Any", new: "Any") -> bool:
-    """Give a container what is in another of its kind, so that it stays itself; tell whether it is such a one."""
-    if old is new:
-        return True
-    if type(old) is not type(new):
-        return False
-    if isinstance(old, (dict, set)):
-        old.clear()
-        old.update(new)
-    elif isinstance(old, (list, bytearray)):
-        old[:] = new
-    elif isinstance(old, types.SimpleNamespace):
-        vars(old).clear()
-        vars(old).update(vars(new))
-    else:
-        return False
-    return True

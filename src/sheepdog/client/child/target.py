@@ -90,7 +90,8 @@ class Target(object):
 
     def load_function(self) -> "Callable[..., Any]":
         """Return the function."""
-        function = load_function(self.form, self.blobs[0], self.blobs[1], self.world)
+        with self.modules:
+            function = load_function(self.form, self.blobs[0], self.blobs[1], self.world)
         self.asks = asks_for_controller(function)
         self.blobs = []
         self.loaded()
@@ -124,13 +125,15 @@ class Target(object):
             if function is None:
                 raise LookupError("the function of this call is not in the database")
             if isinstance(function, bytes):
-                function = self.named[name] = Loaded(function)
+                with self.modules:
+                    function = self.named[name] = Loaded(function)
         else:
             function = self.loaded_within.get(pickled)
             if function is None:
                 if len(self.loaded_within) >= KEPT_FUNCTIONS:
                     self.loaded_within.clear()
-                function = self.loaded_within[pickled] = Loaded(pickled)
+                with self.modules:
+                    function = self.loaded_within[pickled] = Loaded(pickled)
         args, kwargs = load(rest, function.world)
         return (function.value,) + args, kwargs
 
