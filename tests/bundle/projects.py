@@ -51,7 +51,9 @@ def main(to, libraries):
     own.set(state)
     own.stand_by(second)
     try:
-        f, args = load(open(to + "/call", "rb").read(), World())
+        own.hold()
+        try: f, args = load(open(to + "/call", "rb").read(), World())
+        finally: own.let_go()
         result = f(*args)
         print(repr(result))
         for name, reason in own.refused.items():

@@ -328,3 +328,59 @@ def test_a_package_that_cannot_be_imported_there(project: Path, tmp_path: Path) 
     }
     said = over_there(project, files, "import pkg.sub; pkg.sub.N = 2; from sending import send; send(pkg.sub.f)")
     assert said.startswith("2\nby value: pkg FileNotFoundError: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [False, True])
+def test_what_modules_have_in_common_stays_so(project: Path, change: bool) -> None:
+    """Nothing was set, and nothing is cut: arrays, deques, and what is in a container."""
+    files = {
+        "a.py": """
+            import collections, array
+            LINE, NUMBERS, INNER = collections.deque(), array.array("i", [0]), {"x": []}
+        """,
+        "b.py": """
+            from a import INNER, LINE, NUMBERS
+            X = INNER["x"]
+            def fill(numbers=NUMBERS): LINE.append(1); numbers[0] = 1; X.append(1)
+        """,
+        "c.py": """
+            import b
+            from a import INNER, LINE, NUMBERS
+            def total(): b.fill(); return len(LINE), NUMBERS[0], len(INNER["x"])
+        """,
+    }
+    changed = "a.LINE.append(0); a.INNER['x'].append(0)" if change else ""
+    found = over_there(project, files, f"import a, c\nfrom sending import send\n{changed}\nsend(c.total)")
+    assert found == ("(2, 1, 2)" if change else "(1, 1, 1)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["pkg.one.f", "later.f"])
+def test_what_modules_do_when_they_are_imported_is_done_once(project: Path, how: str) -> None:
+    """And from what the files of others say; whenever that is."""
+    files = {
+        "pkg/__init__.py": """
+            NAMES, count, DT = [], 0, 1.0
+            def register(name):
+                global count
+                if name in NAMES: raise ValueError(name)
+                NAMES.append(name)
+                count += 1
+        """,
+        "pkg/one.py": """
+            from . import DT, register
+            register("one")
+            HALF = (lambda: DT / 2)()
+            def f():
+                import pkg
+                return pkg.NAMES, pkg.count, pkg.DT, HALF
+        """,
+        "later.py": """
+            def f():
+                from pkg import one
+                return one.f()
+        """,
+    }
+    program = f"import later, pkg.one\nfrom sending import send\npkg.DT = 4.0\nsend({how})"
+    assert over_there(project, files, program) == "(['one'], 1, 4.0, 0.5)"

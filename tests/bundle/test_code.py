@@ -106,16 +106,22 @@ def test_what_is_set_once_to_a_constant() -> None:
     }
 
 
-def test_globals_that_a_function_sets_together() -> None:
+def test_what_a_function_sets_together() -> None:
     found = look("""
         def f():
             global a, b
-            a, b = 1, 2
+            a, b = 1, x
             def g():
                 global c
                 c = d = 3
+        def h(cls): cls.p, cls.q = 1, 2
+        def i(self): self.p = 1
     """)
-    assert found.together == {frozenset("ab"), frozenset("c")}
+    assert sorted([*map(sorted, each)] for each in found.together) == [
+        [[], ["p", "q"], ["p", "q"]],
+        [["a", "b"], [], ["a", "b", "x"]],
+        [["c"], [], ["c"]],
+    ]
 
 
 def test_a_function_is_known_again_and_told_from_a_changed_one() -> None:

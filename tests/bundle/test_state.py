@@ -11,14 +11,14 @@ from tests.bundle.projects import ask, write
 pytestmark = pytest.mark.slow  # each test starts a Python
 
 COLLECT = """
-import io, pickle, sys
+import io, os, pickle, sys
 from sheepdog.bundle import state, plain
 from sheepdog.bundle.imports import follow
 from sheepdog.client.state import Loader
 %s
 reached = follow(["sim"])
 used = frozenset().union(*(look.names for look in reached.looks.values()))
-watch = state.Watch(reached.own.values(), reached.looks, used, frozenset())
+watch = state.Watch(reached.own.values(), reached.looks, used, frozenset(), [os.getcwd()])
 %s
 found = watch.look()
 answer = (
@@ -102,6 +102,44 @@ def test_what_says_that_something_was_made_is_left_with_it(project: Path) -> Non
         },
     )
     assert collect(project, "import sim; sim.get(); sim.more()")[0] == {"sim": {"count": 1, "size": 2}}
+
+
+def test_what_says_that_something_was_put_into_a_container_is_left_with_it(project: Path) -> None:
+    write(
+        project,
+        {
+            "sim.py": """
+                import threading
+                cache, ready, dt, log = {}, False, 1.0, None
+                class DB:
+                    connection, opened, size = None, False, 1
+                    @classmethod
+                    def get(cls):
+                        cls.connection, cls.opened, cls.size = threading.Lock(), True, 2
+                        return cls.connection, cls.opened, cls.size, log
+                def get():
+                    global ready
+                    if not ready:
+                        cache["model"], ready = threading.Lock(), True
+                    return cache["model"]
+                def configure(new):
+                    global dt, log
+                    dt, log = new, threading.Lock()
+                    return dt
+            """
+        },
+    )
+    found = collect(project, "import sim; sim.get(); sim.DB.get(); sim.configure(.25)")[0]
+    assert found == {"sim": {"dt": 0.25, "DB.size": 2}}
+
+
+def test_a_folder_for_modules_is_what_the_file_says(project: Path) -> None:
+    """Over there it is another one."""
+    write(
+        project,
+        {"sim.py": "import os, pathlib; A, B = os.getcwd(), pathlib.Path(__file__).parent\ndef f(): return A, B"},
+    )
+    assert collect(project, "import sim")[0] == {}
 
 
 def test_what_a_function_of_the_program_stands_in_for_is_named(project: Path) -> None:

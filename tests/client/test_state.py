@@ -66,7 +66,8 @@ def test_what_is_so_already_is_left(make: Any) -> None:
 
 
 def test_what_is_in_it_stays_itself() -> None:
-    inner, buffer, last = [1], np.zeros(2), {"x": []}
+    inner, buffer = [1], np.zeros(2)
+    last: dict[str, list[int]] = {"x": []}
     old = {"inner": inner, "tuple": (1, buffer), "last": [0, last]}
     Merger().merge(old, {"inner": [2], "tuple": (2, np.ones(2)), "last": [0, {"x": [3]}, 4]})
     assert (inner, [*buffer], last) == ([2], [1, 1], {"x": [3]})

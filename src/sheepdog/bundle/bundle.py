@@ -73,7 +73,8 @@ class Bundle:
 
     def watch(self, needs: Needs) -> Watch:
         """Return what tells what its modules are set to, so far as that is plain data that its code, or other, uses."""
-        return Watch(self.modules.values(), self.reached.looks, self.names | needs.names(), self.contents.places)
+        names, contents = self.names | needs.names(), self.contents
+        return Watch(self.modules.values(), self.reached.looks, names, contents.places, contents.roots)
 
 
 def _with_above(name: str) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from importlib.util import cache_from_source
 from types import CodeType
+from typing import NamedTuple
 
 from .stamps import Kept, is_settled
 
@@ -20,7 +21,7 @@ NAME_SHIFT = 2 if sys.version_info >= (3, 15) else 0  # bits below the name's nu
 SMALL_INT = dis.opmap.get("LOAD_SMALL_INT", -1)  # 3.14: its argument is the number
 FORWARD = frozenset(op for op in dis.hasjrel if "BACKWARD" not in dis.opname[op])
 MAIN_LEVEL, UNIT = "<module>", 2
-STORE_NAME, STORE_GLOBAL = dis.opmap["STORE_NAME"], dis.opmap["STORE_GLOBAL"]
+STORE_NAME, STORE_GLOBAL, STORE_ATTR = (dis.opmap[f"STORE_{what}"] for what in ("NAME", "GLOBAL", "ATTR"))
 CONSTANTS = ("LOAD_CONST", "LOAD_CONST_IMMORTAL", "LOAD_SMALL_INT")
 
 PLAIN = frozenset(
@@ -54,6 +55,14 @@ class Import:
     certain: bool = False
 
 
+class Together(NamedTuple):
+    """The globals and the attributes that a function sets, and the globals that it uses besides."""
+
+    globals: frozenset[str]
+    attributes: frozenset[str]
+    used: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a piece of code, with all that is in it, imports and uses.
@@ -61,7 +70,7 @@ class Look:
     names: of globals and attributes that functions use, and texts that could be such. outside: what is used or set
     outside of functions. texts: of strings, docstrings too. marks: of each function, by which it is known again in this
     process. constants: what a name of a module, or of a class in it (Class.name), is set to, if it is set once only.
-    together: the globals that one function sets.
+    together: of each function what it sets, and the globals that it uses besides.
     """
 
     imports: tuple[Import, ...]
@@ -70,7 +79,7 @@ class Look:
     texts: frozenset[str]
     marks: frozenset[int]
     constants: Mapping[str, object]
-    together: frozenset[frozenset[str]]
+    together: frozenset[Together]
 
 
 def look_at(code: CodeType) -> Look:
@@ -81,13 +90,15 @@ def look_at(code: CodeType) -> Look:
     texts: set[str] = set()
     marks: set[int] = set()
     set_once: dict[str, object] = {}
-    together: set[frozenset[str]] = set()
+    together: set[Together] = set()
     for each in with_inner(code):
         raw = each.co_code  # made anew whenever it is asked for
         if each.co_flags & CO_OPTIMIZED:
             names.update(each.co_names)
-            if stored := _stored(raw, STORE_GLOBAL):
-                together.add(frozenset(each.co_names[number] for number in stored))
+            stored, set_of = _stored(raw, STORE_GLOBAL), _stored(raw, STORE_ATTR)
+            if stored or len(set_of) > 1:
+                known = [frozenset(each.co_names[number] for number in numbers) for numbers in (stored, set_of)]
+                together.add(Together(known[0], known[1], frozenset(each.co_names)))
         else:
             outside.update(each.co_names)
             set_once.update(_constants(each, raw))

@@ -6,6 +6,7 @@ import collections
 import enum
 import functools
 import io
+import operator
 import pathlib
 import pickle
 import sys
@@ -64,10 +65,21 @@ def is_plain(value: Any) -> bool:
     return True
 
 
+@functools.lru_cache(1000)
+def _is_record(kind: Any) -> bool:
+    """Tell whether a type is a named tuple that is found by its name."""
+    if not (issubclass(kind, tuple) and hasattr(kind, "_fields")) or kind.__module__ == "__main__":
+        return False
+    try:
+        return operator.attrgetter(kind.__qualname__)(sys.modules[kind.__module__]) is kind
+    except (KeyError, AttributeError):
+        return False
+
+
 def is_container(value: Any) -> bool:
     """Tell whether a value is a container that is plain if all in it is."""
     kind: Any = type(value)
-    return kind in LISTS or kind in TABLES or _is_one_of(kind, "NAMES")
+    return kind in LISTS or kind in TABLES or _is_one_of(kind, "NAMES") or _is_record(kind)
 
 
 def can_change(value: Any) -> bool:
@@ -79,7 +91,7 @@ def can_change(value: Any) -> bool:
 def _parts(value: Any) -> Iterable[Any] | None:
     """Return what is in a container; None if the value is no container of plain data."""
     kind: Any = type(value)
-    if kind in LISTS:
+    if kind in LISTS or _is_record(kind):
         return list(value)
     if kind in TABLES:
         if kind is collections.defaultdict and not _is_a_factory(value.default_factory):

@@ -7,6 +7,7 @@ connection, a table of functions, an object of a class) is what the file makes o
 from __future__ import annotations
 
 import enum
+import pathlib
 import pickle
 import sys
 import types
@@ -17,7 +18,7 @@ from typing import Any
 
 from ..client.wire.values import PICKLE_PROTOCOL
 from ..values.serialisation import names_in
-from .code import Look
+from .code import Look, Together
 from .facts import Fact, Why
 from .own import Module
 from .plain import MAX_STATE, TooLarge, can_change, dump, is_container, is_plain
@@ -36,16 +37,22 @@ class Watch:
 
     What has one of these names is looked at, in modules that have been imported; what its file sets to a constant,
     once, and still is that, is left out. What cannot have changed since the last look is not made again.
-    places: see dump.
+    places: see dump; roots are those of them that are for sys.path.
     """
 
     def __init__(
-        self, own: Iterable[Module], looks: Mapping[str, Look], names: Collection[str], places: Collection[str]
+        self,
+        own: Iterable[Module],
+        looks: Mapping[str, Look],
+        names: Collection[str],
+        places: Collection[str] = (),
+        roots: Collection[str] = (),
     ) -> None:
         self.own = tuple(own)
         self.looks = looks
         self.names = names
         self.places = places
+        self.roots = roots
         self._seen: dict[str, _Seen] = {}
         self._state: State | None = None
 
@@ -78,10 +85,13 @@ class Watch:
         constants = look.constants if look else {}
         together = look.together if look else ()
         watched = list(_watched(module.name, there, self.names))
-        left = _made_there(names_in(there), together)
-        found, odd, facts, loose = {}, [], [], bool(together)
+        guards = [(each, _guards(each, together)) for each in watched]
+        left = {name for each, functions in guards for name in _told_of(each, functions)}
+        loose = any(functions for _, functions in guards)
+        found: dict[str, Any] = {}
+        odd, large, facts = [], [], []
         for name, value in (item for each in watched for item in each.items()):
-            if name in left or (name in constants and _is_same(constants[name], value)):
+            if name in left or (name in constants and _is_same(constants[name], value)) or self._is_root(value):
                 continue
             try:
                 if not is_plain(value):
@@ -92,14 +102,14 @@ class Watch:
                     continue
                 size = len(dump(value, self.places))
             except TooLarge as error:
-                loose = True
+                large.append((value, len(value)))
                 facts.append(Fact(Why.STATE_TOO_LARGE, module.path, name, str(error)))
                 continue
             except Exception:  # it changes in another thread, or is of a class that is no more
                 loose = True
                 continue
             if size > MAX_STATE:
-                loose = True
+                large.append((value, len(value) if hasattr(value, "__len__") else 0))
                 more = f"it has {size:,} bytes, at most {MAX_STATE:,} travel so"
                 facts.append(Fact(Why.STATE_TOO_LARGE, module.path, name, more))
                 continue
@@ -107,7 +117,11 @@ class Watch:
         changing = [value for value in found.values() if can_change(value)]
         mark = _mark(changing)
         data = dump(found, self.places) if found else b""
-        return _Seen(there, data, tuple(facts), watched, changing, mark, odd, loose)
+        return _Seen(there, data, tuple(facts), watched, changing, mark, odd, large, loose)
+
+    def _is_root(self, value: Any) -> bool:
+        """Tell whether a value is a folder for sys.path: over there, its file says where that is."""
+        return isinstance(value, (str, pathlib.PurePath)) and str(value).rstrip("/") in self.roots
 
 
 class _Watched:
@@ -135,7 +149,7 @@ class _Seen:
     """What was seen of a module: its state, and by what it is known that it is still that.
 
     changing are values that may change in place, and mark what they were; odd are containers that may become plain.
-    loose: there is more that must be looked at each time.
+    large are values that are too large, with how many parts each has. loose: more must be looked at each time.
     """
 
     there: types.ModuleType | None
@@ -145,6 +159,7 @@ class _Seen:
     changing: Collection[Any] = ()
     mark: bytes = b""
     odd: Collection[Any] = ()
+    large: Collection[tuple[Any, int]] = ()
     loose: bool = False
 
     def holds(self) -> bool:
@@ -155,6 +170,7 @@ class _Seen:
                 or not all(each.holds() for each in self.watched)
                 or _mark(self.changing) != self.mark
                 or any(map(is_plain, self.odd))
+                or any(len(value) != size for value, size in self.large if hasattr(value, "__len__"))
             )
         except Exception:  # it changes in another thread, or is too large now
             return False
@@ -175,14 +191,34 @@ def _watched(name: str, there: types.ModuleType, wanted: Collection[str]) -> Ite
     yield _Watched(where, "", {key: each for key, each in inside.items() if key in classes or _is_free(key, wanted)})
 
 
-def _made_there(there: Mapping[str, Any], together: Iterable[frozenset[str]]) -> set[str]:
-    """Return what a function sets together with something that is not plain, as `ready` with `model`.
+def _guards(watched: _Watched, together: Iterable[Together]) -> list[Together]:
+    """Return the functions that set what is true or false here."""
+    told = [key for key, value in zip(watched.keys, watched.values, strict=True) if type(value) is bool]
+    return [each for each in together if told and not _set_by(each, watched).isdisjoint(told)]
 
-    What is not plain will be made over there, by the same function, if the rest says that it is not there yet.
+
+def _told_of(watched: _Watched, guards: Iterable[Together]) -> Iterator[str]:
+    """Yield what tells that something was made: what is true or false, and a function sets with what is not plain.
+
+    As `ready` with `model`. What is not plain will be made over there, by the same function, if it is not told that it
+    is there. A function may also have put it into a container.
     """
-    return {
-        name for names in together if any(key in there and not _is_plain(there[key]) for key in names) for name in names
-    }
+    where = watched.where
+    for each in guards:
+        ones = [key for key in _set_by(each, watched) if key in where]
+        made = any(_is_made(where[key]) for key in ones)
+        if made or any(is_container(where[key]) and not _is_plain(where[key]) for key in each.used if key in where):
+            yield from (watched.before + key for key in ones if type(where[key]) is bool)
+
+
+def _set_by(function: Together, watched: _Watched) -> frozenset[str]:
+    """Return what a function may set of a module, or of a class."""
+    return function.attributes if watched.before else function.globals
+
+
+def _is_made(value: Any) -> bool:
+    """Tell whether something is no plain data, nor what stands in the file of a module or in a class."""
+    return not (callable(value) or hasattr(value, "__get__") or _is_plain(value))
 
 
 def _is_plain(value: Any) -> bool:

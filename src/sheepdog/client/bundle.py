@@ -3,6 +3,7 @@
 Over there each file lies below `files` as it lay below / on the user's machine; see bundle/archive.py.
 """
 
+import builtins
 import functools
 import io
 import json
@@ -122,6 +123,20 @@ class Own(object):
         """Let modules be found here before all others."""
         sys.path[:0] = [self.place + root for root in self.roots]
         sys.meta_path.insert(0, self)
+        imports = builtins.__import__
+
+        @functools.wraps(imports)
+        def own_import(name, *args, **how):  # type: (str, Any, Any) -> Any
+            level = args[3] if len(args) > 3 else how.get("level", 0)
+            if not level and self.tops is not None and name.partition(".")[0] not in self.tops:
+                return imports(name, *args, **how)
+            self.hold()  # `from package import module` is two imports
+            try:
+                return imports(name, *args, **how)
+            finally:
+                self.let_go()
+
+        builtins.__import__ = own_import
 
     def set(self, state: "Mapping[str, bytes]") -> None:
         """Set modules to what is said of each: now if they are imported, else when they are."""
