@@ -14,7 +14,7 @@ import pytest
 
 from sheepdog.bundle.archive import pack, read
 from sheepdog.bundle.plain import dump
-from sheepdog.client.bundle import unpack
+from sheepdog.client.bundle import is_whole, unpack
 from tests.local import ROOT
 
 
@@ -44,6 +44,23 @@ def test_unpacked_once_whoever_comes_first(archive: Path, tmp_path: Path) -> Non
     assert (place / "pkg/sub.py").read_text() == (tmp_path / "mine/pkg/sub.py").read_text()
     assert (place / "run").stat().st_mode & 0o777 == 0o555
     unpack(b"", str(folder))  # it is there
+
+
+@pytest.mark.parametrize("how", ["gone", "shorter", "no list"])
+def test_one_that_is_damaged_is_unpacked_anew(archive: Path, tmp_path: Path, how: str) -> None:
+    """Some systems sweep away each file that nobody has read for long."""
+    folder = tmp_path / "there"
+    unpack(archive.read_bytes(), str(folder))
+    assert is_whole(str(folder))
+    place = folder / "files" / str(tmp_path / "mine").lstrip("/")
+    damaged = folder / "bundle.json" if how == "no list" else place / "pkg/sub.py"
+    damaged.unlink()
+    if how == "shorter":
+        damaged.write_text("A")
+    assert not is_whole(str(folder))
+    unpack(archive.read_bytes(), str(folder))
+    assert is_whole(str(folder))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.tgz", "mine", "there"]
 
 
 def test_nothing_half_is_left(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

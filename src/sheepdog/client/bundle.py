@@ -48,18 +48,28 @@ def folder_of(directory: str, bundle: bytes) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(directory)), "bundles", bundle.hex())
 
 
+def is_whole(folder: str) -> bool:
+    """Tell whether a bundle lies there, with all its files: where old files are swept away, some may have gone."""
+    try:
+        with open(os.path.join(folder, LIST), encoding="utf-8") as file:
+            files = json.load(file)["files"]
+        return all(os.path.getsize(folder + "/" + FILES + path) == each[1] for path, each in files.items())
+    except (OSError, ValueError):
+        return False
+
+
 def unpack(archive: "Blob", folder: str, name: "str | None" = None) -> None:
     """Unpack an archive so that a folder has what is in it: all of it, or nothing. Others may do the same meanwhile.
 
     Raises ValueError if it is not the one of this name, OSError if there is no room.
     """
-    if os.path.isdir(folder):
+    if is_whole(folder):
         return
     import hashlib
     import shutil
     import tarfile  # slow to import, and one process of many unpacks
 
-    place = "%s.%s" % (folder, os.urandom(8).hex())
+    place, aside = ("%s.%s" % (folder, os.urandom(8).hex()) for _ in range(2))
     file = archive
     if isinstance(archive, bytes):
         file = io.BytesIO(archive)
@@ -83,6 +93,8 @@ def unpack(archive: "Blob", folder: str, name: "str | None" = None) -> None:
                 _write(os.path.join(place, member.name), content, member.mode, member.mtime)
         if expected is None or expected:
             raise ValueError("files are missing in the bundle")
+        if os.path.isdir(folder) and not is_whole(folder):
+            os.rename(folder, aside)
         try:
             os.rename(place, folder)
         except OSError:
@@ -90,6 +102,7 @@ def unpack(archive: "Blob", folder: str, name: "str | None" = None) -> None:
                 raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(path: str, content: bytes, mode: int, time: float) -> None:

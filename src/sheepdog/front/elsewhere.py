@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-from ..client.bundle import FILES, folder_of, unpack
+from ..client.bundle import FILES, folder_of, is_whole, unpack
 from ..errors import StorageError
 from ..storage import Storage
 
@@ -51,7 +51,7 @@ class Bundled:
             return None
         folder = folder_of(os.path.expanduser(PLACE), bytes.fromhex(self.name))
         os.makedirs(os.path.dirname(folder), exist_ok=True)
-        if not os.path.isdir(folder):
+        if not is_whole(folder):
             unpack(self._archive(), folder, self.name)
         spec = PathFinder.find_spec(name, [os.path.join(folder, FILES) + root for root in self.roots], target)
         if spec is not None:

@@ -2,7 +2,7 @@
 
 import os
 
-from ..bundle import bundle_of, folder_of, unpack
+from ..bundle import bundle_of, folder_of, is_whole, unpack
 from ..link import Over
 from ..wire.calls import manifest_in, names_in
 from ..wire.frames import size_of
@@ -79,7 +79,7 @@ class Files(object):
         known = self.manifests.intersection(names, self.kept)
         found = {bundle_of(self.kept[name]) for name in known} - {b""}
         for bundle in found - self.bundles:
-            if os.path.isdir(folder_of(self.directory, bundle)):
+            if is_whole(folder_of(self.directory, bundle)):
                 self.bundles.add(bundle)
         return found
 
