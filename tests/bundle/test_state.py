@@ -151,6 +151,13 @@ def test_what_a_function_of_the_program_stands_in_for_is_named(project: Path) ->
     assert sorted(fact.split()[0] for fact in facts) == ["Config.get", "TABLE"]
 
 
+def test_what_a_test_puts_in_a_functions_place_is_named(project: Path) -> None:
+    write(project, {"test_sim.py": "def fake(): return 1"})
+    first = "import sim, test_sim, unittest.mock; sim.TABLE = test_sim.fake; sim.STEPS = unittest.mock.Mock()"
+    _, facts = collect(project, first)
+    assert sorted(fact.split()[0] for fact in facts) == ["STEPS", "TABLE"]
+
+
 def test_what_cannot_be_pickled_is_left_to_the_file(project: Path) -> None:
     found, _ = collect(project, "import sim; sim.DT = sim.LOCK; sim.STEPS = [sim.LOCK]")
     assert found["sim"] == {"COMPUTED": 3, "TABLE": {}}

@@ -25,8 +25,8 @@ class Why(enum.Enum):
         "it"
     )
     REPLACED = (
-        "{name} in {path} was replaced by a function of __main__, and is not over there: it is what the file makes of "
-        "it. Let the function that is run there set it, if it is to be what it is here"
+        "{name} in {path} was replaced by something of a program or a test, and is not over there: it is what the file "
+        "makes of it. Let the function that is run there set it, if it is to be what it is here"
     )
     STATE_TOO_LARGE = (
         "{name} in {path} is not set over there: {more}. It is what the file makes of it; pass it as an argument if it "

@@ -20,7 +20,7 @@ from ..client.wire.values import PICKLE_PROTOCOL
 from ..values.serialisation import names_in
 from .code import Look, Together
 from .facts import Fact, Why
-from .own import Module
+from .own import TRAVELS, Module, Modules
 from .plain import MAX_STATE, TooLarge, can_change, dump, is_container, is_plain
 
 
@@ -49,6 +49,7 @@ class Watch:
         roots: Collection[str] = (),
     ) -> None:
         self.own = tuple(own)
+        self.reached = {module.name for module in self.own}
         self.looks = looks
         self.names = names
         self.places = places
@@ -97,7 +98,7 @@ class Watch:
                 if not is_plain(value):
                     if is_container(value):
                         odd.append(value)
-                    if isinstance(value, types.FunctionType) and value.__module__ == "__main__":
+                    if self._stands_in(value):
                         facts.append(Fact(Why.REPLACED, module.path, name))
                     continue
                 size = len(dump(value, self.places))
@@ -118,6 +119,16 @@ class Watch:
         mark = _mark(changing)
         data = dump(found, self.places) if found else b""
         return _Seen(there, data, tuple(facts), watched, changing, mark, odd, large, loose)
+
+    def _stands_in(self, value: Any) -> bool:
+        """Tell whether a function is none that a file of the bundle can have put there: a program or a test has."""
+        mock = sys.modules.get("unittest.mock")
+        if mock is not None and isinstance(value, mock.NonCallableMock):
+            return True
+        if not isinstance(value, types.FunctionType) or value.__module__ in self.reached:
+            return False
+        found = Modules().find(value.__module__)
+        return value.__module__ == "__main__" or (found is not None and found.kind in TRAVELS)
 
     def _is_root(self, value: Any) -> bool:
         """Tell whether a value is a folder for sys.path: over there, its file says where that is."""
