@@ -384,3 +384,26 @@ def test_what_modules_do_when_they_are_imported_is_done_once(project: Path, how:
     }
     program = f"import later, pkg.one\nfrom sending import send\npkg.DT = 4.0\nsend({how})"
     assert over_there(project, files, program) == "(['one'], 1, 4.0, 0.5)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("called", ["short.f", "lambda x: short.f(x)", "user.f", "pkg.short.f"])
+def test_a_module_whose_file_is_gone(project: Path, called: str) -> None:
+    """What is used of it goes by value, also where another module imports it."""
+    short = "import other\nK = 1\nclass C:\n    k = 2\ndef f(x): return g(x) + C().k\ndef g(x): return other.h(x) + K\n"
+    files = {
+        "short.py": short,
+        "pkg/__init__.py": "",
+        "pkg/short.py": short,
+        "other.py": "def h(x): return x",
+        "user.py": "import short\ndef f(x): return short.f(x)\n",
+    }
+    program = f"""
+        import os, pkg.short, short, user
+        os.remove("short.py"), os.remove("pkg/short.py")
+        short.K = pkg.short.K = 5
+        from sending import send
+        send({called}, 1)
+    """
+    said = over_there(project, files, program).splitlines()
+    assert said[-1 - (called == "user.f")] == "8", said

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zipimport
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import FunctionType, ModuleType
 
+from ..values.serialisation import names_in
 from .changes import sights
 from .code import Import, Look, look_at, looks
 from .facts import Fact, Why
@@ -98,8 +98,9 @@ class _Walk:
             return
         if not module.travels:
             return
-        if not os.path.exists(module.root if module.kind == Kind.ZIPPED else module.path):
+        if module.is_gone:
             self.tell(Why.GONE, module)
+            self.visit_values(module, by)
             return
         self.reached.own[name] = module
         if not above:
@@ -114,6 +115,17 @@ class _Walk:
             for each in look.imports:
                 met = self.meet(each, package, module.path, certain and each.certain)
                 edges.update(met if each.certain else ())
+
+    def visit_values(self, module: Module, by: str) -> None:
+        """Take up what a module that goes by value has of others, and what its functions import."""
+        for value in list(names_in(self.loaded[module.name]).values()) if module.name in self.loaded else ():
+            if isinstance(value, ModuleType):
+                self.add(value.__name__, by, False)
+            elif isinstance(value, (FunctionType, type)):
+                self.add(str(value.__module__), by, False)
+            if isinstance(value, FunctionType):
+                for each in look_at(value.__code__).imports:
+                    self.meet(each, module.package, by, False)
 
     def look(self, module: Module) -> Look | None:
         """Return what is in a module's code; None if that cannot be read."""

@@ -94,11 +94,12 @@ def second_forms(
     itself, and names what is in other modules: theirs is given the needs of each. What cannot go by value is left out.
     """
     room = MAX_SECOND
+    no_file = unshared()
     forms: dict[str, dict[str, bytes]] = {}
     for name in names:
         forms[name] = {}
         there = names_in(sys.modules[name])
-        by_value = functools.cache(name.__eq__)
+        by_value = functools.cache(lambda other, name=name: other == name or no_file(other))
         for key in sorted(needs.taken.get(name, set()).union(used) & there.keys()):
             try:
                 note = Needs()
@@ -129,14 +130,21 @@ def unshared() -> Callable[[str], bool]:
     """Return what tells of modules that no file could make elsewhere: they go by value, all others by name."""
     modules = Modules()
 
-    def by_value(name: str) -> bool:
+    @functools.cache
+    def is_made(name: str) -> bool:
         module = modules.find(name)
         if module is None or module.kind != Kind.NO_FILE or name == "__main__":  # which cloudpickle knows
             return False
         above = name.rpartition(".")[0]
         return not above or by_value(above)  # what a package makes when it is imported, it makes there, too
 
-    return functools.cache(by_value)
+    def by_value(name: str) -> bool:
+        if is_made(name):
+            return True
+        module = modules.find(name)
+        return module is not None and name in sys.modules and module.is_gone  # which may be so at any time
+
+    return by_value
 
 
 def everything() -> Callable[[str], bool]:

@@ -60,6 +60,11 @@ class Module:
         """Tell whether its file goes along, so that it is imported by its name over there."""
         return self.kind in TRAVELS
 
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether it was to travel, and its file is not there any more."""
+        return self.travels and not os.path.exists(self.root if self.kind == Kind.ZIPPED else self.path)
+
 
 class Modules:
     """Modules by name: those that are imported already, as they are, and others as an import would find them."""
