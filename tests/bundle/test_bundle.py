@@ -271,6 +271,20 @@ def test_a_zip_file_on_the_path(project: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("below", ["", "src/"])
+def test_a_package_in_a_zip_file(project: Path, tmp_path: Path, below: str) -> None:
+    """It is followed as others are; what is on the path may be a folder in the file."""
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as made:
+        made.writestr(f"{below}zp/__init__.py", "from . import a\n")
+        made.writestr(f"{below}zp/a.py", "")
+        made.writestr(f"{below}zp/deep/__init__.py", "import first\n")
+        made.writestr(f"{below}zp/deep/b.py", "RATE = 1\ndef f():\n    import behind\n    return behind.g() + RATE\n")
+    program = "from sending import send; import zp.deep.b as b; b.RATE = 5; send(b.f)"
+    files = {"behind.py": "def g(): return 5", "first.py": ""}
+    assert over_there(project, files, program, path=(str(tmp_path / "lib.zip" / below),)) == "10"
+
+
+@pytest.mark.slow
 def test_the_version_of_an_own_project_is_known_over_there(project: Path) -> None:
     files = {
         "src/own_pkg/__init__.py": "import importlib.metadata as m\nV = m.version('own-pkg')\ndef f(): return V\n",

@@ -47,8 +47,7 @@ def gather(own: Mapping[str, Module], looks: Mapping[str, Look], added: Iterable
     for package, folder in sorted(packages_of(own).items()):
         _add_package(files, package, folder)
     for module in own.values():
-        path = module.root if module.kind == Kind.ZIPPED else module.path
-        _add(files, path)
+        _add(files, module.file)
         if not module.paths and module.kind == Kind.OWN:
             for named in _named_in(files, module, looks.get(module.name)):
                 _add_data(files, list(_below(files, named)), named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipimport
 from collections import deque
 from collections.abc import Iterable
@@ -135,7 +136,8 @@ class _Walk:
                 return None
         try:
             if module.kind == Kind.ZIPPED:
-                return look_at(zipimport.zipimporter(module.root).get_code(module.name))
+                folder = os.path.dirname(os.path.dirname(module.path) if module.paths else module.path)
+                return look_at(zipimport.zipimporter(folder).get_code(module.name))
             look = looks.get(module.path)
         except SyntaxError as error:
             self.tell(Why.SYNTAX, module, f"line {error.lineno}: {error.msg}" if error.lineno else str(error))

@@ -39,9 +39,9 @@ TRAVELS = (Kind.OWN, Kind.COMPILED, Kind.ZIPPED)
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module: its file, and the folder (or zip file) above it that is to be on sys.path.
+    """A module: its file, and the folder (or zip file, or folder in one) above it that is to be on sys.path.
 
-    paths are where its submodules are looked for; empty if it is no package.
+    paths are where its submodules are looked for; empty if it is no package. archive is the zip file that it is in.
     """
 
     name: str
@@ -49,6 +49,12 @@ class Module:
     path: str = ""
     root: str = ""
     paths: tuple[str, ...] = ()
+    archive: str = ""
+
+    @property
+    def file(self) -> str:
+        """The file that goes along."""
+        return self.archive or self.path
 
     @property
     def package(self) -> str:
@@ -63,7 +69,7 @@ class Module:
     @property
     def is_gone(self) -> bool:
         """Tell whether it was to travel, and its file is not there any more."""
-        return self.travels and not os.path.exists(self.root if self.kind == Kind.ZIPPED else self.path)
+        return self.travels and not os.path.exists(self.file)
 
 
 class Modules:
@@ -138,11 +144,12 @@ def _module(name: str, file: Any, paths: Iterable[str] | None, spec: Any) -> Mod
     if is_standard(file):
         return Module(name, Kind.STANDARD, file, "", places)
     archive = getattr(getattr(spec, "loader", None), "archive", None)
-    root = os.path.abspath(archive) if isinstance(archive, str) else root_of(name, file, bool(paths))
-    if name.partition(".")[0] in NEVER or is_installed(file, root or os.path.dirname(file)):
+    archive = os.path.abspath(archive) if isinstance(archive, str) else ""
+    root = root_of(name, file, bool(paths)) or archive
+    if name.partition(".")[0] in NEVER or is_installed(file, archive or root or os.path.dirname(file)):
         return Module(name, Kind.INSTALLED, file, root, places)
-    if isinstance(archive, str):
-        return Module(name, Kind.ZIPPED, file, root, places)
+    if archive:
+        return Module(name, Kind.ZIPPED, file, root, places, archive)
     if not root or name == "__main__":
         return Module(name, Kind.NO_FILE, file, "", places)
     if file.endswith(SOURCE):
