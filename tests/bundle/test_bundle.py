@@ -174,6 +174,14 @@ def test_a_global_that_was_set(project: Path, by_value: bool) -> None:
 
 
 @pytest.mark.slow
+def test_a_global_that_was_set_under_a_condition(project: Path) -> None:
+    """Which may not hold over there."""
+    files = {"mine.py": "import os\nif 'FAST' in os.environ:\n    LEVEL = 3\ndef f(): return LEVEL\n"}
+    program = "import os; os.environ['FAST'] = '1'; import mine; from sending import send; send(mine.f)"
+    assert over_there(project, files, program) == "3"
+
+
+@pytest.mark.slow
 def test_all_that_by_value_cannot(project: Path) -> None:
     program = """
         from sending import send

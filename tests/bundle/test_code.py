@@ -97,12 +97,38 @@ def test_what_is_set_once_to_a_constant() -> None:
             G = None
         def f():
             H = 1
+        if A: I = 1
+        for _ in C: J = 1
+        try:
+            K = 1
+        except E:
+            L = 1
+        else:
+            M = 1
+        with A: N = 1
+        while A:
+            O = 1
+            break
+        match A:
+            case 1: P = 1
+        class Q:
+            if A: R = 1
+            S = 1
+        if A:
+            class T: U = 1
+        else:
+            class T: U = 2
+        V = 1
+        print(V, A, B, C)
     """)
     assert {name: value for name, value in found.constants.items() if "__" not in name} == {
         "A": 1,
         "C": (1, "x"),
         "E": -3,
         "F.G": None,
+        "Q.S": 1,
+        "T.U": ...,
+        "V": 1,
     }
 
 

@@ -19,7 +19,8 @@ CO_OPTIMIZED = 1  # as inspect has it
 IMPORT_NAME, EXTENDED_ARG = dis.opmap["IMPORT_NAME"], dis.opmap["EXTENDED_ARG"]
 NAME_SHIFT = 2 if sys.version_info >= (3, 15) else 0  # bits below the name's number: whether the import is lazy
 SMALL_INT = dis.opmap.get("LOAD_SMALL_INT", -1)  # 3.14: its argument is the number
-FORWARD = frozenset(op for op in dis.hasjrel if "BACKWARD" not in dis.opname[op])
+BACKWARD = frozenset(op for op in dis.hasjrel if "BACKWARD" in dis.opname[op])
+FORWARD = frozenset(dis.hasjrel) - BACKWARD
 MAIN_LEVEL, UNIT = "<module>", 2
 STORE_NAME, STORE_GLOBAL, STORE_ATTR = (dis.opmap[f"STORE_{what}"] for what in ("NAME", "GLOBAL", "ATTR"))
 CONSTANTS = ("LOAD_CONST", "LOAD_CONST_IMMORTAL", "LOAD_SMALL_INT")
@@ -69,7 +70,7 @@ class Look:
 
     names: of globals and attributes that functions use, and texts that could be such. outside: what is used or set
     outside of functions. texts: of strings, docstrings too. marks: of each function, by which it is known again in this
-    process. constants: what a name of a module, or of a class in it (Class.name), is set to, if it is set once only.
+    process. constants: what a name of a module, or of a class in it (Class.name), is set to, if it always is, and once.
     together: of each function what it sets, and the globals that it uses besides.
     """
 
@@ -101,7 +102,8 @@ def look_at(code: CodeType) -> Look:
                 together.add(Together(known[0], known[1], frozenset(each.co_names)))
         else:
             outside.update(each.co_names)
-            set_once.update(_constants(each, raw))
+            for name, value in _constants(each, raw):
+                set_once[name] = value if name not in set_once else ...  # a class that is made twice
         constants = set()
         for constant in each.co_consts:
             if type(constant) is str:
@@ -129,7 +131,7 @@ def first_imports(code: CodeType) -> list[Import]:
     """Return the imports with which a function begins: each call makes them, whatever else it does."""
     found: list[Import] = []
     raw = code.co_code
-    guarded = min((start for start, _ in _protected(code.co_exceptiontable)), default=len(raw))
+    guarded = min((start for start, *_ in _protected(code.co_exceptiontable)), default=len(raw))
     for place, operation in enumerate(raw[::UNIT]):
         if dis.opname[operation] not in PLAIN or place >= guarded:
             break
@@ -214,19 +216,40 @@ def _constant(code: CodeType, raw: bytes, place: int) -> tuple[object, int]:
 
 
 def _conditional(code: CodeType, raw: bytes, operations: bytes) -> bytearray:
-    """Return for each instruction of a module whether it may be passed over: in a branch, a loop or a `try`."""
+    """Return for each instruction whether it may be passed over: in a branch, a loop, a `try` or its `else`."""
     covered = bytearray(len(operations))
+    protected = list(_protected(code.co_exceptiontable))
     for place, operation in enumerate(operations):
         if operation in FORWARD:
-            length = _argument(raw, place)[0]
-            covered[place : place + 1 + length] = b"\1" * (length + 1)
-    for start, length in _protected(code.co_exceptiontable):
-        covered[start : start + length] = b"\1" * length
-    return covered[: len(operations)]
+            _cover(covered, place, _next(operations, place) + _argument(raw, place)[0])
+        elif operation in BACKWARD and protected:
+            target = _next(operations, place) - _argument(raw, place)[0]
+            for start, _, handler in protected:  # a handler at the end goes back to what is after the `else`
+                if start < target < handler <= place:
+                    _cover(covered, start, target)
+    for start, length, handler in protected:
+        _cover(covered, start, handler if sys.version_info < (3, 12) else start + length)  # its `else`
+    return covered
 
 
-def _protected(table: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each part that has a handler begins, and its length; see Objects/exception_handling_notes.txt."""
+def _cover(covered: bytearray, start: int, end: int) -> None:
+    end = min(end, len(covered))
+    covered[start:end] = b"\1" * (end - start)
+
+
+def _next(operations: bytes, place: int) -> int:
+    """Return the place of the instruction after this one."""
+    place += 1
+    while operations[place : place + 1] == b"\0":  # its cache
+        place += 1
+    return place
+
+
+def _protected(table: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield where each part that has a handler begins, its length and the handler.
+
+    See Objects/exception_handling_notes.txt.
+    """
     numbers: list[int] = []
     number = 0
     for byte in table:
@@ -236,17 +259,21 @@ def _protected(table: bytes) -> Iterator[tuple[int, int]]:
         if not byte & 0x40:
             numbers.append(number)
             number = 0
-            if len(numbers) == 2:
-                yield numbers[0], numbers[1]
+            if len(numbers) == 3:
+                yield numbers[0], numbers[1], numbers[2]
 
 
 def _constants(code: CodeType, raw: bytes) -> Iterator[tuple[str, object]]:
-    """Yield what a module or a class sets once, to a constant: the name, and the constant."""
+    """Yield what a module or a class sets once, to a constant, and under no condition: the name, and the constant."""
     operations = raw[::UNIT]
     above = "" if code.co_name == MAIN_LEVEL else f"{code.co_qualname}."
+    covered = None
     for number, starts in _stored(raw, STORE_NAME).items():
         if len(starts) == 1 and dis.opname[operations[starts[0] - 1]] in CONSTANTS:
-            yield above + code.co_names[number], _constant(code, raw, starts[0] - 1)[0]
+            if covered is None:
+                covered = _conditional(code, raw, operations)
+            if not covered[starts[0]]:
+                yield above + code.co_names[number], _constant(code, raw, starts[0] - 1)[0]
 
 
 def _stored(raw: bytes, operation: int) -> dict[int, list[int]]:
