@@ -182,6 +182,40 @@ def test_a_global_that_was_set_under_a_condition(project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("value", ["Own.A", "Made.A", "[Made.A]", "Short.A", "Inner().A", "Main.A", "Listed.A"])
+def test_a_member_of_an_enumeration_that_was_set(project: Path, value: str) -> None:
+    """It is plain data if its class is a file's; else the module is what its file makes of it, and can be imported."""
+    enumeration = "import enum\nclass {name}(enum.Enum):\n    A = 1\n"
+    files = {
+        "mine.py": "MODE, SIZE = None, 1\ndef f(): return SIZE, MODE",
+        "own.py": enumeration.format(name="Own"),
+        "short.py": enumeration.format(name="Short"),
+        "listed.py": enumeration.format(name="Listed"),
+    }
+    program = f"""
+        import cloudpickle, enum, listed, mine, os, sys, types
+        from listed import Listed
+        from own import Own
+        from short import Short
+        os.remove("short.py")
+        cloudpickle.register_pickle_by_value(listed)
+        made = sys.modules["made"] = types.ModuleType("made")
+        exec("import enum\\nclass Made(enum.Enum): A = 1", made.__dict__)
+        Made = made.Made
+        class Main(enum.Enum):
+            A = 1
+        def Inner():
+            class Inside(enum.Enum):
+                A = 1
+            return Inside
+        mine.MODE, mine.SIZE = {value}, 2
+        from sending import send
+        send(lambda: mine.f(), ship=["own"])
+    """
+    assert over_there(project, files, program) == ("(2, <Own.A: 1>)" if value == "Own.A" else "(2, None)")
+
+
+@pytest.mark.slow
 def test_all_that_by_value_cannot(project: Path) -> None:
     program = """
         from sending import send

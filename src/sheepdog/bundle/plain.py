@@ -15,6 +15,7 @@ from typing import Any
 
 from ..client import OURS
 from ..client.wire.values import PICKLE_PROTOCOL
+from .needs import unshared
 
 MAX_STATE = 16 * 2**20  # bytes of one value
 MAX_PARTS = 1_000_000  # of one value
@@ -124,7 +125,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_member(value: Any) -> bool:
-    return isinstance(value, enum.Enum) and type(value).__module__.partition(".")[0] not in ("__main__", *OURS)
+    return isinstance(value, enum.Enum) and _goes_by_name(type(value))
+
+
+@functools.lru_cache(1000)
+def _goes_by_name(kind: type) -> bool:
+    """Tell whether a class can be imported over there."""
+    from cloudpickle import cloudpickle  # not everybody needs it
+
+    if kind.__module__.partition(".")[0] in OURS or not cloudpickle._should_pickle_by_reference(kind):
+        return False
+    return not unshared()(kind.__module__)
 
 
 class _Pickler(pickle.Pickler):
