@@ -5,6 +5,7 @@ SheepdogError
 ├── ArgumentsError (TypeError)        an item of args is not a tuple, list or dict
 ├── SerialisationError (TypeError)    a function, argument or result cannot travel
 ├── JobError (AssertionError, RuntimeError, ValueError)   a Job is used out of turn
+├── NoMainGuard (RuntimeError)        a module makes a request whenever a worker imports it
 ├── UntrustedResult                   a value is not plain data, and nothing else was to be loaded
 ├── RequestNotFound (ValueError)      no such request, or no such task, in this database
 ├── DamagedRequest                    what is stored of one request is not what was written
@@ -54,6 +55,10 @@ class JobError(SheepdogError, AssertionError, RuntimeError, ValueError):
 
     multiprocessing raises an AssertionError or a ValueError for such, and threading a RuntimeError: this is all three.
     """
+
+
+class NoMainGuard(SheepdogError, RuntimeError):
+    """A module makes a request when it is imported, and a worker imports it: that would go on without end."""
 
 
 class UntrustedResult(SheepdogError):

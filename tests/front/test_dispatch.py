@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from pathlib import Path
 
 import pytest
 
 import sheepdog
+from sheepdog.errors import NoMainGuard
 from tests.faults import fault
 from tests.front.gated import results, runs, start
 from tests.local import DB, ROOT, errors, parents_of
@@ -285,3 +287,27 @@ def test_a_running_event_loop_is_no_obstacle() -> None:
 
 
 # --- remove
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "map(abs, [(1,)])",
+        "map_async(abs, [(1,)])",
+        "imap(abs, [(1,)])",
+        "Executor().submit(abs, 1)",
+        "Job(target=abs, args=(1,)).start()",
+        "retry(1, 'sheepdog.sqlite')",
+    ],
+)
+def test_a_module_that_a_worker_imports_makes_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setenv("SHEEPDOG_REQUEST_ID", "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "sheepdog.sqlite").write_text("x")
+    (tmp_path / "unguarded.py").write_text(f"import sheepdog\ndef f(): sheepdog.{call}\nf()\n")
+    words = 'the module unguarded .line 3 of .*unguarded.py. makes a request .* below `if __name__ == "__main__":`'
+    with pytest.raises(NoMainGuard, match=words):
+        import_module("unguarded")

@@ -58,6 +58,29 @@ def test_a_loop_that_sets_a_global(place: Path, door: str) -> None:
     assert run(place, {"sim.py": SIM}, program) == "State(x=1.75) True\n"
 
 
+@fault("own modules", "a module makes a request at its top, and workers import it", promise="it makes none there")
+@pytest.mark.parametrize("door", [door for door in DOORS if door not in ("a process pool", "joblib")])
+def test_a_module_that_makes_a_request_when_it_is_imported(place: Path, door: str) -> None:
+    """A task that makes a request when it runs does."""
+    module = f"""
+import operator
+import sim, sheepdog, gridengine
+open({str(place / "imported")!r}, "a").write("x")
+if len(open({str(place / "imported")!r}).read()) > 5:
+    raise SystemExit("too often")
+def step(s): return sim.step(s)
+def nested(s): return sheepdog.map(sim.step, [(s,)], {{"dbfile": "nested.sqlite"}}, verbose=False)[0]
+s = sim.State(1.0)
+executor = sheepdog.Executor(workers=1)
+{DOORS[door].replace("sim.step", "step")}
+executor.shutdown()
+"""
+    program = "import sheepdog, top; print(top.s, *sheepdog.map(top.nested, [(top.s,)], verbose=False))"
+    said = run(place, {"sim.py": SIM, "top.py": module}, program)
+    assert said.splitlines()[0] == "State(x=2.0) State(x=3.0)"
+    assert len((place / "imported").read_text()) <= 3  # here, and by a worker of each request
+
+
 PROJECT = {
     "pkg/__init__.py": "import pkg.util\nfrom . import one\n",
     "pkg/util.py": """

@@ -8,16 +8,19 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 from ..bundle.outgoing import Outgoing
 from ..config import Config, make_config
 from ..config.options import Options
+from ..config.sources import TASK_VARIABLES
 from ..deployment import Host, folders, job_directory
-from ..errors import CommandFailed, SchedulerError, SheepdogError
+from ..errors import CommandFailed, NoMainGuard, SchedulerError, SheepdogError
 from ..printable import make_printable
 from ..schedulers import submit
 from ..schedulers.detect import choose_scheduler, programs_on
@@ -52,6 +55,7 @@ def dispatch(
 
     If anything fails before the array job is submitted, nothing is left behind.
     """
+    require_main_guard()
     settings = make_config(config)
     options = replace(options_of(settings), ordered=open)
     outgoing = outgoing or Outgoing(settings.ship)
@@ -74,6 +78,23 @@ def dispatch(
             storage.remove_request(request_id)
             raise
     return request_id
+
+
+def require_main_guard() -> None:
+    """Raise NoMainGuard if a worker imports a module for a task, and the module calls this: each worker would do so."""
+    if TASK_VARIABLES[0] not in os.environ:
+        return
+    frame: FrameType | None = sys._getframe()
+    place = ""
+    while frame is not None:
+        if not place and frame.f_code.co_name == "<module>":
+            place = f"{frame.f_globals.get('__name__')} (line {frame.f_lineno} of {frame.f_code.co_filename})"
+        if place and frame.f_globals.get("__name__") == "importlib._bootstrap":
+            raise NoMainGuard(
+                f"the module {place} makes a request when it is imported, and a worker imports it for its tasks: that "
+                'would go on without end. Write the call below `if __name__ == "__main__":`, or in a function'
+            )
+        frame = frame.f_back
 
 
 def options_of(settings: Config) -> Options:

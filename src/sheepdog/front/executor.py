@@ -26,6 +26,7 @@ from ..values.files import Files, made
 from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import Sent, serialise_call
+from .dispatch import require_main_guard
 from .feeder import Feeder
 from .results import opened
 from .stream import Stream
@@ -61,6 +62,7 @@ class Executor(concurrent.futures.Executor):
         Its exception, if the call fails, is what the call raised, or else a TaskFailed. Raises TypeError for what is
         no function or cannot be serialised, RuntimeError after shutdown, and BrokenExecutor when no workers can be had.
         """
+        require_main_guard()
         with self._lock:
             if self._over:
                 raise RuntimeError("cannot schedule new futures after shutdown")

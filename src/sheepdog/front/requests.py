@@ -20,7 +20,7 @@ from ..storage import Storage
 from ..values.files import Function
 from ..values.model import Kind, Request, RequestState
 from ..values.serialisation import form, name_of, serialise_function
-from .dispatch import equipped, launch, options_of
+from .dispatch import equipped, launch, options_of, require_main_guard
 from .waiting import wait_for_clearing, wait_for_directories
 
 log = logging.getLogger("sheepdog")
@@ -77,6 +77,7 @@ def retry(
     ns: Mapping[str, Any] | None = None,
 ) -> int:
     """Run tasks of an ended request again; return how many. If they cannot be submitted, all is as it was."""
+    require_main_guard()
     with Storage(dbfile, make=False) as storage:
         storage.require_own(request_id)
         request = storage.get_request(request_id)
