@@ -65,7 +65,15 @@ def test_a_shell_unpacks_it(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / f"there/files{folder}/run.sh").stat().st_mode & stat.S_IXUSR
 
 
-def test_a_file_that_changes_meanwhile_is_named(folder: Path) -> None:
+def test_a_file_that_is_being_written_goes_as_it_was_listed(folder: Path) -> None:
+    contents, _ = read(paths(folder), [])
+    (folder / "a.py").write_text("a = 3\n")
+    with tarfile.open(fileobj=io.BytesIO(pack(contents))) as archive:
+        assert archive.extractfile(f"files{folder}/a.py").read() == b"a = 1\n"  # type: ignore[union-attr]
+
+
+def test_a_file_that_changes_meanwhile_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sheepdog.bundle.stamps.SETTLED", -1.0)
     contents, _ = read(paths(folder), [])
     (folder / "a.py").write_text("a = 3\n")
     with pytest.raises(SerialisationError, match=r"a\.py changes while it is packed: try again"):

@@ -54,6 +54,21 @@ def test_a_package_goes_with_all_that_is_in_its_folder(tmp_path: Path) -> None:
     assert (names(files, tmp_path), files.facts) == (wanted, [])
 
 
+WRITTEN = ("app.log", "app.log.1", "run.pid", "x.lock", "y.tmp", ".m.py.swp", "table.csv~", "old.bak", "nohup.out")
+
+
+def test_what_programs_write_while_they_run_is_no_data(tmp_path: Path) -> None:
+    """But what is shipped goes along."""
+    write(tmp_path, {"pkg/__init__.py": "", "pkg/catalog": "", **{f"pkg/logs/{name}": "" for name in WRITTEN}})
+    write(tmp_path, {"flat.py": "", "logs/app.log": "", "run.pid": ""})
+    assert names(gather(package(tmp_path), {}), tmp_path) == ["pkg/__init__.py", "pkg/catalog"]
+    look = look_at(compile('def f(): return __file__, "logs", "run.pid"', "flat.py", "exec"))
+    flat = Module("flat", Kind.OWN, str(tmp_path / "flat.py"), str(tmp_path))
+    assert names(gather({"flat": flat}, {"flat": look}), tmp_path) == ["flat.py"]
+    shipped = gather(package(tmp_path), {}, [str(tmp_path / "logs"), str(tmp_path / "pkg/logs/app.log")])
+    assert names(shipped, tmp_path) == ["logs/app.log", "pkg/__init__.py", "pkg/catalog", "pkg/logs/app.log"]
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     write(tmp_path, {"pkg/__init__.py": "", "pkg/sub/m.py": "", "far/table.csv": "1"})
     (tmp_path / "pkg/far").symlink_to(tmp_path / "far")

@@ -16,13 +16,13 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..client.bundle import FILES, LIST
 from ..errors import SerialisationError
 from .facts import Fact, Why
-from .stamps import Kept
+from .stamps import Kept, is_settled
 
 COMPRESSION = 6  # measured over our own source: 1 makes a third more bytes in half the time
 TIME = 315532800  # seconds: all are of 1980, so that the same files are the same bytes
@@ -31,11 +31,15 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is in a file: its SHA-256, how many bytes, and whether it is a program."""
+    """What is in a file: its SHA-256, how many bytes, and whether it is a program.
+
+    content is there if the file may be being written still, so that what is packed is what was listed.
+    """
 
     hash: str
     size: int
     runs: bool
+    content: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,7 @@ def pack(contents: Contents) -> bytes:
         _add(archive, LIST, contents.listed(), False)
         for path, each in sorted(contents.files.items()):
             try:
-                with open(path, "rb") as file:
-                    content = file.read()
+                content = each.content if each.content is not None else _read(path)
             except OSError as error:
                 raise SerialisationError(f"{path} was to travel, and cannot be read any more: {error}") from error
             if hashlib.sha256(content).hexdigest() != each.hash:
@@ -107,8 +110,17 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, runs: bool) -> Non
 def _content(path: str) -> Content:
     with open(path, "rb") as file:
         found = os.fstat(file.fileno())
+        runs = bool(found.st_mode & 0o100)
+        if not is_settled(found):
+            content = file.read()
+            return Content(hashlib.sha256(content).hexdigest(), len(content), runs, content)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Content(digest, file.tell(), bool(found.st_mode & 0o100))
+        return Content(digest, file.tell(), runs)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 contents: Kept[Content] = Kept(_content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ MAX_NAMED = 10  # that are too large, each with a sentence of its own
 LEFTOVERS = ("__pycache__", "node_modules", "CVS")
 DATABASE = "sheepdog.sqlite"
 BESIDE = ("-wal", "-shm", "-journal", "-server", "-server.log")  # what lies beside a database
+WRITTEN = re.compile(
+    r".*\.(log|log\.\d+|pid|lock|lck|tmp|temp|part|swp|swo|bak|orig)|.*~|#.*#|nohup\.out", re.IGNORECASE
+)
+"""What programs and editors write while they run, in full: these are no data files."""
 BUILT = ("bdist.", "temp.", "lib.", "__editable__.")  # what setuptools makes in a folder `build`
 ENVIRONMENT = ("pyvenv.cfg", "conda-meta")
 CODE = (".py", ".so", ".pyd")
@@ -41,7 +46,7 @@ class Files:
 def gather(own: Mapping[str, Module], looks: Mapping[str, Look], added: Iterable[str] = ()) -> Files:
     """Return the files that go along with own modules: of a package its folder, of others what their source names.
 
-    added: paths of files and folders besides, which no bound holds for.
+    added: paths of files and folders besides, which no bound holds for, and of which all goes along.
     """
     files = Files()
     for package, folder in sorted(packages_of(own).items()):
@@ -50,7 +55,7 @@ def gather(own: Mapping[str, Module], looks: Mapping[str, Look], added: Iterable
         _add(files, module.file)
         if not module.paths and module.kind == Kind.OWN:
             for named in _named_in(files, module, looks.get(module.name)):
-                _add_data(files, list(_below(files, named)), named)
+                _add_data(files, [path for path in _below(files, named) if not _is_written(path)], named)
     for folder in sorted({module.root for module in own.values()}):
         for metadata in _metadata_of(folder):
             _add(files, metadata)
@@ -82,7 +87,7 @@ def _add_package(files: Files, package: str, folder: str) -> None:
     for path in _below(files, folder):
         if path.endswith(CODE):
             _add(files, path)
-        else:
+        elif not _is_written(path):
             data.append(path)
     _add_data(files, data, f"the package {package}")
 
@@ -185,6 +190,10 @@ def _below(files: Files, path: str) -> Iterator[str]:
                     waiting.append((entry.path, above | {real}))
             except OSError as error:  # a link to itself
                 files.facts.append(Fact(Why.UNREADABLE, entry.path, more=error.strerror or str(error)))
+
+
+def _is_written(path: str) -> bool:
+    return WRITTEN.fullmatch(os.path.basename(path)) is not None
 
 
 def _is_built(entry: os.DirEntry[str]) -> bool:
