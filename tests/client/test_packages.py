@@ -1,11 +1,13 @@
 """Looking for installed packages: what is there, which version, and nothing is imported."""
 
+import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from sheepdog.client.packages import find, look, version_of
+from sheepdog.client.packages import NOTE, find, is_as_new, libc_here, look, misfit, version_of
 from tests.bundle.projects import write
 
 
@@ -82,3 +84,39 @@ def test_folders_are_looked_at_besides(tmp_path: Path) -> None:
     assert look([row("flax", "1")]) == ([["flax", "", ""]], [])
     assert look([row("flax", "1")], [str(tmp_path / "brought")]) == ([], [])
     assert sys.path == before
+
+
+PYTHON, MACHINE = ".".join(map(str, sys.version_info[:2])), os.uname().machine
+
+
+@pytest.mark.parametrize(
+    ("python", "machine", "libc", "said"),
+    [
+        (PYTHON, "", "", ""),
+        (PYTHON, MACHINE, libc_here(), ""),
+        (PYTHON, MACHINE, "glibc 2.3", ""),
+        ("3.5", "", "", f"CPython 3.5, and this is cpython {PYTHON}."),
+        (PYTHON, "s390x", "glibc 2.3", f"CPython {PYTHON} on s390x with glibc 2.3, and this is"),
+        (PYTHON, MACHINE, "glibc 99.1", f"CPython {PYTHON} on {MACHINE} with glibc 99.1, and this is"),
+        (PYTHON, MACHINE, "uclibc", f"CPython {PYTHON} on {MACHINE} with uclibc, and this is"),
+    ],
+)
+def test_whether_packages_are_for_this_python(tmp_path: Path, python: str, machine: str, libc: str, said: str) -> None:
+    assert misfit(str(tmp_path)) == ""
+    (tmp_path / NOTE).write_text(json.dumps({"python": python, "machine": machine, "libc": libc}))
+    found = misfit(str(tmp_path))
+    assert found.startswith(said)
+    assert bool(found) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("here", "needed", "fits"),
+    [
+        ("glibc 2.36", "glibc 2.36", True),
+        ("glibc 2.9", "glibc 2.17", False),
+        ("glibc 2.36", "musl", False),
+        ("musl", "musl", True),
+    ],
+)
+def test_c_libraries(here: str, needed: str, fits: bool) -> None:
+    assert is_as_new(here, needed) is fits

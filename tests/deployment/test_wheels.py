@@ -2,11 +2,13 @@
 
 import gzip
 import io
+import json
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from sheepdog.client.packages import NOTE
 from sheepdog.deployment import uv, wheels
 from sheepdog.deployment.wheels import Request, Target, in_short, target
 from sheepdog.errors import ConfigError
@@ -167,3 +169,26 @@ def test_the_cache_has_a_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     first, second = (wheels.resolve(Request((f"wool=={version}",)), TARGET) for version in ("1.0", "2.0"))
     assert not first.path.exists()
     assert second.path.exists()
+
+
+@needs_uv
+@pytest.mark.parametrize(
+    ("tag", "machine", "libc"),
+    [
+        ("py3-none-any", "", ""),
+        ("cp312-cp312-manylinux_2_17_x86_64", "x86_64", "glibc 2.17"),
+        ("cp312-abi3-manylinux2010_x86_64", "x86_64", "glibc 2.12"),
+        ("cp312-cp312-linux_x86_64", "x86_64", "glibc 2.28"),
+    ],
+)
+def test_it_says_for_which_machines_it_is(folder: Path, tag: str, machine: str, libc: str) -> None:
+    wheel(folder, "iron", "1.0", {"iron.py": ""}, tag=tag)
+    note = json.loads(content(wheels.resolve(Request(("iron", "wool")), TARGET))[NOTE])
+    assert note == {"python": "3.12", "machine": machine, "libc": libc}
+
+
+@needs_uv
+@pytest.mark.usefixtures("folder")
+def test_for_musl() -> None:
+    found = wheels.resolve(Request(("wool",)), Target("3.12", "x86_64-unknown-linux-musl"))
+    assert json.loads(content(found)[NOTE])["libc"] == ""

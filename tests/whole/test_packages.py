@@ -233,6 +233,23 @@ print(sheepdog.map(f, [(1,)], {**C, "packages": True}, verbose=False))
 
 
 @needs_uv
+@fault("packages", "a node has another Python than the head node", promise="no task is run; both Pythons are named")
+def test_packages_for_another_python(far: Path) -> None:
+    program = """
+import json
+print(sheepdog.map(f, [(1,)], {**C, "packages": True}, verbose=False))
+[folder] = folders()
+with open(f"{folder}/sheepdog.json") as file: made = json.load(file)
+with open(f"{folder}/sheepdog.json", "w") as file: json.dump({**made, "python": "3.5"}, file)
+try: sheepdog.map(f, [(1,)], {**C, "packages": True}, verbose=False)
+except sheepdog.NotRun as error: print("said:", error)
+"""
+    said = bring(far, LAZY + program)
+    assert "[(1, 1, True)]" in said
+    assert re.search(r"said: .* they are for CPython 3\.5, and this is cpython 3\.\d+", said)
+
+
+@needs_uv
 def test_numpy_for_a_python_that_has_none(far: Path) -> None:
     import numpy
 

@@ -9,7 +9,7 @@ import time
 import traceback
 
 from .link import Over, Refused, make_link
-from .packages import folders_of, look
+from .packages import folders_of, look, misfit
 from .parent.server import Server
 from .parent.signals import Signals
 from .parent.worker import Worker
@@ -41,6 +41,8 @@ def work(directory: str, element: str, start: float) -> int:
             gone = [folder for folder in brought if not os.path.isdir(folder)]
             if gone:
                 settings, function = server.join(signals, {"gone": gone[0]})
+            for text in filter(None, map(misfit, brought)):
+                settings, function = server.join(signals, {"misfit": text})
             if settings.get("packages"):
                 lacking, others = look(settings["packages"], brought)
                 if lacking:

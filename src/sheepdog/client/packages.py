@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     Lacking = list[list[str]]  # of a package: its name; the version that is here, "?" if that is not known, "" if it is
     # not here; and the module of it that is not
+
+
+NOTE = "sheepdog.json"
+"""In a folder of packages: which Python and machine they are for. machine and libc are empty if any will do."""
 
 
 def look(wanted: "Sequence[Any]", folders: "Sequence[str]" = ()) -> "tuple[Lacking, Lacking]":
@@ -43,6 +48,47 @@ def folders_of(directory: str, paths: "Sequence[str]") -> "list[str]":
     """Return where packages lie that were brought along, for the array job of this directory."""
     above = os.path.dirname(os.path.abspath(directory))
     return [os.path.join(above, path) for path in paths]
+
+
+def misfit(folder: str) -> str:
+    """Return what packages that were brought along are for, and what this is, if that is another; else nothing."""
+    try:
+        with open(os.path.join(folder, NOTE), encoding="utf-8") as file:
+            made = json.load(file)
+    except (OSError, ValueError):
+        return ""
+    python, machine, libc = "%d.%d" % sys.version_info[:2], os.uname().machine, libc_here()
+    fits = sys.implementation.name == "cpython" and python == made["python"]
+    if made["machine"]:
+        kind = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+        fits = fits and kind == made["machine"] and is_as_new(libc, made["libc"])
+    if fits:
+        return ""
+    place = " on %s with %s" % (made["machine"], made["libc"]) if made["machine"] else ""
+    here = "%s %d.%d.%d" % ((sys.implementation.name,) + sys.version_info[:3])
+    return "CPython %s%s, and this is %s (%s) on %s with %s" % (
+        made["python"],
+        place,
+        here,
+        sys.executable,
+        machine,
+        libc,
+    )
+
+
+def libc_here() -> str:
+    """Return the C library, such as "glibc 2.36"."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or "musl"
+    except (ValueError, OSError):
+        return "musl"
+
+
+def is_as_new(here: str, needed: str) -> bool:
+    """Tell whether a C library is of the kind that is needed, and as new."""
+    (kind, _, version), (other, _, least) = here.partition(" "), needed.partition(" ")
+    numbers = [[int(part) for part in re.findall(r"\d+", each)] for each in (version, least)]
+    return kind == other and numbers[0] >= numbers[1]
 
 
 def find(name: str) -> "Any":

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from ..client.packages import NOTE
 from ..errors import ConfigError
 from ..values import account
 from . import uv
@@ -28,7 +29,9 @@ from .commands import text_of
 TIMEOUT = 1800.0  # seconds for uv: what it fetches may be large
 MOST_CACHED = 4 << 30  # bytes of archives that stay here, the last used ones
 COMPRESSION = 3  # of wheels' content, most of which is machine code
+FORMAT = 2  # of an archive here; others are made anew
 TIME = 315532800  # seconds: all files are of 1980, so that the same ones are the same bytes
+OLD = {"1": (2, 5), "2010": (2, 12), "2014": (2, 17)}  # glibc of the names of old, by PEP 600
 MANYLINUX = [(2, 17), (2, 28), *((2, minor) for minor in range(31, 41))]  # that uv has names for
 
 
@@ -108,6 +111,7 @@ def resolve(request: Request, wanted: Target) -> Archive:
     with tempfile.TemporaryDirectory(dir=place, prefix=".new") as new:
         folder = Path(new) / "packages"
         _install(request, wanted, folder, Path(new))
+        (folder / NOTE).write_text(json.dumps(fits(folder, wanted)))
         name, size = _pack(folder, Path(new) / "archive")
         (Path(new) / "note").write_text(
             json.dumps({"name": name, "size": size, "bytes": (Path(new) / "archive").stat().st_size})
@@ -121,7 +125,7 @@ def resolve(request: Request, wanted: Target) -> Archive:
 def _key(request: Request, wanted: Target) -> str:
     contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in request.files]
     asked = [sorted(request.requirements), contents, request.constraints, wanted]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([FORMAT, *asked]).encode()).hexdigest()
 
 
 def _install(request: Request, wanted: Target, folder: Path, scratch: Path) -> None:
@@ -164,6 +168,37 @@ def in_short(words: str) -> str:
     if found:
         return "; ".join(dict.fromkeys(found))
     return re.sub(r"^.*?\berror: ", "", text)[-600:] or "uv says nothing more"
+
+
+def fits(folder: Path, wanted: Target) -> dict[str, str]:
+    """Return for which Python and machines packages are; those without machine code are for any machine.
+
+    The wheels say which glibc they need; one that does not is taken to need that of the head node.
+    """
+    machine, _, libc = wanted.platform.partition("-")
+    asked = re.search(r"manylinux_(\d+)_(\d+)", libc)
+    head = (int(asked[1]), int(asked[2])) if asked else (0, 0)
+    needed = []
+    for path in folder.glob("*.dist-info/WHEEL"):
+        tags = re.findall(r"^Tag: (\S+)", path.read_text(errors="replace"), re.MULTILINE)
+        if not all(tag.endswith("-any") for tag in tags):
+            needed.append(min(filter(None, map(_glibc, tags)), default=head))
+    if not needed:
+        return {"python": wanted.version, "machine": "", "libc": ""}
+    return {
+        "python": wanted.version,
+        "machine": machine,
+        "libc": "glibc {}.{}".format(*max(needed)) if asked else "musl",
+    }
+
+
+def _glibc(tag: str) -> tuple[int, int] | None:
+    """Return the glibc that a wheel of this tag needs, if the tag says it."""
+    found = re.search(r"-manylinux_(\d+)_(\d+)_", tag)
+    if found:
+        return int(found[1]), int(found[2])
+    old = re.search(r"-manylinux(1|2010|2014)_", tag)
+    return OLD[old[1]] if old else None
 
 
 def _pack(folder: Path, to: Path) -> tuple[str, int]:

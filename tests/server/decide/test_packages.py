@@ -91,6 +91,16 @@ def test_packages_that_were_brought_are_named_and_it_is_said_when_they_are_gone(
     assert "not in /home/a/.sheepdog/packages/new on node1: retry sends them" in farm.errors[0]
 
 
+def test_packages_that_were_brought_for_another_python_are_refused(storage: Storage) -> None:
+    farm = Farm(storage, [b"1"], 1)
+    storage.name_brought(farm.request, ["packages/new"])
+    farm.join("w1")
+    reply = farm.join("w1", misfit="CPython 3.12, and this is cpython 3.11.2 (/usr/bin/python3)")
+    assert (reply.status, len(farm.errors)) == (409, 1)
+    assert "on node1: they are for CPython 3.12, and this is cpython 3.11.2 (/usr/bin/python3). " in farm.errors[0]
+    assert "the option shell" in farm.errors[0]
+
+
 def test_what_differs_is_said_once(farm: Farm) -> None:
     for worker in ("w1", "w2"):
         farm.join(worker)

@@ -86,7 +86,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
         return refuse(409, form)
     wanted = packages.read(service.storage.wanted(call.request))
     brought = service.storage.brought(call.request)
-    if call.header.get("lacking") or call.header.get("gone"):
+    if any(map(call.header.get, ("lacking", "gone", "misfit"))):
         try:
             text = packages.lacking_words(wanted, call.header, seen.host)
         except (ValueError, TypeError) as error:

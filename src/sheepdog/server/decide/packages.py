@@ -15,6 +15,11 @@ def lacking_words(wanted: Sequence[Wanted], header: Mapping[str, Any], host: str
     """Return what a worker lacks, and the line that mends it. ValueError if it does not say that rightly."""
     if header.get("gone"):
         return f"the packages that were brought along are not in {clean(header['gone'])} on {host}: retry sends them"
+    if header.get("misfit"):
+        return (
+            f"the packages that were brought along do not fit the worker on {host}: they are for "
+            f"{clean(header['misfit'], 1000)}. Name with the option shell a Python that is the same on all nodes"
+        )
     known = {each.name: each for each in wanted}
     lacking = [each for each in read_lacking(header.get("lacking")) if each.name in known]
     if not lacking:
