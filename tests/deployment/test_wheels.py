@@ -122,6 +122,40 @@ def test_it_is_resolved_once(folder: Path) -> None:
 
 
 @needs_uv
+@pytest.mark.parametrize("line", ["-r inner.txt", "-c inner.txt", "./{wheel}", "wool @ file://{folder}/{wheel}"])
+def test_what_other_files_say_is_never_old(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = wheel(tmp_path, "wool", "1.0", {"wool/__init__.py": "V = 1"})
+    (tmp_path / "inner.txt").write_text("wool==1.0")
+    (tmp_path / "r.txt").write_text(line.format(wheel=path.name, folder=tmp_path) + "\ncloth\n")
+    request = Request(files=(str(tmp_path / "r.txt"),))
+    assert content(wheels.resolve(request, TARGET))["wool/__init__.py"] == "V = 1"
+    (tmp_path / "inner.txt").write_text("wool==2.0")
+    wheel(tmp_path, "wool", "1.0", {"wool/__init__.py": "V = 2"})
+    assert content(wheels.resolve(request, TARGET))["wool/__init__.py"] == "V = 2"
+
+
+@needs_uv
+def test_other_settings_of_uv_are_another_request(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "less.txt").write_text("wool<2")
+    request = Request(("wool",))
+    assert content(wheels.resolve(request, TARGET))["wool/__init__.py"] == "V = 2"
+    monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "less.txt"))
+    assert content(wheels.resolve(request, TARGET))["wool/__init__.py"] == "V = 1"
+    (tmp_path / "less.txt").write_text("wool>1")
+    assert content(wheels.resolve(request, TARGET))["wool/__init__.py"] == "V = 2"
+    monkeypatch.delenv("UV_FIND_LINKS")
+    (tmp_path / "uv.toml").write_text(f'no-index = true\nfind-links = ["{tmp_path}/few"]\n')
+    wheel(tmp_path / "few", "wool", "3.0", {"wool/__init__.py": "V = 3"})
+    assert content(wheels.resolve(request, TARGET))["wool/__init__.py"] == "V = 3"
+
+
+@needs_uv
 def test_the_same_content_has_the_same_name(folder: Path) -> None:
     assert wheels.resolve(Request(("wool==2.0",)), TARGET).name == wheels.resolve(Request(("wool",)), TARGET).name
 

@@ -1,6 +1,7 @@
 """Wheels: installed packages for another Python and platform, resolved here by uv, as one archive known by its content.
 
-An archive that was made stays in the user's cache, by what was asked for: asked again, nothing is resolved.
+An archive that was made stays in the user's cache, by what was asked for and uv's settings: asked again, nothing is
+resolved, unless it names files or places whose content may be another by now.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import NamedTuple
 from ..client.packages import NOTE
 from ..errors import ConfigError
 from ..values import account
-from . import uv
+from . import requirements, uv
 from .commands import text_of
 
 TIMEOUT = 1800.0  # seconds for uv: what it fetches may be large
@@ -103,8 +104,9 @@ def resolve(request: Request, wanted: Target) -> Archive:
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = _key(request, wanted)
     noted, packed = place / f"{key}.json", place / f"{key}.tgz"
+    whole = _is_whole(request)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        said = json.loads(noted.read_bytes())
+        said = json.loads(noted.read_bytes() if whole else b"")
         if packed.stat().st_size == said["bytes"]:
             os.utime(packed)
             return Archive(str(said["name"]), packed, int(said["size"]))
@@ -122,9 +124,15 @@ def resolve(request: Request, wanted: Target) -> Archive:
     return Archive(name, packed, size)
 
 
+def _is_whole(request: Request) -> bool:
+    """Tell whether a request says all that is asked for: it names no other files."""
+    files = (requirements.in_file(Path(path)) for path in request.files)
+    return all(each.whole for each in (requirements.in_list(request.requirements), *files))
+
+
 def _key(request: Request, wanted: Target) -> str:
     contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in request.files]
-    asked = [sorted(request.requirements), contents, request.constraints, wanted]
+    asked = [sorted(request.requirements), contents, request.constraints, wanted, requirements.settings()]
     return hashlib.sha256(json.dumps([FORMAT, *asked]).encode()).hexdigest()
 
 
