@@ -26,6 +26,8 @@ INSTALLED = {
     "lib/site-packages/Wool_Tools-2.1.dist-info/RECORD": "wool/__init__.py,,\nwool/fine.py,,\n",
     "lib/site-packages/silk.py": "",
     "lib/site-packages/linen.py": "",
+    "lib/site-packages/space/wide.py": "",
+    "lib/site-packages/space/deep/__init__.py": "",
 }
 OWN = {
     "helpers.py": """
@@ -36,6 +38,7 @@ OWN = {
     "plots.py": "import helpers, linen\ndef size(x): return helpers.plain(x)\n",
     "perhaps.py": "try:\n    import silk\nexcept ImportError:\n    silk = None\ndef f(x): return silk\n",
     "first.py": "def f(x):\n    'Says.'\n    import silk\n    from wool import fine\n    return x\n",
+    "spaced.py": "def f(x):\n    from space import wide, deep\n    return x\n",
     "later.py": "def f(x):\n    if x:\n        import silk\n    import linen\n    return x\n",
     "path.py": "import sys\nsys.path.append('/shared')\nimport wool\ndef f(x): return wool\n",
     "lost.py": "import threading, wool\nLOCK = threading.Lock()\nclass f:\n    def __call__(self): return LOCK\n",
@@ -68,6 +71,7 @@ def certain(tmp_path: Path, program: str, args: str = "()") -> tuple[list[str], 
         ("import plots\nf = plots.size", "()", [], [LINEN, SILK, WOOL]),
         ("import perhaps\nf = perhaps.f", "()", [], [SILK]),
         ("import first\nf = first.f", "()", [SILK, WOOL], []),
+        ("import spaced\nf = spaced.f", "()", ["space.deep", "space.wide"], []),
         ("import later\nf = later.f", "()", [], [LINEN, SILK]),
         ("import path\nf = path.f", "()", [], [WOOL]),
         ("import lost\nf = lost.f()", "()", [WOOL], []),  # a class with a lock goes by name alone

@@ -7,7 +7,7 @@ imported: but where a second form stands by for a module that cannot be imported
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ def wanted(needs: Needs, reached: Reached, theirs: Theirs, called: Any = None) -
     used = {name: each for name, each in reached.used.items() if name.partition(".")[0] not in NEVER}
     if not used:
         return ()
-    certain = _Demand(reached, theirs).run(needs, _imports_of(called))
+    certain = _Demand(reached, theirs).run(needs, _imports_of(called, {*reached.used, *reached.own}))
     if any(map(_changes_path, reached.looks.values())):  # what is there once it has run cannot be told
         certain = set()
     found = []
@@ -48,12 +48,14 @@ def _wanted(name: str, used: Used, certain: bool, modules: tuple[str, ...]) -> W
     return Wanted(name, *known, certain, used.by, modules)
 
 
-def _imports_of(called: Any) -> list[str]:
-    """Return the full names of what calling this imports first of all."""
+def _imports_of(called: Any, known: Container[str]) -> list[str]:
+    """Return the full names of what calling this imports first of all; of a package's members, the known modules."""
     found: list[str] = []
     for each in functions_behind(called):
         package = each.__globals__.get("__package__") or ""
-        found += [name for one in first_imports(each.__code__) if (name := _name(one, package))]
+        for one in first_imports(each.__code__):
+            if name := _name(one, package):
+                found += [name, *(full for member in one.members if (full := f"{name}.{member}") in known)]
     return found
 
 
