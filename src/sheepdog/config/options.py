@@ -89,6 +89,11 @@ class Options:
         return self.scheduler == "local" and self.config.host is None
 
     @property
+    def can_bring(self) -> bool:
+        """Whether packages can be brought along: to all but the Python that runs here, which has its own."""
+        return not self.here or self.config.shell is not None or bool(self.interpreter.command)
+
+    @property
     def command(self) -> str:
         """The command of the worker's Python, quoted for a shell."""
         return self.interpreter.command or self.config.command(self.scheduler)

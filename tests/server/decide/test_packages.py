@@ -17,6 +17,7 @@ PACKAGES = (
     Wanted("numpy", "numpy", "2.4.6", certain=True),
     Wanted("sklearn", "scikit-learn", "1.9.1", certain=True, modules=("sklearn.svm",)),
     Wanted("mine", "", "", certain=False),
+    Wanted("perhaps", "perhaps", "2.0", certain=False),
 )
 LISTED = [["numpy", "numpy", "2.4.6", True, "", []], ["sklearn", "scikit-learn", "1.9.1", True, "", ["sklearn.svm"]]]
 
@@ -24,8 +25,8 @@ LISTED = [["numpy", "numpy", "2.4.6", True, "", []], ["sklearn", "scikit-learn",
 class Needing(Farm):
     """A farm whose request needs packages."""
 
-    def __init__(self, storage: Storage, workers: int = 2) -> None:
-        super().__init__(storage, [b"1", b"2"], workers)
+    def __init__(self, storage: Storage, workers: int = 2, **options: Any) -> None:
+        super().__init__(storage, [b"1", b"2"], workers, **options)
         listed = stored(PACKAGES)
         name = storage.add_file(listed)
         storage.name_files(self.request, {f"{WANTED}{name}": name})
@@ -52,9 +53,48 @@ def test_one_that_lacks_them_is_refused_with_one_list(farm: Farm) -> None:
     assert reply.status == 409
     assert "which lacks numpy==2.4.6, sklearn.svm: scikit-learn 1.0 there, 1.9.1 here" in reply.text
     assert reply.text.endswith("-m pip install numpy==2.4.6 scikit-learn==1.9.1")
-    assert "packages=True" in reply.text
+    assert ". Bring them along with the option packages=True, or install them there: " in reply.text
     assert farm.note == reply.text
     assert farm.errors == []
+
+
+BROUGHT = {"command": "python", "brought": "hash"}
+
+
+@pytest.mark.parametrize(
+    ("options", "end"),
+    [
+        ({"interpreter": BROUGHT}, ". Bring them along with the option packages=True"),
+        ({"interpreter": BROUGHT, "packages": True}, ". Set packages=['numpy==2.4.6']"),
+        ({"interpreter": BROUGHT, "packages": ["a", "b<2"]}, ". Set packages=['a', 'b<2', 'numpy==2.4.6']"),
+        ({"packages": "r.txt"}, ". Add to the file r.txt: numpy==2.4.6, or install them there: "),
+        ({"scheduler": "local"}, ". Install them there: "),
+        ({"scheduler": "local", "shell": "python3.6"}, ". Bring them along with the option packages=True, or "),
+    ],
+)
+def test_only_what_can_help_is_proposed(storage: Storage, options: dict[str, Any], end: str) -> None:
+    farm = Needing(storage, **{"host": None, "scheduler": "slurm", **options})
+    farm.join("w1")
+    text = farm.join("w1", lacking=[["numpy", "", ""]]).text
+    assert end in text
+    assert ("pip" in text) is ("interpreter" not in options)
+
+
+def test_what_differs_and_may_not_be_needed_need_not_be_installed(farm: Farm) -> None:
+    farm.join("w1")
+    reply = farm.join("w1", lacking=[["numpy", "", ""]], others=[["sklearn", "1.0", ""], ["perhaps", "1.0", ""]])
+    assert "of another version than here: scikit-learn 1.0 there, 1.9.1 here, perhaps 1.0 there, 2.0 here" in reply.text
+    assert reply.text.endswith("-m pip install numpy==2.4.6 scikit-learn==1.9.1")
+
+
+def test_for_what_is_of_no_known_distribution_pip_is_not_proposed(farm: Farm) -> None:
+    farm.join("w1")
+    reply = farm.join("w1", lacking=[["mine", "", ""]])
+    assert "which lacks mine. mine is here and of no known distribution: name what has it in packages" in reply.text
+    assert "pip" not in reply.text
+    both = farm.join("w1", lacking=[["mine", "", ""], ["numpy", "", ""]]).text
+    assert "mine is here" in both
+    assert both.endswith("-m pip install numpy==2.4.6")
 
 
 def test_when_all_lack_them_the_request_ends_and_no_task_was_run(farm: Farm) -> None:

@@ -88,7 +88,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     brought = service.storage.brought(call.request)
     if any(map(call.header.get, ("lacking", "gone", "misfit"))):
         try:
-            text = packages.lacking_words(wanted, call.header, seen.host)
+            text = packages.lacking_words(wanted, call.header, seen.host, live.options)
         except (ValueError, TypeError) as error:
             return refuse(400, f"not packages: {error}")
         turn_away(service, live, worker, text)

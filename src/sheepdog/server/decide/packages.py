@@ -6,13 +6,17 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...config.options import Options
 from ...values.packages import Wanted
 from ...values.packages import read as read
 from ..calls import Lacking, clean, read_lacking
 
 
-def lacking_words(wanted: Sequence[Wanted], header: Mapping[str, Any], host: str) -> str:
-    """Return what a worker lacks, and the line that mends it. ValueError if it does not say that rightly."""
+def lacking_words(wanted: Sequence[Wanted], header: Mapping[str, Any], host: str, options: Options) -> str:
+    """Return what a worker lacks, and what mends it. ValueError if it does not say that rightly.
+
+    options are the request's: what they can mend depends on what they are.
+    """
     if header.get("gone"):
         return f"the packages that were brought along are not in {clean(header['gone'])} on {host}: retry sends them"
     if header.get("misfit"):
@@ -31,9 +35,32 @@ def lacking_words(wanted: Sequence[Wanted], header: Mapping[str, Any], host: str
     text = f"the worker on {host} runs {there}, which lacks {missing}"
     if others:
         text += f"; of another version than here: {listed(_other(known[each.name], each) for each in others)}"
-    wants = " ".join(shlex.quote(known[each.name].requirement) for each in (*lacking, *others))
-    install = f"{shlex.quote(python.get('executable') or 'python3')} -m pip install {wants}"
-    return f"{text}. Bring them along with the option packages=True, or install them there: {install}"
+    needed = [known[each.name] for each in (*lacking, *others) if each in lacking or known[each.name].certain]
+    return f"{text}. {_remedy(needed, python.get('executable') or 'python3', options)}"
+
+
+def _remedy(needed: Sequence[Wanted], executable: str, options: Options) -> str:
+    """Return how a worker's Python comes to have packages. Of those of no known distribution, nobody can say."""
+    known = [each.requirement for each in needed if each.distribution]
+    given = options.config.packages
+    ways = []
+    if known and options.can_bring:
+        if given is None:
+            ways.append("bring them along with the option packages=True")
+        elif isinstance(given, str):
+            ways.append(f"add to the file {given}: {listed(known)}")
+        else:
+            named = [*(given if isinstance(given, tuple) else ()), *known]
+            ways.append(f"set packages={named!r}")
+    if known and not options.interpreter.brought:
+        ways.append(f"install them there: {shlex.quote(executable)} -m pip install {' '.join(map(shlex.quote, known))}")
+    words = []
+    if unknown := [each.name for each in needed if not each.distribution]:
+        name = "name what has it in packages=[...]" if options.can_bring else "install what has it"
+        words.append(f"{listed(unknown)} is here and of no known distribution: {name}")
+    if text := ", or ".join(ways):
+        words.append(text[0].upper() + text[1:])
+    return ". ".join(words)
 
 
 def other_words(wanted: Sequence[Wanted], others: Iterable[Lacking]) -> list[str]:
