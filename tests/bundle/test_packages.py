@@ -18,7 +18,7 @@ outgoing.pickler(io.BytesIO()).dump(f)
 for each in args:
     outgoing.dump((each,))
 outgoing.look()
-answer = [(each.name, each.requirement, each.certain, each.modules) for each in outgoing.packages(f)]
+answer = [(each.name, each.requirement, each.certain, each.modules, each.elsewhere) for each in outgoing.packages(f)]
 """
 INSTALLED = {
     "lib/site-packages/wool/__init__.py": "class Ball: pass\nclass One: __reduce__ = lambda self: 'ONE'\nONE = One()\n",
@@ -87,4 +87,21 @@ def test_modules_are_named_that_loading_needs(tmp_path: Path) -> None:
     project = write(tmp_path / "mine", INSTALLED)
     program = NEED.format(program="import wool.fine, wool\nf = lambda x: wool.fine\ng = wool.fine.spin\nargs = (g,)")
     [found] = ask(program, project, (str(project / "lib/site-packages"),))
-    assert found == ("wool", WOOL, True, ("wool.fine",))
+    assert found == ("wool", WOOL, True, ("wool.fine",), True)
+
+
+@pytest.mark.parametrize(
+    ("program", "names"),
+    [
+        ("import helpers\nf = helpers.plain", {SILK, WOOL}),
+        ("import plots\nf = plots.size", {LINEN, SILK, WOOL}),
+        ("import perhaps\nf = perhaps.f", set()),
+        ("import later\nf = later.f", set()),
+    ],
+)
+def test_another_python_needs_what_modules_import_at_their_top(tmp_path: Path, program: str, names: set[str]) -> None:
+    project = write(tmp_path / "mine", {**INSTALLED, **OWN})
+    path = (str(project), str(project / "lib/site-packages"))
+    found = ask(NEED.format(program=f"{program}\nargs = ()"), project, path)
+    assert {each[1] for each in found if each[4]} == names
+    assert not any(each[2] for each in found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sheepdog.client.packages import NOTE, find, is_as_new, libc_here, look, misfit, version_of
+from sheepdog.client.packages import NOTE, find, is_as_new, libc_here, look, misfit, missing, version_of
 from tests.bundle.projects import write
 
 
@@ -120,3 +120,16 @@ def test_whether_packages_are_for_this_python(tmp_path: Path, python: str, machi
 )
 def test_c_libraries(here: str, needed: str, fits: bool) -> None:
     assert is_as_new(here, needed) is fits
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("sim.py, line 1: ModuleNotFoundError: No module named 'wool'", [["wool", "", ""]]),
+        ("No module named 'wool.fine'", [["wool", "?", "wool.fine"]]),
+        ("No module named 'woollen'", []),
+        ("invalid syntax", []),
+    ],
+)
+def test_which_package_a_failed_import_lacks(error: str, said: list[list[str]]) -> None:
+    assert missing(error, ["silk", "wool"]) == said

@@ -13,6 +13,7 @@ import pytest
 from sheepdog.deployment import uv
 from tests.bundle.projects import write
 from tests.faults import fault
+from tests.pythons import WORKERS, python_of
 from tests.wheels import settings, wheel
 
 pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.slow]
@@ -80,6 +81,20 @@ def test_a_package_that_is_perhaps_not_needed(place: Path, bare: Path) -> None:
     said = run(place, bare, files, "import plots\nprint(said(plots.size, 1), said(lambda x: plots.size(x), 1))")
     assert "[2, 2, 2, 2] [2, 2, 2, 2]" in said
     assert said.count("not installed there, and perhaps not needed: numpy") == 2  # once for each request
+
+
+@fault("packages", "... on another Python", promise="no task is run, as nothing stands in for its module there")
+@pytest.mark.parametrize("top", ["import numpy", "import sys\nif sys.path:\n    import numpy"])
+def test_a_module_that_another_python_cannot_import_for_want_of_a_package(place: Path, top: str) -> None:
+    other = next((each for minor in WORKERS if minor != sys.version_info.minor and (each := python_of(minor))), None)
+    if other is None:
+        pytest.skip("there is no other Python on this machine")
+    bare = place / "bare"
+    subprocess.run([other, "-m", "venv", "--without-pip", bare], check=True)
+    files = {"plots.py": f"{top}\ndef size(x): return x + 1\n"}
+    said = run(place, bare, files, "import plots\nprint(said(plots.size, 1))")
+    assert f"({bare}/bin/python), which lacks numpy==" in said
+    assert "packages=True" in said
 
 
 @fault("packages", "a package is of another version there", promise="the tasks run; it is said once")

@@ -1,7 +1,8 @@
 """Packages: which installed packages a request needs over there, for certain or perhaps.
 
 What loading its pickles imports is needed for certain, and so is what the user's own modules import whenever they are
-imported: but where a second form stands by for a module that cannot be imported, only what that needs, too.
+imported: but where a second form stands by for a module that cannot be imported, only what that needs, too. On a Python
+that is another than here nothing stands by.
 """
 
 from __future__ import annotations
@@ -31,21 +32,24 @@ def wanted(needs: Needs, reached: Reached, theirs: Theirs, called: Any = None) -
     used = {name: each for name, each in reached.used.items() if name.partition(".")[0] not in NEVER}
     if not used:
         return ()
-    certain = _Demand(reached, theirs).run(needs, _imports_of(called, {*reached.used, *reached.own}))
+    imports = _imports_of(called, {*reached.used, *reached.own})
+    certain = _Demand(reached, theirs).run(needs, imports)
+    elsewhere = _Demand(reached, {}).run(needs, imports)
     if any(map(_changes_path, reached.looks.values())):  # what is there once it has run cannot be told
-        certain = set()
+        certain = elsewhere = set()
     found = []
     for name, each in sorted(used.items()):
         inside = sorted(module for module in certain if module.startswith(name + "."))
         modules = tuple(module for module in inside if _is_file(module))[:MOST_MODULES]
-        found.append(_wanted(name, each, bool(inside) or name in certain, modules))
+        there = name in elsewhere or any(module.startswith(name + ".") for module in elsewhere)
+        found.append(_wanted(name, each, bool(inside) or name in certain, modules, there))
     return tuple(found)
 
 
-def _wanted(name: str, used: Used, certain: bool, modules: tuple[str, ...]) -> Wanted:
+def _wanted(name: str, used: Used, certain: bool, modules: tuple[str, ...], elsewhere: bool) -> Wanted:
     distribution = used.distribution
     known = (re.sub(r"[-_.]+", "-", distribution.name).lower(), distribution.version) if distribution else ("", "")
-    return Wanted(name, *known, certain, used.by, modules)
+    return Wanted(name, *known, certain, used.by, modules, elsewhere)
 
 
 def _imports_of(called: Any, known: Container[str]) -> list[str]:

@@ -129,3 +129,12 @@ def version_of(spec: "Any", distribution: str) -> str:
 def plain(name: str) -> str:
     """Return a distribution's name as all ways to write it have it in common."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def missing(error: str, wanted: "Sequence[str]") -> "list[list[str]]":
+    """Return which of the packages that are wanted is not here, by the words of a failed import; as look does."""
+    found = re.search(r"No module named '([^']+)'", error)
+    for name in wanted if found else ():
+        if found and (found.group(1) + ".").startswith(name + "."):
+            return [[name, "", ""] if found.group(1) == name else [name, "?", found.group(1)]]
+    return []

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Wanted:
     """An installed package that a request imports: by which name, what was installed here, and by which file.
 
-    modules: of it, those that are needed for certain. certain: it is needed; else it may never be.
+    modules: of it, those that are needed for certain. certain: it is needed; else it may never be. elsewhere: it is
+    needed where the Python is another than here, on which nothing stands in for a module that cannot be imported.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Wanted:
     certain: bool
     by: str = ""
     modules: tuple[str, ...] = ()
+    elsewhere: bool = False
 
     @property
     def requirement(self) -> str:
@@ -28,8 +30,13 @@ class Wanted:
 
     @property
     def row(self) -> tuple[object, ...]:
-        """What is stored, and what a worker is told."""
-        return self.name, self.distribution, self.version, self.certain, self.by, list(self.modules)
+        """What is stored."""
+        return *self.told(False), self.elsewhere
+
+    def told(self, other: bool) -> tuple[object, ...]:
+        """Return what a worker is told; other: its Python is another than here."""
+        certain = self.certain or (other and self.elsewhere)
+        return self.name, self.distribution, self.version, certain, self.by, list(self.modules)
 
 
 def stored(wanted: Iterable[Wanted]) -> bytes:
@@ -41,4 +48,7 @@ def stored(wanted: Iterable[Wanted]) -> bytes:
 def read(data: bytes) -> tuple[Wanted, ...]:
     """Return what was stored so."""
     rows = json.loads(data or b"[]")
-    return tuple(Wanted(name, *about, tuple(inside)) for name, *about, inside in rows)  # type: ignore[call-arg]
+    return tuple(
+        Wanted(name, distribution, version, certain, by, tuple(inside), any(elsewhere))
+        for name, distribution, version, certain, by, inside, *elsewhere in rows
+    )

@@ -4,6 +4,7 @@ import sys
 import time
 
 from ..link import Refused
+from ..packages import missing
 from ..wire.outcomes import INTERRUPTED, INTERRUPTION
 from ..wire.pythons import HERE
 from .leaving import Leaving, Walltime
@@ -45,6 +46,7 @@ class Worker(object):
         secret = dict(secret, end=self.walltime.tasks_end, **known)
         self.work = Work(server, secret, function, signals, self.walltime.last)
         self.host = secret.get("host")  # type: str | None
+        self.wanted = [row[0] for row in settings.get("packages", ())]  # type: list[str]
         self.made_by = settings.get("made_by", "")  # type: str  # the version of the Python that made the function
         self.leaving = None  # type: Leaving | None
         self.has_said_so = False  # that it is leaving
@@ -91,6 +93,9 @@ class Worker(object):
             return self.fetch_functions()
         problem = self.work.try_out(self.rhythm.pause)
         if problem:
+            lacking = missing(problem, self.wanted)
+            if lacking:
+                self.server.join(self.signals, {"lacking": lacking})
             self.server.unfit = CANNOT % (
                 (self.host,) + HERE[:2] + (sys.executable, problem, ".".join(self.made_by.split(".")[:2]))
             )

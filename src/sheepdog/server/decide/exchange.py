@@ -109,7 +109,7 @@ def join(service: Service, live: LiveRequest, call: Call, worker: str) -> Reply:
     if brought:
         settings["brought"] = brought
     if wanted:
-        settings["packages"] = [each.row for each in wanted]
+        settings["packages"] = [each.told(seen.untried) for each in wanted]
     return Reply(settings, service.storage.function_blobs(call.request))
 
 
