@@ -46,8 +46,8 @@ def test_what_is_in_it(folder: Path) -> None:
     ]
     with tarfile.open(fileobj=io.BytesIO(pack(contents))) as archive:
         assert archive.getnames() == ["bundle.json", *(f"files{path}" for path in sorted(paths(folder)))]
-        assert archive.getmember(f"files{folder}/run.sh").mode == 0o755
-        assert archive.getmember(f"files{folder}/a.py").mode == 0o644
+        assert archive.getmember(f"files{folder}/run.sh").mode == 0o555
+        assert archive.getmember(f"files{folder}/a.py").mode == 0o444
         listed = json.loads(archive.extractfile("bundle.json").read())  # type: ignore[union-attr]
     assert listed["roots"] == [str(folder)]
     assert listed["files"][f"{folder}/a.py"][1:] == [6, False]
