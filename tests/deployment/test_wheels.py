@@ -185,6 +185,24 @@ def test_what_cannot_be_had_is_named_and_nothing_is_left(folder: Path, requireme
     assert [*wheels.cache().iterdir()] == []
 
 
+@needs_uv
+def test_what_is_wanted_perhaps_is_left_out_if_it_cannot_be_had(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel(folder, "rope", "1.0", {"rope.py": ""}, ("nosuch",))
+    request = Request(("wool==1.0",), perhaps=("cloth==1.0", "rope==1.0", "steel==1.0", "nowhere==1"))
+    found = wheels.resolve(request, TARGET)
+    files = content(found)
+    assert ("cloth.py" in files, files["wool/__init__.py"]) == (True, "V = 1")
+    assert set(found.left) == {"rope==1.0", "steel==1.0", "nowhere==1"}
+    assert "steel" in found.left["steel==1.0"]
+    said: list[str] = []
+    again = wheels.resolve(request, TARGET, lambda: said.append("resolved"))
+    assert (again, said) == (found, [])
+    wheel(folder, "steel", "1.0", {"steel.py": ""})
+    monkeypatch.setattr(wheels, "LEFT_OUT", 0.0)
+    assert "steel.py" in content(wheels.resolve(request, TARGET, lambda: said.append("resolved")))
+    assert said == ["resolved"]
+
+
 def test_without_uv_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uv, "program", lambda: "")
     with pytest.raises(ConfigError, match="there is no uv here"):

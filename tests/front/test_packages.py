@@ -7,7 +7,7 @@ import cloudpickle
 import pytest
 
 from sheepdog.errors import ConfigError
-from sheepdog.front.packages import asked_for, is_installed, require_here
+from sheepdog.front.packages import asked_for, is_installed, left_out, require_here
 from sheepdog.values.packages import Wanted
 
 NUMPY = Wanted("numpy", "numpy", "2.4.6", certain=True)
@@ -17,14 +17,22 @@ MINE = Wanted("mine", "", "", certain=False)
 
 def test_what_the_code_imports() -> None:
     asked = asked_for(True, (NUMPY, SKLEARN, MINE))
-    assert asked.requirements == ("numpy==2.4.6", "scikit-learn==1.9.1")
+    assert (asked.requirements, asked.perhaps) == (("numpy==2.4.6",), ("scikit-learn==1.9.1",))
     assert f"cloudpickle=={cloudpickle.__version__}" in asked.constraints
-    assert asked_for(True, ()) == ((), (), ())
+    assert asked_for(True, ()) == ((), (), (), ())
 
 
 def test_a_package_of_no_distribution_is_refused_if_it_is_needed() -> None:
     with pytest.raises(ConfigError, match="needed is here and of no known distribution"):
         asked_for(True, (Wanted("needed", "", "", certain=True),))
+
+
+def test_what_is_left_out_is_named() -> None:
+    mine = Wanted("mine", "", "", certain=False, by="/home/a/sim.py")
+    assert left_out((NUMPY, SKLEARN, mine), {"scikit-learn==1.9.1": "no wheel"}) == [
+        "scikit-learn==1.9.1 is left out, and perhaps not needed: no wheel",
+        "mine, which /home/a/sim.py imports, is left out, and perhaps not needed: it is of no known distribution",
+    ]
 
 
 def test_requirements_and_files(tmp_path: Path) -> None:

@@ -234,6 +234,23 @@ print(folders())
 
 
 @needs_uv
+@fault("packages", "... and may not be needed", promise="it is left out and named, with the file that imports it")
+def test_a_package_that_is_here_only_and_perhaps_not_needed(far: Path) -> None:
+    (far / "wheels/wool-1.0-py3-none-any.whl").unlink()
+    write(far, {"plots.py": "def show():\n    import wool\ndef f(x):\n    import silk\n    return silk.weave(x)[0]\n"})
+    program = """
+import plots
+sys.stderr = sys.stdout
+print(sheepdog.map(plots.f, [(1,)], {**C, "packages": True}))
+"""
+    said = bring(far, program)
+    assert "\n[1]\n" in said
+    assert re.search(r"sheepdog: .*packages are resolved, for Python 3\.\d+", said)
+    assert re.search(r"sheepdog: .*packages \([\d.]+ MB, [\d.]+ MB unpacked\) go to \.sheepdog/packages/", said)
+    assert re.search(r"wool==1\.0, which .*/plots\.py imports, is left out, and perhaps not needed: .*wool", said)
+
+
+@needs_uv
 def test_packages_that_are_gone_come_again(far: Path) -> None:
     program = """
 import shutil

@@ -16,9 +16,12 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..client.packages import NOTE
@@ -28,6 +31,7 @@ from . import requirements, uv
 from .commands import text_of
 
 TIMEOUT = 1800.0  # seconds for uv: what it fetches may be large
+LEFT_OUT = 3600.0  # seconds before it is tried again whether what was left out can be had
 MOST_CACHED = 4 << 30  # bytes of archives that stay here, the last used ones
 COMPRESSION = 3  # of wheels' content, most of which is machine code
 FORMAT = 2  # of an archive here; others are made anew
@@ -47,19 +51,35 @@ class Target(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What packages are wanted: requirements, files that hold some, and the versions that are to be taken."""
+    """What packages are wanted: requirements, files that hold some, and the versions that are to be taken.
+
+    perhaps: requirements of which those that cannot be had are left out.
+    """
 
     requirements: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
+
+
+class Unresolved(ConfigError):
+    """Requirements cannot be met: words are all that uv says of it."""
+
+    def __init__(self, text: str, words: str) -> None:
+        super().__init__(text)
+        self.words = words
 
 
 class Archive(NamedTuple):
-    """A folder of packages: the hash of what is in it, the file that holds it, and its bytes when it is unpacked."""
+    """A folder of packages: the hash of what is in it, the file that holds it, and its bytes when it is unpacked.
+
+    left: the requirements that were left out, each with the reason.
+    """
 
     name: str
     path: Path
     size: int
+    left: Mapping[str, str] = MappingProxyType({})
 
 
 def target(implementation: str, version: str, machine: str, libc: str) -> Target:
@@ -95,8 +115,8 @@ def cache() -> Path:
     return account.cache("packages")
 
 
-def resolve(request: Request, wanted: Target) -> Archive:
-    """Return the packages that are wanted, for that Python, with all that they need.
+def resolve(request: Request, wanted: Target, said: Callable[[], object] = bool) -> Archive:
+    """Return the packages that are wanted, for that Python, with all that they need. said is called if that may last.
 
     Raises ConfigError if there is no uv, or if something cannot be had: its words name it.
     """
@@ -106,22 +126,24 @@ def resolve(request: Request, wanted: Target) -> Archive:
     noted, packed = place / f"{key}.json", place / f"{key}.tgz"
     whole = _is_whole(request)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        said = json.loads(noted.read_bytes() if whole else b"")
-        if packed.stat().st_size == said["bytes"]:
+        known = json.loads(noted.read_bytes() if whole else b"")
+        is_new = time.time() < noted.stat().st_mtime + LEFT_OUT
+        if packed.stat().st_size == known["bytes"] and (is_new or not known["left"]):
             os.utime(packed)
-            return Archive(str(said["name"]), packed, int(said["size"]))
+            return Archive(str(known["name"]), packed, int(known["size"]), dict(known["left"]))
+    said()
     with tempfile.TemporaryDirectory(dir=place, prefix=".new") as new:
         folder = Path(new) / "packages"
-        _install(request, wanted, folder, Path(new))
+        left = _install_most(request, wanted, folder, Path(new))
         (folder / NOTE).write_text(json.dumps(fits(folder, wanted)))
         name, size = _pack(folder, Path(new) / "archive")
         (Path(new) / "note").write_text(
-            json.dumps({"name": name, "size": size, "bytes": (Path(new) / "archive").stat().st_size})
+            json.dumps({"name": name, "size": size, "bytes": (Path(new) / "archive").stat().st_size, "left": left})
         )
         os.replace(Path(new) / "archive", packed)
         os.replace(Path(new) / "note", noted)
     _tidy(place, packed)
-    return Archive(name, packed, size)
+    return Archive(name, packed, size, left)
 
 
 def _is_whole(request: Request) -> bool:
@@ -132,8 +154,33 @@ def _is_whole(request: Request) -> bool:
 
 def _key(request: Request, wanted: Target) -> str:
     contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in request.files]
-    asked = [sorted(request.requirements), contents, request.constraints, wanted, requirements.settings()]
+    asked = [
+        sorted(request.requirements),
+        contents,
+        request.constraints,
+        sorted(request.perhaps),
+        wanted,
+        requirements.settings(),
+    ]
     return hashlib.sha256(json.dumps([FORMAT, *asked]).encode()).hexdigest()
+
+
+def _install_most(request: Request, wanted: Target, folder: Path, scratch: Path) -> dict[str, str]:
+    """Install all but what cannot be had and is wanted perhaps; return what was left out, and why."""
+    left: dict[str, str] = {}
+    perhaps = request.perhaps
+    while True:
+        try:
+            _install(request._replace(requirements=(*request.requirements, *perhaps)), wanted, folder, scratch)
+        except Unresolved as error:
+            if not perhaps:
+                raise
+            names = {re.sub(r"[-_.]+", "-", each).lower() for each in re.findall(r"[\w.-]*\w", error.words)}
+            without = [each for each in perhaps if each.partition("==")[0] in names] or perhaps
+            left.update(dict.fromkeys(without, in_short(error.words)))
+            perhaps = tuple(each for each in perhaps if each not in left)
+        else:
+            return left
 
 
 def _install(request: Request, wanted: Target, folder: Path, scratch: Path) -> None:
@@ -158,7 +205,9 @@ def _install(request: Request, wanted: Target, folder: Path, scratch: Path) -> N
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"uv cannot resolve the packages for {wanted}: {error}") from error
     if done.returncode:
-        raise ConfigError(f"the packages cannot be brought along for {wanted}: {in_short(text_of(done.stderr))}")
+        words = text_of(done.stderr)
+        text = f"the packages cannot be brought along for {wanted}: {in_short(words)}"
+        raise Unresolved(text, words) if "No solution found" in words else ConfigError(text)
     folder.mkdir(exist_ok=True)  # if nothing was wanted
 
 

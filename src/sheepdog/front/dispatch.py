@@ -150,7 +150,7 @@ def launch(storage: Storage, request_id: int, say: Callable[[str], object] = boo
     ensure_certificate(storage)  # another program's server may be about to come up still
     pythons.put(options, host, say)
     put_bundles(storage, request_id, options, host)
-    packages.put(storage, request_id, options, host)
+    packages.put(storage, request_id, options, host, say)
     workers = options.first_workers(None if pending.open else pending.tasks - pending.ended)
     array = submit.plan(options, request, workers, 0, storage.get_setting("port"), home)
     array = storage.new_array(request_id, array)

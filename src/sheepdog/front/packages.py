@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -32,8 +32,8 @@ print("sheepdog:facts " + json.dumps(facts))
 """
 
 
-def put(storage: Storage, request_id: int, options: Options, host: Host) -> None:
-    """Put the packages that a request brings along where its workers look for them, if it brings any.
+def put(storage: Storage, request_id: int, options: Options, host: Host, say: Callable[[str], object] = bool) -> None:
+    """Put the packages that a request brings along where its workers look for them, if it brings any; say so.
 
     Raises ConfigError if they cannot be had, or for local processes if they are not installed here.
     """
@@ -43,16 +43,22 @@ def put(storage: Storage, request_id: int, options: Options, host: Host) -> None
         return
     if given is None:
         return
-    request = asked_for(given, read(storage.wanted(request_id)))
-    if not request.requirements and not request.files:
+    wanted = read(storage.wanted(request_id))
+    request = asked_for(given, wanted)
+    if not any((request.requirements, request.files, request.perhaps)):
         return
-    archive = wheels.resolve(request, facts(options, host))
+    python = facts(options, host)
+    archive = wheels.resolve(request, python, lambda: say(f"packages are resolved, for {python}"))
+    for text in left_out(wanted, archive.left) if given is True else ():
+        log.info("request %d: %s", request_id, text)
+        say(text)
     place = options.config.ssh_dir
     where = f"{place}/{folders.PACKAGES}/{archive.name[:12]}... on {host.name}"
 
     def said() -> None:
         size = f"{archive.path.stat().st_size / 1e6:,.1f} MB, {archive.size / 1e6:,.1f} MB unpacked"
         log.info("request %d: packages (%s) go to %s", request_id, size, where)
+        say(f"packages ({size}) go to {where}")
 
     try:
         sent = folders.put(host, place, folders.PACKAGES, archive.name, archive.path.read_bytes, said)
@@ -82,14 +88,28 @@ def asked_for(given: Any, wanted: Sequence[Wanted]) -> wheels.Request:
                 f"packages: {', '.join(each.name for each in alone)} is here and of no known distribution, so it "
                 "cannot be brought along: install it, or name what is to come in packages=[...]"
             )
-        known = tuple(sorted({each.requirement for each in wanted if each.distribution}))
-        return wheels.Request(known, constraints=wheels.installed_here() if known else ())
+        known = {each.requirement for each in wanted if each.distribution}
+        certain = {each.requirement for each in wanted if each.distribution and each.certain}
+        constraints = wheels.installed_here() if known else ()
+        return wheels.Request(tuple(sorted(certain)), (), constraints, tuple(sorted(known - certain)))
     if isinstance(given, str):
         path = os.path.abspath(os.path.expanduser(given))
         if not os.path.isfile(path):
             raise ConfigError(f"packages: there is no file {path}; requirements are given as a list: [{given!r}]")
         return wheels.Request(files=(path,))
     return wheels.Request(tuple(given or ()))
+
+
+def left_out(wanted: Iterable[Wanted], left: Mapping[str, str]) -> list[str]:
+    """Return what a user should hear of packages that do not come, as it is not certain that they are needed."""
+    words = []
+    for each in wanted:
+        by = f", which {each.by} imports," if each.by else ""
+        if each.distribution and each.requirement in left:
+            words.append(f"{each.requirement}{by} is left out, and perhaps not needed: {left[each.requirement]}")
+        elif not each.distribution and not each.certain:
+            words.append(f"{each.name}{by} is left out, and perhaps not needed: it is of no known distribution")
+    return words
 
 
 def facts(options: Options, host: Host) -> wheels.Target:
