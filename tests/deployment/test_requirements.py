@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
-from sheepdog.deployment.requirements import in_file, in_list, settings
+from sheepdog.deployment.requirements import in_file, in_list, settings, unmet
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,33 @@ def test_what_uv_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(set(map(tuple, seen))) == len(seen)
     monkeypatch.setenv("UV_CACHE_DIR", "/elsewhere")
     assert settings() == seen[-1]
+
+
+HERE = cloudpickle.__version__
+
+
+@pytest.mark.parametrize(
+    ("requirement", "met"),
+    [
+        ("cloudpickle", True),
+        ("cloudpickle>=1", True),
+        ("CloudPickle[some] >1, !=1.5", True),
+        (f"cloudpickle=={HERE}", True),
+        (f"cloudpickle=={HERE.split('.')[0]}.*", True),
+        (f"cloudpickle~={HERE}", True),
+        ("Cloud.Pickle", False),
+        ("cloudpickle==0.1", False),
+        ("cloudpickle<1", False),
+        ("cloudpickle>=99", False),
+        (f"cloudpickle!={HERE}", False),
+        ("cloudpickle[some] == 0.*", False),
+        ("nowhere", False),
+        ("nowhere; python_version > '3'", False),
+        ("nowhere; python_version < '3.7'", True),
+        ("nowhere; 'a' in extras", True),
+        ("nowhere @ file:///w.whl", False),
+        ("./a-1-py3-none-any.whl", True),
+    ],
+)
+def test_what_is_met_here(requirement: str, met: bool) -> None:
+    assert (unmet([requirement]) == []) is met

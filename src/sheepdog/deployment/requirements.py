@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,27 @@ def _digest(path: Path) -> str:
     with suppress(OSError):
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return ""
+
+
+def unmet(requirements: Iterable[str]) -> list[str]:
+    """Return the requirements that are not met by what is installed for the Python that runs here.
+
+    What names no package, such as a path, is not known to be unmet.
+    """
+    return [each for each in requirements if not _is_met(each)]
+
+
+def _is_met(text: str) -> bool:
+    from packaging.markers import UndefinedEnvironmentName
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        asked = Requirement(text)
+        if asked.marker is not None and not asked.marker.evaluate():
+            return True
+    except (InvalidRequirement, UndefinedEnvironmentName):
+        return True
+    try:
+        return asked.specifier.contains(metadata.version(asked.name), prereleases=True)
+    except metadata.PackageNotFoundError:
+        return False

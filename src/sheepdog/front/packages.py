@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from ..config.options import Options
 from ..deployment import Host, folders, kept, wheels
+from ..deployment.requirements import in_file, unmet
 from ..deployment.upload import marks
 from ..errors import CommandFailed, ConfigError, HostError, SchedulerError
 from ..schedulers import job_file
@@ -131,27 +132,14 @@ def facts(options: Options, host: Host) -> wheels.Target:
 
 
 def require_here(given: Any) -> None:
-    """Raise ConfigError for requirements that are not installed here: local processes use what is."""
-    if not isinstance(given, tuple):
+    """Raise ConfigError for requirements that are not met here: local processes use what is installed."""
+    if given is None or given is True:
         return
-    missing = [each for each in given if not is_installed(each)]
+    request = asked_for(given, ())
+    listed = [*request.requirements, *(one for path in request.files for one in in_file(Path(path)).requirements)]
+    missing = unmet(listed)
     if missing:
-        line = f"{sys.executable} -m pip install {' '.join(f'{each!r}' for each in missing)}"
+        line = f"{shlex.quote(sys.executable)} -m pip install {' '.join(map(shlex.quote, missing))}"
         raise ConfigError(
             f"packages: {', '.join(missing)} is not installed here, and local processes use what is: {line}"
         )
-
-
-def is_installed(requirement: str) -> bool:
-    """Tell whether a requirement is met here; of its versions, so far as they are told by == or can be compared."""
-    found = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*([^;@]*)", requirement)
-    if found is None:
-        return True
-    try:
-        here = metadata.version(found[1])
-    except metadata.PackageNotFoundError:
-        return ";" in requirement  # it may be for another Python
-    exact = re.fullmatch(r"==\s*([\w.!+-]+?)(\.\*)?\s*", found[2])
-    if exact is None:
-        return True
-    return here == exact[1] or bool(exact[2] and here.startswith(f"{exact[1]}."))
