@@ -209,6 +209,16 @@ with sheepdog.Executor(config={**C, "packages": True}) as executor:
 
 
 @needs_uv
+def test_local_processes_of_another_python(far: Path) -> None:
+    program = """
+C = {**C, "host": None}
+print(sheepdog.map(f, [(1,)], {**C, "packages": True}, verbose=False))
+print(*[each.kind for each in sheepdog.kept(C)])
+"""
+    assert "[(1, 1, True)]\npackages\n" in bring(far, LAZY + program)
+
+
+@needs_uv
 def test_requirements(far: Path) -> None:
     (far / "requirements.txt").write_text("wool==2.0\n")
     program = """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -91,7 +93,7 @@ class Options:
     @property
     def can_bring(self) -> bool:
         """Whether packages can be brought along: to all but the Python that runs here, which has its own."""
-        return not self.here or self.config.shell is not None or bool(self.interpreter.command)
+        return not self.here or self.command != shlex.quote(sys.executable)
 
     @property
     def command(self) -> str:

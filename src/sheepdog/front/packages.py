@@ -36,10 +36,10 @@ print("sheepdog:facts " + json.dumps(facts))
 def put(storage: Storage, request_id: int, options: Options, host: Host, say: Callable[[str], object] = bool) -> None:
     """Put the packages that a request brings along where its workers look for them, if it brings any; say so.
 
-    Raises ConfigError if they cannot be had, or for local processes if they are not installed here.
+    Raises ConfigError if they cannot be had; for the Python that runs here, if they are not installed.
     """
     given = options.config.packages
-    if options.here:
+    if not options.can_bring:
         require_here(given)
         return
     if given is None:
