@@ -104,6 +104,24 @@ def test_it_is_packed_once(folder: Path) -> None:
     assert first.file.stat().st_size == first.size
 
 
+def test_a_library_that_is_another_is_packed_anew(folder: Path) -> None:
+    """The interpreter may be in there."""
+    library = folder / "lib/libpython3.13.so.1.0"
+    library.write_bytes(b"one")
+    stamp = brought._Prefix.find(folder, "x").stamp()
+    library.write_bytes(b"another")
+    assert brought._Prefix.find(folder, "x").stamp() != stamp
+
+
+def test_an_archive_with_a_wrong_checksum(folder: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "good.tar.gz", "w:gz") as archive:
+        archive.add(folder, "python")
+    data = bytearray((tmp_path / "good.tar.gz").read_bytes())
+    data[-6] ^= 1
+    (tmp_path / "bad.tar.gz").write_bytes(data)
+    assert "cannot be unpacked" in refused(tmp_path / "bad.tar.gz")
+
+
 def test_a_few_are_kept(folder: Path) -> None:
     for number in range(2 * brought.KEPT):
         (folder / "lib/python3.13/os.py").write_text(f"X = {number}")

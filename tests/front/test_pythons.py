@@ -100,7 +100,17 @@ def test_one_that_is_brought_must_load_the_function(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(brought, "make", lambda _: other)
     options = options_of(Config(scheduler="local", python="/x"))
     assert pythons.equip(options, always).interpreter.brought == "0" * 64
-    with pytest.raises(ValueError, match=r"python is '/x', CPython 3\.99\.1, which cannot load the function"):
+    with pytest.raises(
+        ValueError, match=r"python is '/x': CPython 3\.99\.1 cannot load the function, .*leave `python`"
+    ):
+        pythons.equip(options, lambda python: bool(python["magic"]))
+
+
+def test_none_is_fetched_that_cannot_load_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is any looked for."""
+    monkeypatch.setattr("sheepdog.deployment.uv.program", lambda: pytest.fail("it is asked for"))
+    options = options_of(Config(scheduler="local", python="3.99"))
+    with pytest.raises(ValueError, match=r"python is '3\.99': CPython 3\.99 cannot load .*into a module of your own"):
         pythons.equip(options, lambda python: bool(python["magic"]))
 
 

@@ -12,12 +12,14 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import posixpath
 import re
 import shlex
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -168,7 +170,8 @@ class _Prefix(NamedTuple):
 
     def stamp(self) -> str:
         """Return what is another one when a file is."""
-        return _stamp([self.path / name for name in self.files()])
+        libraries = sorted(path for path in self.path.glob("lib/*.so*") if path.is_file())
+        return _stamp([*(self.path / name for name in self.files()), *libraries])
 
     def files(self) -> list[str]:
         """Return the paths of what is to travel, but for the libraries."""
@@ -243,7 +246,9 @@ def _unpacked(path: Path, source: str) -> Iterator[Path]:
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError) as error:
+                while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+                    pass  # the checksum comes last
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, ValueError) as error:
             raise ConfigError(
                 f"python is {source!r}, which cannot be unpacked: {error}. It must be a folder, or a tar archive that "
                 "is compressed with gzip, xz or bzip2 (such as those called install_only of python-build-standalone)"

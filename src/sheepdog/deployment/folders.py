@@ -64,6 +64,14 @@ def folder_of(place: str, kind: str) -> str:
     return posixpath.join(posixpath.normpath(place.removeprefix("~/")), kind)
 
 
+def why_not(error: CommandFailed) -> str:
+    """Return why a folder could not be put there, in a line; tar says it of each file."""
+    lines = error.errors.decode(errors="replace").strip().splitlines() or [str(error)]
+    more = f" (and {len(lines) - 1} lines more)" if len(lines) > 1 else ""
+    full = any(word in " ".join(lines).lower() for word in ("no space", "quota"))
+    return f"{lines[0][:300]}{more}{': make room there, or set ssh_dir to a directory with more' if full else ''}"
+
+
 def _script(unpack: str) -> bytes:
     """Return what makes a folder of an archive that has come; unpack prints the tar.
 

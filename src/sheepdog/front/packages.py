@@ -64,8 +64,7 @@ def put(storage: Storage, request_id: int, options: Options, host: Host, say: Ca
     try:
         sent = folders.put(host, place, folders.PACKAGES, archive.name, archive.path.read_bytes, said)
     except CommandFailed as error:
-        words = error.errors.decode(errors="replace").strip()
-        raise SchedulerError(f"the packages cannot be put into {where}: {words}") from error
+        raise SchedulerError(f"the packages cannot be put into {where}: {folders.why_not(error)}") from error
     if sent:
         make_room(host, place)
     else:

@@ -56,6 +56,8 @@ def equip(options: Options, fits: Fits) -> Options:
     if config.brings:
         return _bring(options, there.platform(host), config.brings, fits)
     version, own = config.version, describe_python()
+    if version and not fits(_facts(version, f"CPython {version}")):
+        raise ConfigError(f"python is {config.python!r}: {_cannot(version)}")
     wanted = _of_version(version, fits) if version else fits
     enough = (own["implementation"], own["magic"]) if wanted(own) else None
     where = (config.host, config.ssh_port, config.ssh_user, config.ssh_keyfile, config.setup, _own(config))
@@ -95,8 +97,8 @@ def put(options: Options, host: Host, say: Callable[[str], object]) -> None:
     try:
         sent = brought.put(host, place, python.brought, sending)
     except CommandFailed as error:
-        words = error.errors.decode(errors="replace").strip()
-        raise SchedulerError(f"the Python cannot be put into {place}/pythons on {host.name}: {words}") from error
+        why = folders.why_not(error)
+        raise SchedulerError(f"the Python cannot be put into {place}/pythons on {host.name}: {why}") from error
     how = f"{sent / 1e6:.1f} MB sent in {time.monotonic() - begun:.1f} s{'' if sent else ', as it is there already'}"
     away = f"rm -rf {shlex.quote(where)}"
     remove = away if options.config.host is None else f"ssh {options.config.host} {shlex.quote(away)}"
@@ -135,17 +137,29 @@ def _bring(options: Options, seen: Pythons, source: str, fits: Fits) -> Options:
     made = brought.make(source)
     if refusal := made.refusal(seen):
         raise ConfigError(f"python cannot be brought along: {refusal}. Give one that is for it, or another host")
-    own = describe_python()
-    alike = own["implementation"] == "cpython" and made.version.split(".")[:2] == own["version"].split(".")[:2]
-    facts = {"implementation": "cpython", "version": made.version, "magic": own["magic"] if alike else ""}
-    if not fits({**facts, "executable": source}):
-        raise ConfigError(
-            f"python is {source!r}, CPython {made.version}, which cannot load the function: it was made by "
-            f"{there.title(own['implementation'], own['version'])}, and by value it needs the same"
-        )
+    if not fits(_facts(made.version, source)):
+        raise ConfigError(f"python is {source!r}: {_cannot(made.version)}")
     command = brought.command(options.config.ssh_dir, made.name)
     return replace(
         options, interpreter=Interpreter(command, brought=made.name, title=there.title("cpython", made.version))
+    )
+
+
+def _facts(version: str, executable: str) -> dict[str, str]:
+    """Return what a CPython of this version would say of itself."""
+    own = describe_python()
+    alike = own["implementation"] == "cpython" and version.split(".")[:2] == own["version"].split(".")[:2]
+    magic = own["magic"] if alike else ""
+    return {"implementation": "cpython", "version": version, "magic": magic, "executable": executable}
+
+
+def _cannot(version: str) -> str:
+    """Return that the function cannot be loaded by a CPython of this version, and what to do."""
+    own = describe_python()
+    return (
+        f"CPython {version} cannot load the function, which goes by value, as code that "
+        f"{there.title(own['implementation'], own['version'])} has made: leave `python` out, or put what goes by value "
+        "(a lambda, what a script or a notebook defines) into a module of your own"
     )
 
 
