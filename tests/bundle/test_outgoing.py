@@ -79,6 +79,26 @@ answer = [str(each.message).partition(" has changed")[1] for each in said]
     assert ask(program, project) == [" has changed"]
 
 
+@pytest.mark.usefixtures("place")
+def test_a_warning_points_at_the_line_of_the_user(project: Path) -> None:
+    program = (
+        START
+        + """
+import pathlib, sheepdog, warnings
+import mine
+pathlib.Path("mine.py").write_text("def f(): return 3")
+def call(args):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        sheepdog.map(mine.f, args, verbose=False)
+    return said
+said = call([()])
+answer = [(each.filename, each.lineno) for each in said]
+"""
+    )
+    assert ask(program, project) == [("<string>", 10)]
+
+
 @pytest.mark.parametrize(
     ("value", "by_value"),
     [

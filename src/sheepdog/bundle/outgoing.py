@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
+from ..client import OURS
 from ..client.bundle import pack_manifest
 from ..client.wire.calls import with_manifest
 from ..client.wire.values import dump_plain
@@ -165,4 +167,12 @@ def say(facts: Iterable[Fact]) -> None:
         new = [text for text in dict.fromkeys(map(str, facts)) if text not in _said]
         _said.update(new)
     for text in new:
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(text, stacklevel=_user_level())
+
+
+def _user_level() -> int:
+    """Return how many frames above its caller the first is that is not this library's; 1 is the caller."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_globals.get("__name__", "").partition(".")[0] in OURS and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level
