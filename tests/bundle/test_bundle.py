@@ -137,6 +137,13 @@ def test_what_else_is_shipped(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (3, "ship is 3; it must be a list"),
         ([3], "ship has 3, a int; it must be a path or the name of a module"),
         (["nothing.csv"], r"ship has 'nothing\.csv'; there is no file /.*/nothing\.csv, and no module of this name"),
+        (
+            ["*.csv"],
+            r"ship has '\*\.csv'; there is no file /.*, and patterns are not expanded: give the folder, or \*glob",
+        ),
+        (["/dev/null"], "ship has '/dev/null'; /dev/null is neither a file nor a folder, and cannot be shipped"),
+        (["/proc/self/status"], "ship has '/proc/self/status', which the kernel makes whenever it is read: copy it"),
+        (None, "ship is None; it must be a list"),
         (["pytest"], "ship has 'pytest', which is an installed package; ship takes your own files only"),
         (["json"], "ship has 'json', which is of the standard library, or built in: it cannot be shipped"),
     ],

@@ -268,7 +268,7 @@ REFUSED = [
     *[(key, value, FACTOR) for key in ("on_oom", "on_walltime") for value in ("2", "1x", "11x", "x", 2, "2 x", "-2x")],
     *[("max_output", value, "a whole number from 0 to 524288") for value in (-1, "1", 1 << 20, True)],
     *[("packages", value, "a list of requirements") for value in ([], 1, [1], ["-r x"], [""], "", "a\nb", {"a": 1})],
-    *[("ship", value, "a list of files, folders") for value in ("data", 1, [1], [""], ["a\0"], {"a": 1})],
+    *[("ship", value, "a list of files, folders") for value in ("data", 1, [1], [""], ["a\0"], {"a": 1}, None)],
     *[("trusted", value, "True or False") for value in (1, 0, "yes", None)],
     *[(key, value, "at least 1") for key in ("lease", "poll_interval") for value in (0.9, True, None, "60")],
 ]

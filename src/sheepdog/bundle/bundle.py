@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable
@@ -135,6 +136,10 @@ class Bundles:
         return bundle
 
 
+KERNEL = ("/proc/", "/sys/", "/dev/")
+GLOB = re.compile(r"[*?\[]")
+
+
 def chosen(ship: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of modules and the paths that `ship` gives."""
     if isinstance(ship, (str, bytes)) or not hasattr(ship, "__iter__"):
@@ -147,8 +152,17 @@ def chosen(ship: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
             raise ConfigError(f"ship has {each!r}, a {type(each).__name__}; it must be a path or the name of a module")
         path = os.path.abspath(os.path.expanduser(os.fspath(each)))
         module = modules.find(each) if isinstance(each, str) and "/" not in each and each.isprintable() else None
-        if os.path.exists(path):
+        if os.path.isfile(path) or os.path.isdir(path):
+            if path.startswith(KERNEL):
+                raise ConfigError(f"ship has {each!r}, which the kernel makes whenever it is read: copy it to a file")
             paths.append(path)
+        elif os.path.exists(path):
+            raise ConfigError(f"ship has {each!r}; {path} is neither a file nor a folder, and cannot be shipped")
+        elif module is None and GLOB.search(os.fspath(each)):
+            raise ConfigError(
+                f"ship has {each!r}; there is no file {path}, and patterns are not expanded: give the folder, or "
+                f"*glob.glob({each!r})"
+            )
         elif module is None:
             raise ConfigError(f"ship has {each!r}; there is no file {path}, and no module of this name")
         elif module.kind == Kind.INSTALLED:

@@ -277,7 +277,7 @@ def ship(value: object) -> object:
     """Check what travels besides what is found by itself, or False."""
     if value is False:
         return False
-    items = () if value is None or value is True else value
+    items = () if value is True else value
     found = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in _items(items)]
     if not all(isinstance(each, str) and each and "\0" not in each for each in found):
         raise ValueError("must be a list of files, folders and names of own modules, or False for no files at all")
