@@ -81,6 +81,29 @@ executor.shutdown()
     assert len((place / "imported").read_text()) <= 3  # here, and by a worker of each request
 
 
+def test_what_did_not_travel_is_said_with_what_to_do(place: Path) -> None:
+    files = {
+        "mine.py": """
+            from pathlib import Path
+            def table(name): return (Path(__file__).parent / name).read_text()
+            def load(name): return __import__(name)
+        """,
+        "table.csv": "1",
+        "late.py": "",
+    }
+    program = """
+        import mine, sheepdog
+        for number, call in enumerate([(mine.table, "table.csv"), (mine.load, "late")], 1):
+            sheepdog.map(call[0], [call[1:]], verbose=False)
+            print(next(iter(sheepdog.get_errors(number, "sheepdog.sqlite")))[1].splitlines()[0])
+    """
+    file, module = run(place, files, program).splitlines()
+    assert file.endswith(
+        f"'{place}/table.csv' (it did not travel: name it in ship=[...], if it is there on your machine)"
+    )
+    assert module.endswith("'late' (if late is your own, name it in ship=[...]; if it is installed, see packages)")
+
+
 PROJECT = {
     "pkg/__init__.py": "import pkg.util\nfrom . import one\n",
     "pkg/util.py": """

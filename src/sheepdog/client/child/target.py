@@ -115,7 +115,18 @@ class Target(object):
     def blame(self, error: BaseException, skip: int, what: str = "") -> "tuple[int, bytes, int]":
         """Return an outcome that an exception was the end of; it names files as on the user's machine."""
         kind, text = blame(error, skip, what)
-        return kind, self.modules.own_names(text), NO_STATUS
+        first, line, rest = text.partition(b"\n")
+        return kind, self.modules.own_names(first + self.advise(error).encode() + line + rest), NO_STATUS
+
+    def advise(self, error: BaseException) -> str:
+        """Return what to do about a file or a module that did not travel, if that is it."""
+        own = self.modules.own
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return " (if %s is your own, name it in ship=[...]; if it is installed, see packages)" % error.name
+        file = str(error.filename) if isinstance(error, FileNotFoundError) else ""
+        if own is not None and file.startswith(own.place + "/"):
+            return " (it did not travel: name it in ship=[...], if it is there on your machine)"
+        return ""
 
     def load(self, call: bytes) -> "tuple[tuple[Any, ...] | None, dict[str, Any]]":
         """Return the arguments of a call of another function, which is the first of them. It is loaded once."""
