@@ -79,6 +79,28 @@ answer = [str(each.message).partition(" has changed")[1] for each in said]
     assert ask(program, project) == [" has changed"]
 
 
+def test_the_way_to_what_cannot_travel_begins_with_its_name(project: Path) -> None:
+    program = (
+        START
+        + """
+import threading
+config = {"a": threading.Lock()}
+def f(): return config
+answer = []
+for value in (f, (([config],), {}), ((), {"x": config})):
+    try:
+        out.dump(value)
+    except Exception as error:
+        answer.append(str(error).partition("(")[2])
+"""
+    )
+    assert ask(program, project) == [
+        "f -> config -> ['a'], a _thread.lock, in <string>)",
+        "arguments -> [0] -> [0] -> ['a'], a _thread.lock)",
+        "arguments -> ['x'] -> ['a'], a _thread.lock)",
+    ]
+
+
 @pytest.mark.usefixtures("place")
 def test_a_warning_points_at_the_line_of_the_user(project: Path) -> None:
     program = (

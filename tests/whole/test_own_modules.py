@@ -399,8 +399,8 @@ def test_what_cannot_travel_is_named(place: Path) -> None:
     """
     one, two = run(place, {}, program).splitlines()
     assert "the function f cannot be serialised: cannot pickle '_thread.lock' object" in one
-    assert "it -> table -> ['a'] -> [1], a _thread.lock" in one
-    assert "['a'] -> [1], a _thread.lock" in two
+    assert "f -> table -> ['a'] -> [1], a _thread.lock" in one
+    assert "arguments -> [0] -> ['a'] -> [1], a _thread.lock" in two
 
 
 @pytest.mark.parametrize("ship", ["['data.txt']", "False"])

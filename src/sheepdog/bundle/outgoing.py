@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable
+from types import FunctionType
 from typing import Any, BinaryIO
 
 from ..client import OURS
@@ -67,7 +68,10 @@ class Outgoing:
 
     def blamed(self, error: Exception, value: Any) -> Exception:
         """Return the error of a value that cannot travel, with the way to the part at fault."""
-        way = trail(value, "it", self.why_not)
+        name = getattr(value, "__name__", "it") if isinstance(value, (FunctionType, type)) else "it"
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict):
+            name, value = "arguments", value[0] if self.why_not(value[0]) is not None else value[1]
+        way = trail(value, name, self.why_not)
         return pickle.PicklingError(f"{error} ({way})") if " -> " in way else error
 
     def why_not(self, value: Any) -> Exception | None:
