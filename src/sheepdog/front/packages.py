@@ -24,11 +24,12 @@ from ..values.packages import Wanted, read
 
 log = logging.getLogger("sheepdog")
 
-# What the worker's Python says of itself, in the syntax of 3.6.
+# What the worker's Python says of itself, which may be one of any age.
 ASK = """import json, os, sys
 try: libc = os.confstr("CS_GNU_LIBC_VERSION")
 except (ValueError, OSError): libc = "musl"
-facts = [sys.implementation.name, "%d.%d" % sys.version_info[:2], os.uname().machine, libc]
+name = getattr(getattr(sys, "implementation", None), "name", "python")
+facts = [name, "%d.%d" % sys.version_info[:2], os.uname().machine, libc]
 print("sheepdog:facts " + json.dumps(facts))
 """
 
@@ -114,20 +115,39 @@ def left_out(wanted: Iterable[Wanted], left: Mapping[str, str]) -> list[str]:
 
 def facts(options: Options, host: Host) -> wheels.Target:
     """Return for which Python packages must be: the one that the workers will have, asked on the host."""
-    python, setup = options.command, options.setup
+    python = options.command
+    what = f"packages are brought along for the workers' Python, {python} on {host.name}"
+    remedy = "Is the option shell right?" if options.config.shell else "Name another Python with the option shell"
+    try:
+        said = _ask(host, python, options.setup)
+    except CommandFailed as error:
+        all_words = " ".join(error.errors.decode(errors="replace").split())
+        words = all_words[-300:]
+        if "line of setup" not in all_words:
+            raise ConfigError(f"{what}, which does not say what it is: {words or error}. {remedy}") from error
+        try:  # lines of setup may do on the nodes what they cannot do there
+            said = _ask(host, python, options.interpreter.loads) if "/" in python else {}
+        except CommandFailed:
+            said = {}
+        if not said:
+            version = ".".join(map(str, sys.version_info[:2]))
+            raise ConfigError(
+                f"{what}, and the lines of setup, which lead to it, fail there: {words or error}. Say which Python it "
+                f"is: name its path with the option shell, or bring one along with python='{version}'"
+            ) from error
+    if "facts" not in said:
+        raise HostError(f"{what}, which does not say what it is. {remedy}")
+    implementation, version, *rest = json.loads(said["facts"])
+    if [int(part) for part in version.split(".")] < [3, 6]:
+        raise ConfigError(f"{what}, which is Python {version}; workers need 3.6 or newer. {remedy}")
+    return wheels.target(implementation, version, *rest)
+
+
+def _ask(host: Host, python: str, setup: Sequence[str]) -> dict[str, str]:
+    """Return what a Python says of itself, after lines of setup. CommandFailed if one of these fails, or the Python."""
     script = f"{job_file.setup(setup) if setup else ''}exec {python} - <<'END'\n{ASK}END\n"
     shell = 'exec "$(command -v bash || command -v sh)" -s' if setup else "exec sh -s"
-    what = (
-        f"packages are brought along for the workers' Python, {python}, and it does not say on {host.name} what it is"
-    )
-    try:
-        said = marks(host.run(["sh", "-c", shell], script.encode()))
-    except CommandFailed as error:
-        words = error.errors.decode(errors="replace").strip()[-300:]
-        raise ConfigError(f"{what}: {words or error}. Is the option `shell` right?") from error
-    if "facts" not in said:
-        raise HostError(f"{what}. Is the option `shell` right?")
-    return wheels.target(*json.loads(said["facts"]))
+    return marks(host.run(["sh", "-c", shell], script.encode()))
 
 
 def require_here(given: Any) -> None:
