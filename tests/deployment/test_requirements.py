@@ -6,6 +6,7 @@ import cloudpickle
 import pytest
 
 from sheepdog.deployment.requirements import in_file, in_list, settings, unmet
+from sheepdog.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,21 @@ def test_files(tmp_path: Path, name: str, text: str, requirements: list[str], wh
     found = in_file(tmp_path / name)
     assert list(found.requirements) == requirements
     assert found.whole is whole
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("uv.lock", r"Name pylock\.toml, which this writes: uv export --no-emit-project -o pylock\.toml$"),
+        ("poetry.lock", r"Name requirements\.txt, which this writes: poetry export"),
+        ("Pipfile.lock", r"Name requirements\.txt, which this writes: pipenv requirements"),
+        ("environment.yml", r"is no file of requirements: name what is to come in packages=\[...\]"),
+    ],
+)
+def test_files_that_are_for_others_are_refused_with_what_helps(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_text("")
+    with pytest.raises(ConfigError, match=words):
+        in_file(tmp_path / name)
 
 
 def test_what_uv_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -171,6 +172,23 @@ def test_the_same_content_has_the_same_name(folder: Path) -> None:
 def test_files_of_requirements(folder: Path, tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     files = content(wheels.resolve(Request(files=(str(tmp_path / name),)), TARGET))
+    assert files["wool/__init__.py"] == "V = 1"
+    assert "cloth.py" in files
+
+
+@needs_uv
+def test_a_lock_of_uv_is_refused_with_what_makes_one_that_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.8"\ndependencies = ["cloth", "wool<2"]\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    subprocess.run([uv.program(), "lock", "--quiet"], check=True)
+    with pytest.raises(ConfigError) as raised:
+        wheels.resolve(Request(files=(str(tmp_path / "uv.lock"),)), TARGET)
+    line = str(raised.value).rpartition(": ")[2]
+    subprocess.run([uv.program(), *line.split()[1:], "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    files = content(wheels.resolve(Request(files=(str(tmp_path / "pylock.toml"),)), TARGET))
     assert files["wool/__init__.py"] == "V = 1"
     assert "cloth.py" in files
 

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
+
 BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")  # as the standard has it
 ELSEWHERE = frozenset(
     ("path", "directory", "vcs", "git", "archive", "workspace", "editable", "subdirectory", "dynamic")
@@ -23,6 +25,13 @@ HARMLESS = re.compile(
     r"(-i|--index-url|--extra-index-url|--no-index|--pre|--prefer-binary|--only-binary|--no-binary|--trusted-host"
     r"|--require-hashes|--use-feature)\b"
 )
+LOCKS = {
+    "uv.lock": "uv export --no-emit-project -o pylock.toml",
+    "poetry.lock": "poetry export -o requirements.txt",
+    "pdm.lock": "pdm export -o requirements.txt",
+    "Pipfile.lock": "pipenv requirements >requirements.txt",
+}
+"""Files of which installers know nothing, and what makes of each one that they know."""
 INNER = re.compile(r"(?:-r|--requirements?)[\s=]*(.+)")
 
 
@@ -41,7 +50,15 @@ def in_list(items: Iterable[str]) -> Listed:
 
 
 def in_file(path: Path) -> Listed:
-    """Return what a file asks for, and the files of requirements that it names."""
+    """Return what a file asks for, and the files of requirements that it names.
+
+    Raises ConfigError if it is of a kind that installers do not know.
+    """
+    if path.name in LOCKS:
+        written = re.split("[ >]", LOCKS[path.name])[-1]
+        raise ConfigError(f"packages: no installer reads {path}. Name {written}, which this writes: {LOCKS[path.name]}")
+    if path.suffix in (".yml", ".yaml"):
+        raise ConfigError(f"packages: {path} is no file of requirements: name what is to come in packages=[...]")
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".toml":
         return _in_toml(text)
