@@ -10,7 +10,7 @@ import pytest
 
 from sheepdog.bundle.archive import pack, read
 from sheepdog.deployment import LocalHost
-from sheepdog.deployment.folders import BUNDLES, PACKAGES, PYTHONS, put
+from sheepdog.deployment.folders import BUNDLES, PACKAGES, PYTHONS, put, why_not
 from sheepdog.errors import CommandFailed
 from tests.faults import fault
 
@@ -117,3 +117,14 @@ def test_an_archive_that_is_no_archive(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed):
         put(LocalHost(), str(tmp_path / "place"), PACKAGES, "0" * 64, lambda: b"no gzip")
     assert list((tmp_path / "place/packages").iterdir()) == []
+
+
+def test_why_not_is_a_line() -> None:
+    """tar says it of each file."""
+    words = b"tar: a: Wrote only 5 of 9 bytes\n" + b"tar: b: Cannot write: No space left on device\n" * 700
+    found = why_not(CommandFailed("sh failed", 2, b"", words))
+    assert found == (
+        "tar: b: Cannot write: No space left on device (and 700 lines more): make room there, or set ssh_dir to a "
+        "directory with more"
+    )
+    assert why_not(CommandFailed("sh failed", 2, b"", b"")) == "sh failed"

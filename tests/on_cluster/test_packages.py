@@ -68,5 +68,8 @@ def test_a_package_is_brought_along(user: User) -> None:
     """
     found = run(user, HERE + code.replace("\n        ", "\n"))
     assert found == [[2 * i for i in range(40)]] * 2
-    assert user.said.count(" go to .sheepdog/packages/") == 1
+    assert (
+        sum(line.startswith("sheepdog: ") and " go to .sheepdog/packages/" in line for line in user.said.split("\n"))
+        == 1
+    )
     assert len(user.sh("head", "ls .sheepdog/packages").split()) == 1

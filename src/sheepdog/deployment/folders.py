@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import posixpath
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,9 +68,10 @@ def folder_of(place: str, kind: str) -> str:
 def why_not(error: CommandFailed) -> str:
     """Return why a folder could not be put there, in a line; tar says it of each file."""
     lines = error.errors.decode(errors="replace").strip().splitlines() or [str(error)]
+    full = [line for line in lines if re.search("no space|quota", line, re.IGNORECASE)]
     more = f" (and {len(lines) - 1} lines more)" if len(lines) > 1 else ""
-    full = any(word in " ".join(lines).lower() for word in ("no space", "quota"))
-    return f"{lines[0][:300]}{more}{': make room there, or set ssh_dir to a directory with more' if full else ''}"
+    remedy = ": make room there, or set ssh_dir to a directory with more" if full else ""
+    return f"{(full or lines)[0][:300]}{more}{remedy}"
 
 
 def _script(unpack: str) -> bytes:
