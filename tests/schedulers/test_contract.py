@@ -38,6 +38,14 @@ UNDER_LOAD = "echo 'slurm_load_jobs error: Unexpected message received' >&2; exi
 SUBJOBS = "".join(rf"Job Id: 7[{number}].head\n job_state = {state}\n\n" for number, state in enumerate("RQQ", 1))
 
 
+class AnyShell(LocalHost):
+    """A host whose login shell may be csh, which takes neither newlines nor "!" in a command."""
+
+    def run(self, command: Sequence[str], input: bytes = b"", timeout: float = 60.0) -> bytes:
+        assert not any(sign in word for word in command for sign in "\n!")
+        return super().run(command, input, timeout)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A scheduler, and in each situation its programs: what they do, in the words of a shell."""
@@ -151,7 +159,7 @@ class Place:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
         monkeypatch.setenv("PATH", str(self.bin))
         monkeypatch.setenv("HOME", str(self.home))
-        self.host = LocalHost()
+        self.host = AnyShell()
         self.scheduler = entry.make()
         self.directory = ""
 

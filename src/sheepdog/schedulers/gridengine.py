@@ -159,7 +159,7 @@ class GridEngineScheduler(BatchSystem):
         if ends:
             return True
         try:
-            return parse_limits(host.run(["sh", "-c", LIMITS]))
+            return parse_limits(host.run(["sh", "-s"], LIMITS.encode()))
         except (HostError, SchedulerError):
             return False
 

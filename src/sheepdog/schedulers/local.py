@@ -81,7 +81,7 @@ class LocalScheduler:
         """Return those that are workers still, of these directories: a number may be another process's by now."""
         if not pids:
             return set()
-        output = host.run(["sh", "-c", LOOK, "sh", *pids]).decode(errors="replace")
+        output = host.run(["sh", "-s", *pids], LOOK.encode()).decode(errors="replace")
         if "looked" not in output.split():
             raise SchedulerError(f"cannot see which processes run on {host.name}: neither /proc nor ps is of use there")
         files = [f"{directory}/client.pyz" for directory in directories]
@@ -113,7 +113,7 @@ class LocalScheduler:
     def end_stopped(self, host: Host, job: str, elements: Iterable[str]) -> None:
         """End those of a job's workers that are stopped: nobody else would, when others have their tasks."""
         pids = job.split()
-        host.run(["sh", "-c", END_STOPPED, "sh", *(pids[int(element) - 1] for element in elements)])
+        host.run(["sh", "-s", *(pids[int(element) - 1] for element in elements)], END_STOPPED.encode())
 
     def cancel(self, host: Host, jobs: Sequence[ArrayJob]) -> bool:
         """End the workers; their children end with them."""
