@@ -60,7 +60,7 @@ def test_one_that_is_brought_along(place: Path, capfd: pytest.CaptureFixture[str
     where = f".sheepdog/pythons/{name}"
     assert re.fullmatch(
         rf"workers run on CPython {VERSION}, brought along to this machine:{where} "
-        rf"\(\d+\.\d MB sent in \d+\.\d s; to remove it: rm -rf {where}\)",
+        rf"\(\d+\.\d MB sent in \d+\.\d s; to remove it: rm -rf {Path.home()}/{where}\)",
         said[1],
     )
     assert stored().command == f'"$HOME"/{where}/bin/python3 -I'

@@ -27,6 +27,7 @@ from ..deployment import pythons as there
 from ..deployment.pythons import SETUP, Found, Pythons
 from ..errors import CommandFailed, ConfigError, SchedulerError
 from ..schedulers import submit
+from ..values import account
 
 log = logging.getLogger("sheepdog")
 
@@ -101,7 +102,8 @@ def put(options: Options, host: Host, say: Callable[[str], object]) -> None:
         raise SchedulerError(f"the Python cannot be put into {place}/pythons on {host.name}: {why}") from error
     how = f"{sent / 1e6:.1f} MB sent in {time.monotonic() - begun:.1f} s{'' if sent else ', as it is there already'}"
     away = f"rm -rf {shlex.quote(where)}"
-    remove = away if options.config.host is None else f"ssh {options.config.host} {shlex.quote(away)}"
+    here = f"rm -rf {shlex.quote(str(account.home() / where))}"
+    remove = here if options.config.host is None else f"ssh {options.config.host} {shlex.quote(away)}"
     text = f"workers run on {python.title}, brought along to {host.name}:{where} ({how}; to remove it: {remove})"
     log.info("%s", text)
     say(text)
