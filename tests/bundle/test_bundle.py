@@ -63,7 +63,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of modules that this process can import, none of which it imports."""
     folder = write(tmp_path / "here", {"bundled_one.py": "import bundled_two", "bundled_two.py": ""})
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
-    monkeypatch.setattr("sheepdog.bundle.own.Loaded.names", lambda _: [])  # the tests
     return folder
 
 
@@ -342,36 +341,6 @@ def test_the_version_of_an_own_project_is_known_over_there(project: Path) -> Non
     }
     program = "from sending import send; import own_pkg; send(own_pkg.f)"
     assert over_there(project, files, program, path=(str(project / "src"),)) == "'1.5'"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("called", ["mine.f, 'plug'", "lambda name: __import__(name).V, 'plug'", "mine.g, 'one'"])
-def test_a_module_that_is_imported_by_a_name_that_is_made(project: Path, tmp_path: Path, called: str) -> None:
-    """If it has been imported here, or is in a package that is named. What it imports goes along; no fact is told."""
-    only_here = write(tmp_path / "only_here/site-packages", {"plots.py": ""})
-    files = {
-        "mine.py": """
-            import importlib
-            def f(name): return __import__(name).V
-            def g(name): return importlib.import_module(f"plugins.{name}").V
-        """,
-        "plug.py": "import behind\nV = 1\ndef f(): return V\n",
-        "behind.py": "",
-        "unused.py": "import plots",
-        "short.py": "",
-        "plugins/__init__.py": "",
-        "plugins/one.py": "V = 4",
-    }
-    program = f"""
-        import os, mine, plug, short, unused
-        os.remove("short.py")
-        plug.V = 4
-        from sending import send
-        made = send({called})
-        assert {{"plug", "behind", "unused"}} <= made.modules.keys()
-        assert "plots" not in made.used
-    """
-    assert over_there(project, files, program, path=(str(only_here),)) == "4"
 
 
 @pytest.mark.slow

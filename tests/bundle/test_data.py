@@ -129,22 +129,6 @@ def test_data_that_is_too_much_is_left_out_the_largest_first(
     )
 
 
-def test_what_nothing_asks_for_has_a_bound_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "MAX_BESIDES", 100)
-    write(
-        tmp_path, {"pkg/__init__.py": "", "pkg/large.bin": "x" * 60, "big/__init__.py": "x" * 50, "flat.py": "y" * 40}
-    )
-    flat = Module("flat", Kind.OWN, str(tmp_path / "flat.py"), str(tmp_path))
-    own = {**package(tmp_path), **package(tmp_path, "big"), "flat": flat}
-    files = data.gather_besides(own, {}, gather({}, {}))
-    assert names(files, tmp_path) == ["big/__init__.py", "flat.py"]
-    assert own.keys() == {"big", "flat"}
-    [fact] = files.facts
-    assert str(fact).startswith(f"pkg does not travel ({tmp_path}/pkg/__init__.py): it has been imported here, but ")
-    has_it = gather({}, {}, [str(tmp_path / "pkg")])
-    assert not data.gather_besides({**package(tmp_path)}, {}, has_it).facts
-
-
 def test_what_is_shipped_has_no_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "MAX_DATA_FILE", 100)
     write(tmp_path, {"large.bin": "x" * 101, "folder/large.bin": "x" * 101, "folder/.git/x": ""})

@@ -509,7 +509,7 @@ def use(chunk: bytes) -> Callable[[], int]:
 def test_large_functions_go_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sheepdog.front.executor.FUNCTION_BYTES", 10_000_000)
     monkeypatch.setattr("sheepdog.front.executor.LET_GO", 0.0)
-    with Executor({"ship": False}, workers=1) as executor:
+    with Executor(workers=1) as executor:
         often, failing = use(os.urandom(3_000_000)), use(os.urandom(1_000_000))
         failed = executor.submit(lambda: failing() // 0)  # it stays, with its function
         assert isinstance(failed.exception(60), ZeroDivisionError)
@@ -523,9 +523,7 @@ def test_large_functions_go_too(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     with Storage(DB) as storage:
         assert storage.db.execute("SELECT count(*) FROM file").fetchone() == (1,)
     sheepdog.remove(1, DB)
-    with Executor(
-        {"ship": False}, workers=1
-    ) as executor:  # one large function stays while it is called, whatever its size
+    with Executor(workers=1) as executor:  # one large function stays while it is called, whatever its size
         large = use(bytes(70_000_000))
         assert [executor.submit(large).result(60) for _ in range(3)] == [70_000_000] * 3
         with Storage(DB) as storage:

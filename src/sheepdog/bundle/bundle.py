@@ -15,9 +15,9 @@ from . import data
 from .archive import Contents, pack, read
 from .code import Import
 from .facts import Fact
-from .imports import Reached, Used, follow, follow_besides
+from .imports import Reached, Used, follow
 from .needs import Needs, second_forms
-from .own import TRAVELS, Kind, Loaded, Module, Modules
+from .own import TRAVELS, Kind, Module, Modules
 from .stamps import Stamp, is_settled, stamp_of
 from .state import Watch
 
@@ -33,14 +33,13 @@ class Bundle:
 
     contents: Contents
     reached: Reached
-    besides: Reached
     names: frozenset[str]
     facts: tuple[Fact, ...]
 
     @property
     def modules(self) -> dict[str, Module]:
-        """Those that are imported from it, by name: what has been reached, and what has been imported besides."""
-        return {**self.reached.own, **self.besides.own}
+        """Those that are imported from it, by name."""
+        return self.reached.own
 
     @property
     def used(self) -> dict[str, Used]:
@@ -63,7 +62,7 @@ class Bundle:
         those that import installed packages, which may not be there. theirs is given what each needs.
         """
         named = {part for name in needs.modules for part in _with_above(name)}
-        there = [name for name in self.reached.own if name in sys.modules]
+        there = [name for name in self.modules if name in sys.modules]
         others = sorted((name for name in there if name not in named), key=self._needs_none)
         chosen = [name for name in there if name in named] + others[:MAX_STAND_INS]
         return second_forms(chosen, needs, self.names | needs.names(), theirs)
@@ -75,9 +74,8 @@ class Bundle:
 
     def watch(self, needs: Needs) -> Watch:
         """Return what tells what its modules are set to, so far as that is plain data that its code, or other, uses."""
-        looks = {**self.reached.looks, **self.besides.looks}
         names, contents = self.names | needs.names(), self.contents
-        return Watch(self.modules.values(), looks, names, contents.places, contents.roots)
+        return Watch(self.modules.values(), self.reached.looks, names, contents.places, contents.roots)
 
 
 def _with_above(name: str) -> list[str]:
@@ -107,7 +105,6 @@ class Bundles:
 
     def __init__(self) -> None:
         self._found: dict[Any, _Found] = {}
-        self._loaded = Loaded()
         self._lock = threading.Lock()
 
     def find(self, needs: Needs, ship: Ship = ()) -> Bundle:
@@ -116,7 +113,7 @@ class Bundles:
         ship=False: an empty one. Raises ConfigError for what cannot be shipped.
         """
         if ship is False:
-            return _make((), (), (), (), ())[0]
+            return _make((), (), ())[0]
         names, paths = chosen(() if ship is True else ship)
         loaded = frozenset(name for name in list(sys.modules) if name not in sys.stdlib_module_names)
         start, imports = frozenset((*needs.modules, *names)), needs.imports()
@@ -126,7 +123,7 @@ class Bundles:
             found = self._found.get(key)
         if found is not None and found.holds():
             return found.bundle
-        bundle, again = _make(sorted(certain), imports, paths, sorted(start - certain), self._loaded.names())
+        bundle, again = _make(sorted(certain), imports, paths, sorted(start - certain))
         with self._lock:
             self._found.pop(key, None)
             if again is not None:
@@ -175,28 +172,18 @@ def chosen(ship: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _make(
-    names: Iterable[str],
-    imports: Iterable[tuple[Import, str]],
-    paths: Iterable[str],
-    possible: Iterable[str],
-    loaded: Iterable[str],
+    names: Iterable[str], imports: Iterable[tuple[Import, str]], paths: Iterable[str], possible: Iterable[str] = ()
 ) -> tuple[Bundle, _Found | None]:
     """Return a bundle, and what it is found again by; None if a file may still be being written."""
     reached = follow(names, imports, possible)
     files = data.gather(reached.own, reached.looks, paths)
-    besides = follow_besides(reached, loaded)
-    others = data.gather_besides(besides.own, besides.looks, files)
-    roots = _roots((*reached.own.values(), *besides.own.values()))
-    asked = {
-        folder: files.asked.get(folder, frozenset()) | others.asked.get(folder, frozenset())
-        for folder in {*roots, *files.asked, *others.asked}
-    }
+    roots = _roots(reached.own.values())
+    asked = {folder: files.asked.get(folder, frozenset()) for folder in {*roots, *files.asked}}
     listings = {folder: data.listing(folder, texts) for folder, texts in asked.items()}
-    contents, facts = read((*files.paths, *others.paths), roots)
-    facts = [fact for fact in facts if fact.path in files.paths]
-    used = frozenset().union(*(look.names for each in (reached, besides) for look in each.looks.values()))
-    bundle = Bundle(contents, reached, besides, used, (*reached.facts, *files.facts, *facts, *others.facts))
-    there = {**others.paths, **others.folders, **files.paths, **files.folders}
+    contents, facts = read(files.paths, roots)
+    used = frozenset().union(*(look.names for look in reached.looks.values()))
+    bundle = Bundle(contents, reached, used, (*reached.facts, *files.facts, *facts))
+    there = {**files.paths, **files.folders}
     if not all(is_settled(found) for found in there.values()):
         return bundle, None
     return bundle, _Found(bundle, {path: stamp_of(found) for path, found in there.items()}, asked, listings)

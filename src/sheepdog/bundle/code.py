@@ -114,8 +114,7 @@ def look_at(code: CodeType) -> Look:
         marks.add(mark_of(each))
         imports.update(dict.fromkeys(_imports(each, raw)))
         if not BY_TEXT.isdisjoint(each.co_names):
-            named = (text.rstrip(".") for text in constants)  # f"plugins.{name}" has "plugins."
-            imports.update(dict.fromkeys(Import(0, text) for text in named if DOTTED.fullmatch(text)))
+            imports.update(dict.fromkeys(Import(0, text) for text in constants if DOTTED.fullmatch(text)))
     names.update(text for text in texts if text.isidentifier())
     return Look(
         tuple(imports),

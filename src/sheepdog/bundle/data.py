@@ -16,7 +16,6 @@ from .own import Kind, Module
 MAX_DATA_FILE = 32 * 2**20  # bytes of one data file
 MAX_DATA = 256 * 2**20  # bytes of all data files of a package
 MAX_DATA_FILES = 20_000  # of a package
-MAX_BESIDES = 16 * 2**20  # bytes of all files of modules that have been imported, but that nothing asks for
 MAX_NAMED = 10  # that are too large, each with a sentence of its own
 
 LEFTOVERS = ("__pycache__", "node_modules", "CVS")
@@ -49,47 +48,6 @@ def gather(own: Mapping[str, Module], looks: Mapping[str, Look], added: Iterable
 
     added: paths of files and folders besides, which no bound holds for, and of which all goes along.
     """
-    files = _of_modules(own, looks)
-    for folder in sorted({module.root for module in own.values()}):
-        for metadata in _metadata_of(folder):
-            _add(files, metadata)
-    for path in added:
-        for each in _below(files, path):
-            _add(files, each)
-    return files
-
-
-def gather_besides(own: dict[str, Module], looks: Mapping[str, Look], files: Files) -> Files:
-    """Return the files of modules that nobody may need, besides others: as many as keep within a bound.
-
-    Those that do not are left out of own, too; the only fact says so. A package goes as a whole, the smallest first.
-    """
-    found, left, room = Files(), [], MAX_BESIDES
-    tops: dict[str, dict[str, Module]] = {}
-    for name, module in own.items():
-        tops.setdefault(name.partition(".")[0], {})[name] = module
-    each = {top: _of_modules(modules, looks) for top, modules in tops.items()}
-    sizes = {top: sum(each[top].paths[path].st_size for path in each[top].paths.keys() - files.paths) for top in each}
-    for top in sorted(tops, key=sizes.__getitem__):
-        if sizes[top] > room:
-            left.append(top)
-            for name in tops[top]:
-                del own[name]
-            continue
-        room -= sizes[top]
-        found.paths.update(each[top].paths)
-        found.folders.update(each[top].folders)
-        for folder, texts in each[top].asked.items():
-            found.asked[folder] = found.asked.get(folder, frozenset()) | texts
-    if left:
-        names = ", ".join(left[:MAX_NAMED]) + (f" and {len(left) - MAX_NAMED} more" if len(left) > MAX_NAMED else "")
-        more = f"it has been imported here, but of what nothing else asks for at most {MAX_BESIDES:,} bytes travel"
-        path = next(iter(tops[left[0]].values())).path
-        found.facts.append(Fact(Why.BESIDES, path, names, more))
-    return found
-
-
-def _of_modules(own: Mapping[str, Module], looks: Mapping[str, Look]) -> Files:
     files = Files()
     for package, folder in sorted(packages_of(own).items()):
         _add_package(files, package, folder)
@@ -98,6 +56,12 @@ def _of_modules(own: Mapping[str, Module], looks: Mapping[str, Look]) -> Files:
         if not module.paths and module.kind == Kind.OWN:
             for named in _named_in(files, module, looks.get(module.name)):
                 _add_data(files, [path for path in _below(files, named) if not _is_written(path)], named)
+    for folder in sorted({module.root for module in own.values()}):
+        for metadata in _metadata_of(folder):
+            _add(files, metadata)
+    for path in added:
+        for each in _below(files, path):
+            _add(files, each)
     return files
 
 

@@ -24,10 +24,6 @@ class Why(enum.Enum):
         "{path} does not travel: {more}. If the workers need it, name it in ship=[...], or put it where they can read "
         "it"
     )
-    BESIDES = (
-        "{name} does not travel ({path}): {more}. If the workers import it by a name that no import statement says, "
-        "name it in ship=[...]"
-    )
     REPLACED = (
         "{name} in {path} was replaced by something of a program or a test, and is not over there: it is what the file "
         "makes of it. Let the function that is run there set it, if it is to be what it is here"

@@ -59,21 +59,10 @@ def follow(names: Iterable[str], imports: Iterable[tuple[Import, str]] = (), pos
     return _Walk().run(names, imports, possible)
 
 
-def follow_besides(reached: Reached, names: Iterable[str]) -> Reached:
-    """Return what these modules come to besides what has been reached. Perhaps nobody needs them: no fact is told."""
-    walk = _Walk()
-    walk.seen.update(reached.own)
-    return walk.run((), (), [name for name in names if name not in reached.own])
-
-
 class _Walk:
     def __init__(self) -> None:
         self.modules = Modules()
         self.loaded = loaded()
-        self.inside: dict[str, list[str]] = {}  # by package: the modules that have been imported
-        for name in self.loaded:
-            if "." in name:
-                self.inside.setdefault(name.partition(".")[0], []).append(name)
         self.reached = Reached()
         self.seen: set[str] = set()
         self.certain: deque[tuple[str, str]] = deque()
@@ -116,8 +105,10 @@ class _Walk:
             return
         self.reached.own[name] = module
         if not above:
-            for other in self.inside.get(name, ()):
-                self.add(other, module.path, False)
+            inside = name + "."
+            for other in self.loaded:
+                if other.startswith(inside):
+                    self.add(other, module.path, False)
         if look := self.look(module):
             self.reached.looks[name] = look
             package = name if module.paths else above

@@ -129,27 +129,6 @@ def loaded() -> dict[str, ModuleType]:
     return {name: module for name, module in list(sys.modules.items()) if isinstance(module, ModuleType)}
 
 
-class Loaded:
-    """The own modules that have been imported: each is judged once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[object, bool]] = {}
-
-    def names(self) -> list[str]:
-        """Return their names, in the order in which they were imported."""
-        found = []
-        for name, module in loaded().items():
-            if name in sys.stdlib_module_names:
-                continue
-            file = names_in(module).get("__file__")
-            known = self._known.get(name)
-            if known is None or known[0] is not file:
-                known = self._known[name] = file, describe(name, module).travels
-            if known[1]:
-                found.append(name)
-        return found
-
-
 def _module(name: str, file: Any, paths: Iterable[str] | None, spec: Any) -> Module:
     try:  # a namespace's path asks sys.modules for the package above, which may not have been imported
         places = tuple(os.path.abspath(path) for path in getattr(paths, "_path", paths) or () if isinstance(path, str))
