@@ -19,18 +19,34 @@ BY_NAME = "by name"  # a pickle in which all is plain data, or has a name over t
 CONTROLLER = "controller"  # the name of the parameter by which a function asks for one
 
 
-def load_function(form: str, function: bytes, namespace: bytes, world: "World") -> "Callable[..., Any]":
-    """Return the callable, given the names of its namespace, from the form that it came in, for a world of its own."""
-    return LOADERS[form](function, namespace, world)
+class Nothing(object):
+    """A context of nothing, which contextlib has from 3.7 on."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
-def load_pickled(function: bytes, namespace: bytes, world: "World") -> "Callable[..., Any]":
+def load_function(
+    form: str, function: bytes, namespace: bytes, world: "World", imports: "Any" = None
+) -> "Callable[..., Any]":
+    """Return the callable, given the names of its namespace, from the form that it came in, for a world of its own.
+
+    imports is a context in which both are loaded, and out of which the names are given: they win.
+    """
+    return LOADERS[form](function, namespace, world, imports or Nothing())
+
+
+def load_pickled(function: bytes, namespace: bytes, world: "World", imports: "Any") -> "Callable[..., Any]":
     """Return the callable from its two pickles, which share one memo."""
     from .wire.loader import Loader  # which knows of jobs, and these of this module
 
     unpickler = Loader(io.BytesIO(function + namespace), world)
-    target = unpickler.load()  # type: Callable[..., Any]
-    names = unpickler.load() if namespace else {}
+    with imports:
+        target = unpickler.load()  # type: Callable[..., Any]
+        names = unpickler.load() if namespace else {}
     inject(target, names)
     world.give(names)
     return target

@@ -90,8 +90,7 @@ class Target(object):
 
     def load_function(self) -> "Callable[..., Any]":
         """Return the function."""
-        with self.modules:
-            function = load_function(self.form, self.blobs[0], self.blobs[1], self.world)
+        function = load_function(self.form, self.blobs[0], self.blobs[1], self.world, self.modules)
         self.asks = asks_for_controller(function)
         self.blobs = []
         self.loaded()
