@@ -82,6 +82,12 @@ def test_what_is_too_large_is_named(project: Path) -> None:
     assert two.startswith(f"STEPS in {project}/sim.py is not set over there: it has more than 50 parts. It is what the")
 
 
+def test_what_is_too_large_need_not_tell_its_length(project: Path) -> None:
+    first = "import sim, types; plain.MAX_PARTS = 50; sim.STEPS = types.SimpleNamespace(x=[1] * 51)"
+    _, facts = collect(project, first, "watch.look()")
+    assert [fact.split()[0] for fact in facts] == ["STEPS"]
+
+
 def test_what_says_that_something_was_made_is_left_with_it(project: Path) -> None:
     """Else it would be taken for made over there."""
     write(

@@ -131,6 +131,14 @@ def test_what_is_not_there_is_set_all_the_same(archive: Path) -> None:
     assert run("own.set(state); import pkg.sub; answer = pkg.sub.NEW", archive, state) == 1
 
 
+def test_what_is_not_there_is_not_taken_back(archive: Path) -> None:
+    state = {"pkg.sub": dump({"No.x": 2})}
+    assert run("own.set(state); import pkg.sub; own.set({}); answer = own.state.faults, own.news", archive, state) == [
+        [],
+        [],
+    ]
+
+
 def test_tools_find_a_module_as_it_is(archive: Path) -> None:
     program = """
 own.set(state)

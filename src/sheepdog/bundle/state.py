@@ -103,14 +103,14 @@ class Watch:
                     continue
                 size = len(dump(value, self.places))
             except TooLarge as error:
-                large.append((value, len(value)))
+                large.append((value, _length(value)))
                 facts.append(Fact(Why.STATE_TOO_LARGE, module.path, name, str(error)))
                 continue
             except Exception:  # it changes in another thread, or is of a class that is no more
                 loose = True
                 continue
             if size > MAX_STATE:
-                large.append((value, len(value) if hasattr(value, "__len__") else 0))
+                large.append((value, _length(value)))
                 more = f"it has {size:,} bytes, at most {MAX_STATE:,} travel so"
                 facts.append(Fact(Why.STATE_TOO_LARGE, module.path, name, more))
                 continue
@@ -181,10 +181,15 @@ class _Seen:
                 or not all(each.holds() for each in self.watched)
                 or _mark(self.changing) != self.mark
                 or any(map(is_plain, self.odd))
-                or any(len(value) != size for value, size in self.large if hasattr(value, "__len__"))
+                or any(_length(value) != size for value, size in self.large)
             )
         except Exception:  # it changes in another thread, or is too large now
             return False
+
+
+def _length(value: Any) -> int:
+    """Return how many parts a value has, 0 if it does not say so."""
+    return len(value) if hasattr(value, "__len__") else 0
 
 
 def _mark(values: Collection[Any]) -> bytes:

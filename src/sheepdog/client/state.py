@@ -61,7 +61,7 @@ class State(object):
             self.made.pop(name, None)
         before, values = self._load(self.there.get(name)), self._load(self.values.get(name))
         made = self.made.setdefault(name, {})
-        for key in sorted(set(before) | set(values)):
+        for key in sorted(set(values) | (set(before) & set(made))):  # the rest was not there, and so was not set
             if key in values and key in before and alike(before[key], values[key]):
                 continue
             try:
