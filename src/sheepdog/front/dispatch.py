@@ -171,9 +171,8 @@ def put_bundles(storage: Storage, request_id: int, options: Options, host: Host)
             archive = functools.partial(storage.file, name)
             sent = folders.put(host, options.config.ssh_dir, folders.BUNDLES, name, archive)
         except CommandFailed as error:
-            words = error.errors.decode(errors="replace").strip()
             where = f"{options.config.ssh_dir}/{folders.BUNDLES} on {host.name}"
-            raise SchedulerError(f"your own files cannot be put into {where}: {words}") from error
+            raise SchedulerError(f"your own files cannot be put into {where}: {folders.why_not(error)}") from error
         log.info("request %d: bundle %s %s %s", request_id, name[:12], "sent to" if sent else "is on", host.name)
 
 
