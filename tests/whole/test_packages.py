@@ -24,8 +24,18 @@ SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python of this version that has the standard library alone."""
-    folder = tmp_path_factory.mktemp("bare")
+    return bare_python(tmp_path_factory.mktemp("bare"))
+
+
+def bare_python(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder
+
+
+def with_numpy_1(place: Path, source: str) -> Path:
+    """A Python of this version with a package that says that it is an old numpy."""
+    folder = bare_python(place / "bare")
+    write(folder / SITE, {"numpy/__init__.py": source, "numpy-1.0.dist-info/METADATA": ""})
     return folder
 
 
@@ -99,20 +109,15 @@ def test_a_module_that_another_python_cannot_import_for_want_of_a_package(place:
 
 @fault("packages", "a package is of another version there", promise="the tasks run; it is said once")
 def test_another_version(place: Path, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    write(bare / SITE, {"numpy/__init__.py": "def sin(x): return 'another'", "numpy-1.0.dist-info/METADATA": ""})
-    said = run(place, bare, {}, "print(said(lambda x: numpy.sin(x), 1.0))")
+    other = with_numpy_1(tmp_path, "def sin(x): return 'another'")
+    said = run(place, other, {}, "print(said(lambda x: numpy.sin(x), 1.0))")
     assert "['another', 'another', 'another', 'another']" in said
     assert said.count("a package is of another version there than here: numpy 1.0 there") == 1
 
 
 @fault("packages", "... and lacks a module that the pickles name", promise="no task is run; both versions are named")
 def test_another_version_that_lacks_a_module(place: Path, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    write(bare / SITE, {"numpy/__init__.py": "", "numpy-1.0.dist-info/METADATA": ""})
-    said = run(place, bare, {}, "print(said(lambda x: x, numpy.arange(3)))")
+    said = run(place, with_numpy_1(tmp_path, ""), {}, "print(said(lambda x: x, numpy.arange(3)))")
     assert "numpy 1.0 there, 2." in said
     assert "which lacks numpy." in said
 
