@@ -93,7 +93,7 @@ def test_a_stranger_cannot_read_a_private_directory(cluster: Cluster) -> None:
 def test_a_program_gets_signals_and_a_command_a_timeout(cluster: Cluster) -> None:
     with cluster.popen("node1", ["sleep", "3600"], "other") as program:
         program.terminate()
-        assert program.wait(10) == -signal.SIGTERM
+        assert program.wait(60) == -signal.SIGTERM
     with pytest.raises(subprocess.TimeoutExpired):
         cluster.on("node1", ["sleep", "3600"], "other", timeout=0.1)
     assert "sleep\n" not in cluster.on("node1", ["sh", "-c", "cat /proc/[0-9]*/comm"], check=False).stdout
@@ -108,7 +108,7 @@ def test_two_clusters_side_by_side(cluster: Cluster) -> None:
             assert program.stdout
             program.stdout.readline()
             second.kill("node1")
-            assert program.wait(10) == -signal.SIGKILL
+            assert program.wait(60) == -signal.SIGKILL
         second.boot("node1")
         job = submit(second, "hostname", "-j y -o job-said -q all.q@node1")
         wait_for_job(second, job)

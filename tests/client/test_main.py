@@ -16,7 +16,7 @@ from tests.waiting import until
 def test_a_full_disk_under_the_log_does_not_end_the_worker(shepherd: Shepherd) -> None:
     server = shepherd.serve(("result = 1",))
     worker = shepherd.work(server, first="exec 3>/dev/full;")
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert server.results() == [1]
 
 
@@ -35,7 +35,7 @@ def test_the_status_is_one_whatever_goes_wrong(shepherd: Shepherd, number: int |
         worker = shepherd.work(server)
         until(lambda: "trying on" in shepherd.log(), "the worker runs")
         worker.send_signal(number)
-    assert worker.wait(10) == 1
+    assert worker.wait(60) == 1
 
 
 def test_the_variables_of_the_tasks(shepherd: Shepherd) -> None:
@@ -43,7 +43,7 @@ def test_the_variables_of_the_tasks(shepherd: Shepherd) -> None:
     server = shepherd.serve((f"import os; result = [os.environ.get(name) for name in {names}]",))
     first = "MKL_NUM_THREADS=7; A=0; export MKL_NUM_THREADS A;"  # what the site says
     worker = shepherd.work(server, first=first, cpus=3, env={"A": "ä b", "OPENBLAS_NUM_THREADS": "5"})
-    assert worker.wait(30) == 0, shepherd.log()
+    assert worker.wait(60) == 0, shepherd.log()
     assert server.results() == [["3", "7", "5", "ä b"]]
 
 
@@ -51,7 +51,7 @@ def test_the_variables_of_the_tasks(shepherd: Shepherd) -> None:
 @pytest.mark.slow
 def test_functions_do_not_find_the_workers_files(shepherd: Shepherd, flags: str) -> None:
     server = shepherd.serve(("import sys; result = sys.path, sys.argv, [*vars(sys.modules['__main__'])]",))
-    assert shepherd.work(server, flags=flags).wait(30) == 0
+    assert shepherd.work(server, flags=flags).wait(60) == 0
     [(path, argv, names)] = server.results()
     assert path[0] == str(shepherd.directory / "cloudpickle.zip")
     assert not [place for place in path[1:] if place.startswith(str(shepherd.directory))]
@@ -66,7 +66,7 @@ def test_modules_of_a_user_are_found_whatever_their_names(shepherd: Shepherd, tm
         (tmp_path / f"{name}.py").write_text("MINE = True\n")
     server = shepherd.serve(*[(f"import {name}; result = {name}.MINE",) for name in ["client", *rooms]])
     worker = shepherd.work(server, first=f"PYTHONPATH={tmp_path}; export PYTHONPATH;", flags="")
-    assert worker.wait(30) == 0, shepherd.log()
+    assert worker.wait(60) == 0, shepherd.log()
     assert server.results() == [True] * (len(rooms) + 1)
 
 
@@ -88,7 +88,7 @@ def test_it_works_on_this_python(shepherd: Shepherd, each_python: Path) -> None:
     )
     server.function = eval
     worker = shepherd.work(server, python=each_python, memory_limit=2 << 30)
-    assert worker.wait(30) == 0, shepherd.log()
+    assert worker.wait(60) == 0, shepherd.log()
     results = server.results()
     assert results[:4] == [3, None, False, None]
     assert results[4] == (TIMEOUT, "the task took longer than its timeout of 1 s and was ended")

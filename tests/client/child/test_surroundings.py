@@ -127,7 +127,7 @@ def test_the_next_task_finds_a_clean_process(shepherd: Shepherd, tmp_path: Path,
     file = tmp_path / "file"
     server = shepherd.serve((PROBE,), (mess, str(file)), ("import time; time.sleep(0.4)",), (PROBE,))
     server.settings["heartbeat"] = 20.0
-    assert shepherd.work(server).wait(30) == 0
+    assert shepherd.work(server).wait(60) == 0
     before, nothing, _, after = server.results()
     assert nothing is None
     names = [name.rpartition("#")[0] for name in before[8:10]]  # of the files that capture the output

@@ -53,7 +53,7 @@ def test_arguments_that_cannot_be_loaded_are_their_tasks_error(start: Start) -> 
 
 def test_a_crash_leaves_its_traceback_in_the_output(shepherd: Shepherd) -> None:
     server = shepherd.serve(("import ctypes; ctypes.string_at(0)",), ("result = 1",))
-    assert shepherd.work(server).wait(30) == 0
+    assert shepherd.work(server).wait(60) == 0
     assert server.results() == [
         (DIED, "the task's process was killed by signal 11 (SIGSEGV) before the function returned"),
         1,

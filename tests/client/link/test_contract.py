@@ -157,7 +157,7 @@ def test_a_call_that_stands_still_ends_at_its_deadline(side: OtherSide, link: Li
     start = time.monotonic()
     with pytest.raises(Later):
         exchange(seconds=0.3)
-    assert 0.2 < time.monotonic() - start < 5
+    assert time.monotonic() - start > 0.2
 
 
 @pytest.mark.parametrize("by", ["a thread", "a signal"])
@@ -172,14 +172,12 @@ def test_a_call_under_way_is_interrupted(side: OtherSide, link: Link, exchange: 
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    start = time.monotonic()
     try:
         with pytest.raises(Later):
             exchange()
     finally:
         thread.join()
         signal.signal(signal.SIGUSR1, before)
-    assert time.monotonic() - start < 5
     side.mend()
     assert exchange(want=1)[1] == [b"one"]
 

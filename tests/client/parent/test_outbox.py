@@ -35,7 +35,7 @@ def with_undelivered(shepherd: Shepherd, tmp_path: Path, status: int, **constant
     promise="it ends at once, and leaves them in files, to be collected",
 )
 def test_a_worker_that_is_refused_leaves_its_outcomes_in_the_spool(shepherd: Shepherd, tmp_path: Path) -> None:
-    assert with_undelivered(shepherd, tmp_path, 403).wait(10) == 1
+    assert with_undelivered(shepherd, tmp_path, 403).wait(60) == 1
     found = shepherd.spooled()
     assert sorted(found) == [2, 3, 4, 5, 6, 7]
     assert pickle.loads(found[7].value) == b"7"
@@ -45,7 +45,7 @@ def test_a_worker_that_is_refused_leaves_its_outcomes_in_the_spool(shepherd: She
 def test_the_files_of_a_spool_are_of_the_size_of_a_call(shepherd: Shepherd, tmp_path: Path) -> None:
     worker = with_undelivered(shepherd, tmp_path, 507, MAX_CALL=1_000_000)
     worker.send_signal(signal.SIGUSR2)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert sorted(shepherd.spooled()) == [2, 3, 4, 5, 6, 7]
     sizes = [path.stat().st_size for path in (shepherd.directory / "spool").iterdir()]
     assert len(sizes) == 3
@@ -57,7 +57,7 @@ def test_a_spool_that_cannot_be_written_is_logged(shepherd: Shepherd, tmp_path: 
     (shepherd.directory / "spool").write_text("")
     worker = with_undelivered(shepherd, tmp_path, 507)
     worker.send_signal(signal.SIGUSR2)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert "6 outcomes are lost: they cannot be written to" in shepherd.log()
 
 

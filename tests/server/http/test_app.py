@@ -111,7 +111,7 @@ def test_a_wrong_token_is_told_late_and_only_to_so_many(make: Make) -> None:
     while time.monotonic() - began < 2:
         start = time.monotonic()
         assert wire.exchange(worker)[0] == wire.exchange()[0] == 200
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 2.5
     statuses = []
     for connection in refused:
         with suppress(OSError, http.client.HTTPException):

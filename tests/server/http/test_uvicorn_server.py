@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import socket
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -223,7 +224,9 @@ def test_no_reply_waits_for_an_acknowledgement(make: Make, own: bool) -> None:
     """Linux delays one by 40 ms: twice in a call, as long as Nagle's algorithm waits for it."""
     wire = make().start(own=own)
     connection = wire.connect()
-    began = time.monotonic()
+    durations = []
     for _ in range(40):
+        began = time.monotonic()
         assert wire.exchange(connection)[0] == 200
-    assert time.monotonic() - began < 40 * 0.04 * 0.75
+        durations.append(time.monotonic() - began)
+    assert statistics.median(durations) < 0.04 * 0.75
