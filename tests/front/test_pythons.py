@@ -40,7 +40,7 @@ def always(_: object) -> bool:
 
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    pythons._look.cache_clear()
+    monkeypatch.setattr(pythons, "_seen", {})
 
 
 def test_local_processes_have_the_one_that_runs_here(place: Path) -> None:
@@ -146,6 +146,26 @@ def test_what_setup_leads_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert pythons.equip(Options(config), always).command == "python3"
     fails = Config(scheduler="gridengine", setup=("false",))
     assert pythons.equip(Options(fails), always).command == "python3"
+
+
+@pytest.mark.parametrize(
+    ("python", "facts", "why"),
+    [
+        ("auto", {"version": "3.99.1"}, "it cannot load the function"),
+        ("auto", {"version": "3.5.1"}, "too old"),
+        (MINOR, {"version": "3.99.1"}, f"it is no CPython {MINOR}"),
+    ],
+)
+def test_why_what_setup_leads_to_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str, facts: dict[str, str], why: str
+) -> None:
+    path = os.environ["PATH"]
+    host(tmp_path, monkeypatch, **facts)
+    monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{path}")
+    config = Config(scheduler="gridengine", python=python, setup=(f"PATH={tmp_path}/bin:$PATH",))
+    found = pythons.equip(Options(config), lambda python: str(python["version"]).startswith(MINOR))
+    there = f"{tmp_path}/bin/python3 (CPython {facts['version']})"
+    assert found.interpreter.title.endswith(f"), not on {there}, to which the lines of setup lead: {why}")
 
 
 def test_pythons_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from ..client import describe_python
 from ..config import Config, make_config
 from ..config.options import Interpreter, Options
-from ..deployment import Host, brought, folders, make_host, uv
+from ..deployment import Host, brought, folders, uv
 from ..deployment import pythons as there
 from ..deployment.pythons import SETUP, Found, Pythons
 from ..errors import CommandFailed, ConfigError, SchedulerError
@@ -32,6 +32,9 @@ from ..values import account
 log = logging.getLogger("sheepdog")
 
 Fits = Callable[[Mapping[str, Any]], bool]
+
+_seen: dict[tuple[object, ...], Pythons] = {}
+"""The Pythons of hosts, by what they were asked: each is asked once for all requests of this process."""
 
 
 def pythons(config: Mapping[str, Any] | str | Config | None = None) -> Pythons:
@@ -60,18 +63,21 @@ def equip(options: Options, fits: Fits) -> Options:
     if version and not fits(_facts(version, f"CPython {version}")):
         raise ConfigError(f"python is {config.python!r}: {_cannot(version)}")
     wanted = _of_version(version, fits) if version else fits
-    enough = (own["implementation"], own["magic"]) if wanted(own) else None
-    where = (config.host, config.ssh_port, config.ssh_user, config.ssh_keyfile, config.setup, _own(config))
-    seen = _look(*where, enough, os.environ.get("PATH", ""))
+    place = (config.host, config.ssh_port, config.ssh_user, config.ssh_keyfile, config.setup)
+    key = (*place, wanted(own), os.environ.get("PATH"))
+    seen = _seen.get(key) or there.look(host, config.setup, _own(config), own if wanted(own) else None)
     found = there.choose(seen.found, wanted, own)
     if found is None:  # somebody may have installed one meanwhile
-        seen = _look.__wrapped__(*where, None, "")
+        seen = there.look(host, config.setup, _own(config))
         found = there.choose(seen.found, wanted, own)
+    _seen[key] = seen
     if config.setup and seen.setup is None and not version:
         log.info("the lines of setup fail on %s: the workers run on what python3 is after them", host.name)
         return replace(options, interpreter=Interpreter("python3", title="what `python3` is after the lines of setup"))
     if found is not None:
-        return replace(options, interpreter=_of(found, host))
+        python = _of(found, host)
+        title = python.title + _passed_over(seen, found, version)
+        return replace(options, interpreter=python._replace(title=title))
     minor = version or ".".join(describe_python()["version"].split(".")[:2])
     try:
         return _bring(options, seen, _fetch(seen, minor), fits)
@@ -109,20 +115,14 @@ def put(options: Options, host: Host, say: Callable[[str], object]) -> None:
     say(text)
 
 
-@functools.lru_cache(maxsize=32)
-def _look(
-    host: str | None,
-    port: int | None,
-    user: str | None,
-    keyfile: str | None,
-    setup: tuple[str, ...],
-    own: str,
-    enough: tuple[str, str] | None,
-    path: str,  # noqa: ARG001
-) -> Pythons:
-    """Return the Pythons of a host, once for all requests of this process; path is this machine's."""
-    facts = enough and {"implementation": enough[0], "magic": enough[1]}
-    return there.look(make_host(host, port, user, keyfile), setup, own, facts)
+def _passed_over(seen: Pythons, found: Found, version: str) -> str:
+    """Return why a Python is not the one that the lines of setup lead to; empty if it is, or if they lead to none."""
+    chosen = seen.found[0]
+    if chosen is found or chosen.where != SETUP:
+        return ""
+    other = version and not _of_version(version, bool)(chosen.facts)
+    why = there.note(chosen) or (f"it is no CPython {version}" if other else "it cannot load the function")
+    return f", not on {chosen}, to which the lines of setup lead: {why}"
 
 
 def _of(found: Found, host: Host) -> Interpreter:
