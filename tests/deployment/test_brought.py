@@ -165,6 +165,10 @@ def test_what_cannot_be_packed(folder: Path, tmp_path: Path) -> None:
     (folder / "pyvenv.cfg").unlink()
     (folder / "bin/python3.13").write_bytes(b"\xcf\xfa\xed\xfe" + bytes(100))
     assert "is no program for Linux" in refused(folder)
+    assert "name it with the option shell: shell=" in refused(Path(sys.executable))
+    for name in ("bin/python3.13", "lib/python3.13"):
+        (folder / name).rename(folder / name.replace("3.13", "3.5"))
+    assert "a CPython 3.5: workers need one from 3.6 on" in refused(folder)
 
 
 def test_an_archive_that_is_cut_off(folder: Path, tmp_path: Path) -> None:

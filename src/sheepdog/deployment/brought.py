@@ -30,7 +30,7 @@ from ..values import account
 from . import elf, folders
 from .commands import text_of
 from .hosts import Host
-from .pythons import ASK, Pythons, parse, title
+from .pythons import ASK, OLDEST, Pythons, parse, title
 
 FORMAT = 1  # of such an archive: what is made otherwise has another name
 COMPRESSION = 6
@@ -95,6 +95,12 @@ def make(source: str) -> Brought:
         if path.is_dir():
             found = _Prefix.find(path, source)
             return _kept(source, found.stamp()) or found.pack()
+        with path.open("rb") as file:
+            if file.read(4).startswith((b"\x7fELF", b"#!")):
+                raise ConfigError(
+                    f"python is {source!r}, which is a program: to bring it along, give its folder, which is "
+                    f"sys.base_prefix there; if it is one of the host, name it with the option shell: shell={source!r}"
+                )
         stamp = _stamp([path])
         if kept := _kept(source, stamp):
             return kept
@@ -162,6 +168,8 @@ class _Prefix(NamedTuple):
             for library in sorted(path.glob("lib/python3.*/os.py"), reverse=True):
                 minor = library.parent.name.removeprefix("python")
                 if (path / "bin" / f"python{minor}").is_file():
+                    if _numbers(minor) < OLDEST:
+                        raise ConfigError(f"python is {source!r}, a CPython {minor}: workers need one from 3.6 on")
                     return cls(path, minor, source)
         raise ConfigError(
             f"python is {source!r}, and there is no CPython in it: neither there nor in a folder of it is a "
