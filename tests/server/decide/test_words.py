@@ -44,4 +44,4 @@ def test_why_no_worker_has_come() -> None:
     assert never_joined(live) == f"not run: it ended; {question} {where}"
     call(live, 1)
     live.workers.refuse("1.1", "another Python")
-    assert never_joined(live) == f"not run: it ended; another Python. {where}"
+    assert never_joined(live) == "another Python"

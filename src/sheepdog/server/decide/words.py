@@ -31,18 +31,18 @@ def situation(live: LiveRequest) -> str:
 
 
 def never_joined(live: LiveRequest) -> str:
-    """Return why no worker has ever called, as far as is known."""
-    why = next(iter(live.workers.refused.values()), "")
-    if not why:
-        why = "no worker has called"
-        waited = live.reasons.ended and not live.jobs.started  # it was deleted while it did
-        if not (waited or live.jobs.explained):
-            options = live.options
-            if options.interpreter.command:
-                why += f". Is {options.command} on the nodes, too? If not, name one that is with the option `shell`."
-            else:
-                shell = options.config.shell or options.command
-                why += f". Is {shell} a Python there, and the option `shell` right?"
+    """Return why no worker has ever joined, as far as is known."""
+    for why in live.workers.refused.values():
+        return why  # it says more than how the array job ended
+    why = "no worker has called"
+    waited = live.reasons.ended and not live.jobs.started  # it was deleted while it did
+    if not (waited or live.jobs.explained):
+        options = live.options
+        if options.interpreter.command:
+            why += f". Is {options.command} on the nodes, too? If not, name one that is with the option `shell`."
+        else:
+            shell = options.config.shell or options.command
+            why += f". Is {shell} a Python there, and the option `shell` right?"
     end = "" if why.endswith(("?", ".")) else "."
     return f"not run: {'; '.join(filter(None, (live.reasons.ended, why)))}{end} {last_words(live)}"
 
