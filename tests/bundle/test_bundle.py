@@ -344,6 +344,36 @@ def test_the_version_of_an_own_project_is_known_over_there(project: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("called", ["mine.f, 'plug'", "lambda name: __import__(name).V, 'plug'", "mine.g, 'one'"])
+def test_a_module_that_is_imported_by_a_name_that_is_made(project: Path, called: str) -> None:
+    """If it has been imported here. What it imports goes along, too; but nothing if the name stands in the code."""
+    files = {
+        "mine.py": """
+            import importlib
+            def f(name): return __import__(name).V
+            def g(name): return importlib.import_module(f"plugins.{name}").V
+        """,
+        "other.py": """
+            from importlib import import_module
+            def f(): return import_module("plugins.one", None).V
+        """,
+        "plug.py": "import behind\nV = 1\ndef f(): return V\n",
+        "behind.py": "",
+        "plugins/__init__.py": "",
+        "plugins/one.py": "V = 4",
+    }
+    program = f"""
+        import mine, other, plug, plugins.one
+        from sending import send
+        plug.V = 4
+        assert "plug" not in send(other.f).modules
+        made = send({called})
+        assert {{"plug", "behind", "plugins.one"}} <= made.modules.keys()
+    """
+    assert over_there(project, files, program) == "4"
+
+
+@pytest.mark.slow
 def test_a_traceback_names_the_file_here(project: Path) -> None:
     files = {"wrong.py": "\n\ndef f():\n    1 / 0\n"}
     said = over_there(project, files, "from sending import send; import wrong; send(wrong.f)")

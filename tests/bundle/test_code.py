@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from sheepdog.bundle.code import Import, Look, code_of, look_at, looks, with_inner
+from sheepdog.bundle.code import ANY, Import, Look, code_of, look_at, looks, with_inner
 
 
 def look(source: str) -> Look:
@@ -62,6 +62,24 @@ def test_names_that_are_texts() -> None:
     """).imports
     assert {each.name for each in found} == {"importlib", "plugins.one", ".two"}
     assert look("x = __import__('a.b')").imports == (Import(0, "a.b"),)
+
+
+@pytest.mark.parametrize(
+    ("source", "made"),
+    [
+        ("def f(name): return __import__(name)", True),
+        ("import importlib\ndef f(name): return importlib.import_module(name)", True),
+        ("def f(name):\n    from importlib import import_module\n    return import_module(name)", True),
+        ("import importlib\ndef f(name): return importlib.import_module(f'plugins.{name}')", True),
+        ("from importlib import import_module\ndef f(names): return list(map(import_module, names))", True),
+        ("from importlib import import_module\nx = import_module('plugins.' + name)", True),
+        ("from importlib import import_module\ndef f(): return import_module('a', __package__)", False),
+        ("import importlib\ndef f(): return importlib.import_module('a')", False),
+        ("import importlib.resources\ndef f(name): return importlib.resources.files(name)", False),
+    ],
+)
+def test_names_that_are_made(source: str, made: bool) -> None:
+    assert (ANY in look(source).imports) == made
 
 
 def test_a_module_with_more_than_256_constants_and_names() -> None:

@@ -40,6 +40,16 @@ BY_TEXT = frozenset(
 )
 """Functions that are given a module's name as a text."""
 
+IMPORTERS = ("import_module", "__import__")
+NOTHING = (
+    "CACHE",
+    "NOP",
+    "PUSH_NULL",
+    "PRECALL",
+    "EXTENDED_ARG",
+)  # what may stand between a function and its arguments
+MAKERS = ("BINARY_", "BUILD_STRING", "FORMAT_")  # of texts
+
 DOTTED = re.compile(r"\.*[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -54,6 +64,10 @@ class Import:
     name: str
     members: tuple[str, ...] = ()
     certain: bool = False
+
+
+ANY = Import(0, "*")
+"""An import by a name that is made when it runs."""
 
 
 class Together(NamedTuple):
@@ -115,6 +129,8 @@ def look_at(code: CodeType) -> Look:
         imports.update(dict.fromkeys(_imports(each, raw)))
         if not BY_TEXT.isdisjoint(each.co_names):
             imports.update(dict.fromkeys(Import(0, text) for text in constants if DOTTED.fullmatch(text)))
+            if _makes_a_name(each):
+                imports[ANY] = None
     names.update(text for text in texts if text.isidentifier())
     return Look(
         tuple(imports),
@@ -194,6 +210,28 @@ def _imports(code: CodeType, raw: bytes) -> Iterator[Import]:
             taken = members if isinstance(members, tuple) else ()
             yield Import(level, code.co_names[number >> NAME_SHIFT], taken, covered is not None and not covered[place])
         place = operations.find(IMPORT_NAME, place + 1)
+
+
+def _makes_a_name(code: CodeType) -> bool:
+    """Tell whether a code imports by another name than a text that stands in it."""
+    importing = given = False  # whether the importer has been loaded, and a text after it
+    for each in dis.get_instructions(code):
+        if each.opname in NOTHING:
+            continue
+        if importing and not given:
+            given = each.opname in CONSTANTS and isinstance(each.argval, str)
+            if not given:
+                return True
+        elif importing:
+            if each.opname.startswith(MAKERS):
+                return True
+            importing = not each.opname.startswith("CALL")
+        elif each.opname.startswith("LOAD_") and each.opname not in CONSTANTS:
+            loaded = each.argval if isinstance(each.argval, tuple) else (each.argval,)
+            importing, given = loaded[-1] in IMPORTERS, False
+            if loaded[0] in IMPORTERS and not importing:
+                return True
+    return False
 
 
 def _argument(raw: bytes, place: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from types import FunctionType, ModuleType
 
 from ..values.serialisation import names_in
 from .changes import sights
-from .code import Import, Look, look_at, looks
+from .code import ANY, Import, Look, look_at, looks
 from .facts import Fact, Why
 from .installed import Distribution, distribution_of
 from .own import Kind, Module, Modules, loaded
@@ -54,7 +54,8 @@ def follow(names: Iterable[str], imports: Iterable[tuple[Import, str]] = (), pos
     """Return what these modules come to: imported already or not, at once or when a function is called.
 
     imports: those of code that goes by value, each with the package that it is relative to. possible: modules that are
-    imported perhaps. Of an own package, all modules that have been imported count.
+    imported perhaps. Of an own package, all modules that have been imported count; if code imports by a name that it
+    makes, all own modules that have been imported do.
     """
     return _Walk().run(names, imports, possible)
 
@@ -65,6 +66,7 @@ class _Walk:
         self.loaded = loaded()
         self.reached = Reached()
         self.seen: set[str] = set()
+        self.any = False
         self.certain: deque[tuple[str, str]] = deque()
         self.possible: deque[tuple[str, str]] = deque()
 
@@ -151,7 +153,17 @@ class _Walk:
         return look
 
     def meet(self, each: Import, package: str, by: str, certain: bool) -> list[str]:
-        """Take an import up, and return what it names: the module, and the members that are modules."""
+        """Take an import up, and return what it names: the module, and the members that are modules.
+
+        A name that is made may be that of each own module that has been imported.
+        """
+        if each == ANY:
+            for other in [] if self.any else list(self.loaded):
+                own = self.modules.find(other)
+                if own is not None and own.travels and other != "__main__":
+                    self.add(other, by, False)
+            self.any = True
+            return []
         name = absolute(each, package)
         if not name:
             return []
