@@ -119,19 +119,20 @@ _OURS = f'[ "$(cat "./$name/{MARK}" 2>/dev/null)" = "$name" ]'
 _SWEEP = f"""
 cd && cd "$1" 2>/dev/null || exit 0
 me=$(id -u)
-for name in *_[0-9][0-9][0-9]*_{"[0-9a-f]" * 8}; do
-  [ ! -h "./$name" ] && {_OURS} && [ -n "$(find "./$name" -prune -user "$me")" ] || continue
-  keep=$(cat "./$name/{KEEP}" 2>/dev/null)
+old() {{ find "$1/." ! -name . -prune -type d -name "$2" -user "$me" -mmin +"$3" 2>/dev/null; }}
+old . '*_[0-9][0-9][0-9]*_{"[0-9a-f]" * 8}' 0 | while read -r path; do
+  name=${{path##*/}} mark= keep=
+  read -r mark 2>/dev/null <"./$name/{MARK}"
+  read -r keep 2>/dev/null <"./$name/{KEEP}"
+  [ "$mark" = "$name" ] || continue
   case $keep in ''|*[!0-9]*|??????????*) keep={OLD};; esac
   if [ -e "./$name/secret.json" ] && [ $keep -lt {ABANDONED} ]; then keep={ABANDONED}; fi
   new=$(find "./$name" -mmin -"$keep" 2>&1) && [ -z "$new" ] && rm -rf "./$name"
 done
-stale() {{ [ ! -h "$1" ] && [ -n "$(find "./$2" -prune -type d -user "$me" -mmin +"$3")" ] && rm -rf "./$2"; }}
-for name in {BUNDLES}/*; do stale {BUNDLES} "$name" {OLD}; done
-for name in {PYTHONS}/*; do stale {PYTHONS} "$name" {ABANDONED}; done
-for kind in {" ".join(KINDS)}; do
-  for name in $kind/*.{"[0-9a-f]" * 16}; do stale $kind "$name" {HALF}; done
-done
+stale() {{ [ -h "$1" ] || old "./$1" "$2" "$3" | while read -r path; do rm -rf "$path"; done; }}
+stale {BUNDLES} '*' {OLD}
+stale {PYTHONS} '*' {ABANDONED}
+for kind in {" ".join(KINDS)}; do stale $kind '*.{"[0-9a-f]" * 16}' {HALF}; done
 if [ ! -h {STORE} ]; then find {STORE} -type f -user "$me" -links 1 -mmin +{OLD} -exec rm -f {{}} + 2>/dev/null; fi
 true
 """
