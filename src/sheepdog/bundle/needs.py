@@ -18,7 +18,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any, BinaryIO
 
 from ..client.wire.loader import STANDS
-from ..client.wire.values import PICKLE_PROTOCOL, marked, pickler_class
+from ..client.wire.values import PICKLE_PROTOCOL, marked, pickler_class, single_dispatch
 from ..values.serialisation import names_in
 from .code import Import, look_at
 from .own import NEVER, Kind, Modules
@@ -193,7 +193,8 @@ def _pickler_class() -> Any:
                 self.needs.modules.add(value.__module__)
             if kind is CodeType:
                 self.needs.by_value = True
-            self.needs.modules.add(kind.__module__)  # one that is pickled as the name of a global, as singletons are
+            if isinstance(kind.__module__, str):  # anything can be set there
+                self.needs.modules.add(kind.__module__)  # some are pickled as the name of a global, as singletons are
             return super().reducer_override(value)
 
         def note(self, module: str, name: str) -> None:
@@ -217,13 +218,13 @@ def _pickler_class() -> Any:
         def is_named(self, method: MethodType) -> bool:
             """Tell whether a method is what a class that goes by name has under its name: it needs no cloudpickle."""
             owner = method.__self__ if isinstance(method.__self__, type) else type(method.__self__)
-            if self.by_value(owner.__module__) or not cloudpickle._should_pickle_by_reference(owner):
+            if self.by_value(str(owner.__module__)) or not cloudpickle._should_pickle_by_reference(owner):
                 return False
             found = getattr(owner, getattr(method.__func__, "__name__", ""), None)
             return found is method.__func__ or bool(found == method)
 
         def reduce_named(self, value: Any, kind: type) -> Any:
-            if value is variable or value is register_all:
+            if value is variable:
                 return self._dynamic_function_reduce(value)
             reduced = super().reducer_override(value)
             if reduced is NotImplemented and self.by_value(str(getattr(value, "__module__", None))):
@@ -232,9 +233,8 @@ def _pickler_class() -> Any:
                 name = cloudpickle._whichmodule(value, getattr(value, "__qualname__", None) or value.__name__)
                 if name:
                     self.note(name, value.__qualname__.partition(".")[0])
-            elif kind is FunctionType and {"registry", "dispatch"} <= vars(value).keys():
-                first, *others = value.registry.items()
-                return functools.singledispatch, first[1:], dict(others), None, None, register_all
+            elif dispatched := single_dispatch(value):
+                return dispatched
             elif kind is FunctionType:
                 self.needs.codes[value.__code__] = value.__globals__.get("__package__") or ""
             return reduced
@@ -282,9 +282,3 @@ def variable(name: str, default: list[Any], value: list[Any]) -> Any:
     if value:
         var.set(value[0])
     return var
-
-
-def register_all(function: Any, others: dict[type, Any]) -> None:
-    """Register what a function of single dispatch has for its classes, but for object. It goes along by value."""
-    for cls, each in others.items():
-        function.register(cls, each)

@@ -68,10 +68,13 @@ class Outgoing:
 
     def blamed(self, error: Exception, value: Any) -> Exception:
         """Return the error of a value that cannot travel, with the way to the part at fault."""
-        name = getattr(value, "__name__", "it") if isinstance(value, (FunctionType, type)) else "it"
-        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict):
-            name, value = "arguments", value[0] if self.why_not(value[0]) is not None else value[1]
-        way = trail(value, name, self.why_not)
+        try:
+            name = getattr(value, "__name__", "it") if isinstance(value, (FunctionType, type)) else "it"
+            if isinstance(value, tuple) and [*map(type, value)] == [tuple, dict]:
+                name, value = "arguments", value[0] if self.why_not(value[0]) is not None else value[1]
+            way = trail(value, name, self.why_not)
+        except Exception:  # a value can answer anything, whatever it is asked
+            return error
         return pickle.PicklingError(f"{error} ({way})") if " -> " in way else error
 
     def why_not(self, value: Any) -> Exception | None:

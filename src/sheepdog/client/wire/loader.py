@@ -24,8 +24,12 @@ def set_state(*_: object) -> None:
     """Stand, in a pickle, for Loader.set_state."""
 
 
+def register_all(*_: object) -> None:
+    """Stand, in a pickle, for Loader.register_all."""
+
+
 CLOUDPICKLE = ("cloudpickle", "cloudpickle.cloudpickle")
-STANDS = (make, make_code, set_state)
+STANDS = (make, make_code, set_state, register_all)
 THIS = ("sheepdog.client.wire.loader", "_sheepdog_worker.wire.loader")  # what this module is called, at either end
 
 
@@ -146,6 +150,11 @@ class Loader(pickle.Unpickler):
             setter(value, state)
         else:
             vars(value).update(state)
+
+    def register_all(self, function: "Any", others: "dict[type, Any]") -> None:
+        """Register what a function of single dispatch has for classes besides object."""
+        for cls, each in others.items():
+            function.register(cls, each)
 
 
 def drop(names: "dict[str, Any]", gone: "set[str]") -> None:

@@ -7,7 +7,7 @@ import sys
 import types
 
 from ..job import other_end
-from .loader import STANDS, Loader, World, make, make_code, set_state
+from .loader import STANDS, Loader, World, make, make_code, register_all, set_state
 from .origins import CACHED, names_of, origin_of, remember
 from .pythons import CAN_DUMP_VALUES, HERE
 
@@ -80,18 +80,21 @@ def make_pickler(buffer: "BinaryIO") -> "Any":
 def pickler_class() -> "Any":
     """Return the class of the pickler; it is made when first needed, for cloudpickle takes its time.
 
-    Cached functions, modules and properties go by value where they must travel; what is Sheepdog's, as what the other
-    end has. What goes by value says where it is from. Code keeps the name of its file, for tracebacks: cloudpickle
-    3.1.3 writes the same name for all code.
+    Cached functions, those of single dispatch, modules and properties go by value where they must travel; what is
+    Sheepdog's, as what the other end has. What goes by value says where it is from. Code keeps the name of its file,
+    for tracebacks: cloudpickle 3.1.3 writes the same name for all code.
     """
     import cloudpickle
 
     cached_property = getattr(functools, "cached_property", None)  # 3.8
+    dispatching = getattr(functools, "singledispatchmethod", None)  # 3.8
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, value: "Any") -> "Any":
             if type(value) is cached_property and hasattr(value, "lock"):  # until 3.11
                 return cached_property, (value.func,), {"attrname": value.attrname}
+            if type(value) is dispatching and hasattr(value, "_method_cache"):  # from 3.13 on
+                return dispatching, (value.func,), {"dispatcher": value.dispatcher}
             if type(value) is types.CodeType:
                 _, parts = self.dispatch_table[types.CodeType](value)
                 return make_code, (HERE,) + with_file(parts, value.co_filename)
@@ -110,7 +113,9 @@ def pickler_class() -> "Any":
                     names.pop(name, None)
                 return marked(value, (types.ModuleType, (value.__name__,), names))
             reduced = super().reducer_override(value)
-            return marked(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
+            if not isinstance(reduced, tuple) or len(reduced) != 6:
+                return reduced
+            return single_dispatch(value) or marked(value, reduced)
 
         def travels(self, name: str) -> bool:
             """Tell whether what is in a module goes by value."""
@@ -118,6 +123,14 @@ def pickler_class() -> "Any":
             return name == "__main__" or name not in sys.modules or name in registered
 
     return Pickler
+
+
+def single_dispatch(value: "Any") -> "tuple[Any, ...] | None":
+    """Return how a function of single dispatch is made: of those that it has for classes; None for other values."""
+    if type(value) is not types.FunctionType or not {"registry", "dispatch"} <= set(vars(value)):
+        return None
+    (_, first), *others = vars(value)["registry"].items()
+    return functools.singledispatch, (first,), dict(others), None, None, register_all
 
 
 def marked(value: "Any", reduced: "tuple[Any, ...]") -> "tuple[Any, ...]":
