@@ -81,6 +81,28 @@ executor.shutdown()
     assert len((place / "imported").read_text()) <= 3  # here, and by a worker of each request
 
 
+@fault(
+    "own modules", "... over objects of its own classes, which a thread makes bytes of, or loads", promise="it has them"
+)
+@pytest.mark.parametrize("door", [door for door in DOORS if door != "a process pool"])
+def test_a_module_that_sends_objects_of_its_own_when_it_is_imported(place: Path, door: str) -> None:
+    """Whoever imports what another thread is importing waits for it, and that one waits for the results."""
+    module = f"""
+import faulthandler; faulthandler.dump_traceback_later(60, exit=True)
+import operator
+import joblib, gridengine, sheepdog, sheepdog.joblib, sim
+class Mine(sim.State):
+    def advance(self): return Mine(self.x + 1)
+s = Mine(1.0)
+with sheepdog.Executor(workers=1) as executor, joblib.parallel_config("sheepdog", n_jobs=2):
+    {DOORS[door]}
+faulthandler.cancel_dump_traceback_later()
+"""
+    assert run(place, {"sim.py": SIM, "top.py": module}, "import top; print(type(top.s) is top.Mine, top.s.x)") == (
+        "True 2.0\n"
+    )
+
+
 def test_what_did_not_travel_is_said_with_what_to_do(place: Path) -> None:
     files = {
         "mine.py": """

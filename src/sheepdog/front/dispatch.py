@@ -97,6 +97,21 @@ def require_main_guard() -> None:
         frame = frame.f_back
 
 
+def share_imports() -> None:
+    """Let other threads have the modules that this one is importing, as far as they are made.
+
+    A thread of ours names them when it makes bytes of an object, or loads one. CPython has whoever imports a module
+    wait while its spec says that it is `_initializing`; the module may be waiting for the thread.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            spec: Any = frame.f_globals.get("__spec__")
+            if getattr(spec, "_initializing", False):
+                spec._initializing = False
+        frame = frame.f_back
+
+
 def options_of(settings: Config) -> Options:
     """Return the options of a request: a configuration, and where and by whom the request is made."""
     options = Options(replace(settings, scheduler=choose(settings, submit.host_of(settings))), maker=process.sign())

@@ -26,7 +26,7 @@ from ..values.files import Files, made
 from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import Sent, serialise_call
-from .dispatch import require_main_guard
+from .dispatch import require_main_guard, share_imports
 from .feeder import Feeder
 from .results import opened
 from .stream import Stream
@@ -63,6 +63,7 @@ class Executor(concurrent.futures.Executor):
         no function or cannot be serialised, RuntimeError after shutdown, and BrokenExecutor when no workers can be had.
         """
         require_main_guard()
+        share_imports()
         with self._lock:
             if self._over:
                 raise RuntimeError("cannot schedule new futures after shutdown")

@@ -19,7 +19,7 @@ from ..values.model import Cause, Kind, Outcome, Report
 from ..values.ranges import total
 from . import dispatch as road
 from . import requests, waiting
-from .dispatch import dispatch
+from .dispatch import dispatch, share_imports
 from .imap import Results
 from .results import ErrorText, conclude, describe, load, load_arguments, summary, unreadable
 from .stream import Stream
@@ -105,6 +105,7 @@ def imap(
     Raises at once what map raises.
     """
     items = iter(args)
+    share_imports()
     say = say_once(verbose)
     stream = Stream(f, make_config(config), ns, say)
     stream.__enter__()  # the thread that the results come from leaves it
