@@ -4,6 +4,7 @@ SheepdogError
 ├── ConfigError (ValueError)          a key or value of the configuration is wrong
 ├── ArgumentsError (TypeError)        an item of args is not a tuple, list or dict
 ├── SerialisationError (TypeError)    a function, argument or result cannot travel
+│   └── FilesChanged                 ... because a file of the user's own changes while it is packed
 ├── JobError (AssertionError, RuntimeError, ValueError)   a Job is used out of turn
 ├── NoMainGuard (RuntimeError)        a module makes a request whenever a worker imports it
 ├── UntrustedResult                   a value is not plain data, and nothing else was to be loaded
@@ -48,6 +49,10 @@ class ArgumentsError(SheepdogError, TypeError):
 
 class SerialisationError(SheepdogError, TypeError):
     """A function, an argument or a result cannot travel."""
+
+
+class FilesChanged(SerialisationError):
+    """A file of the user's own is not what it was a moment ago, when it was listed among those that travel."""
 
 
 class JobError(SheepdogError, AssertionError, RuntimeError, ValueError):

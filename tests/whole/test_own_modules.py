@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent, indent
 
 import pytest
 
@@ -339,6 +340,63 @@ def test_code_is_frozen_at_submission(place: Path) -> None:
             print(late.result())
     """
     assert run(place, {"sim.py": SIM}, program) == "State(x=2.0)\n"
+
+
+LATE = {
+    "map": "print(sheepdog.map(mine.read, [()], verbose=False))",
+    "imap": "print(list(sheepdog.imap(mine.read, [()], verbose=False)))",
+    "imap, with a later argument": """
+        def later():
+            yield (len, ())
+            import other
+            yield (other.read,)
+        print(list(sheepdog.imap(lambda f, *x: f(*x), later(), verbose=False))[-1:])
+    """,
+    "Executor": "print([executor.submit(mine.read).result()])",
+    "Executor, with a later call": """
+        executor.submit(len, ()).result()
+        print([executor.submit(mine.read).result()])
+    """,
+    "retry": """
+        sheepdog.map(len, [(3,)], verbose=False)
+        sheepdog.retry(1, "sheepdog.sqlite", f=lambda _: mine.read())
+        print([result for _, result in sheepdog.get_results(1, "sheepdog.sqlite")])
+    """,
+}
+
+
+@fault(
+    "own modules",
+    "a file changes between the moment when it is found and the moment when it is packed",
+    promise="what the file is by then travels; one that changes on and on is named",
+)
+@pytest.mark.parametrize("door", LATE)
+@pytest.mark.parametrize("changes", [1, 99])
+def test_a_file_that_changes_while_it_is_packed(place: Path, door: str, changes: int) -> None:
+    read = "from pathlib import Path\ndef read(): return (Path(__file__).parent / 'data.txt').read_text()\n"
+    program = f"""
+import pathlib
+import sheepdog, mine
+from sheepdog.bundle import bundle, stamps
+stamps.SETTLED = -1.0  # no file may be being written still
+changes = [*"x" * {changes}]
+def pack(contents, pack=bundle.pack):
+    if changes and any(path.endswith("data.txt") for path in contents.files):
+        with open("data.txt", "a") as file:
+            file.write(changes.pop())
+    return pack(contents)
+bundle.pack = pack
+with sheepdog.Executor(workers=1) as executor:
+    try:
+{indent(dedent(LATE[door]), " " * 8)}
+    except sheepdog.errors.SerialisationError as error:
+        print(error)
+"""
+    said = run(place, {"mine.py": read, "other.py": read, "data.txt": ""}, program)
+    if changes == 1:
+        assert said == "['x']\n"
+    else:
+        assert said == f"{place}/data.txt changes while it is packed: try again when it is written\n"
 
 
 @fault("own modules", "a file is another than the one that was imported", promise="that is said, and the file counts")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..client.bundle import FILES, LIST, TIME
-from ..errors import SerialisationError
+from ..errors import FilesChanged
 from .facts import Fact, Why
 from .stamps import Kept, is_settled
 
@@ -82,7 +82,7 @@ def read(paths: Iterable[str], roots: Iterable[str]) -> tuple[Contents, list[Fac
 
 
 def pack(contents: Contents) -> bytes:
-    """Return the archive. Raises SerialisationError if a file is not what it was when it was listed."""
+    """Return the archive. Raises FilesChanged if a file is not what it was when it was listed."""
     buffer = io.BytesIO()
     with (
         gzip.GzipFile("", "wb", COMPRESSION, buffer, mtime=0) as packed,
@@ -93,9 +93,9 @@ def pack(contents: Contents) -> bytes:
             try:
                 content = each.content if each.content is not None else _read(path)
             except OSError as error:
-                raise SerialisationError(f"{path} was to travel, and cannot be read any more: {error}") from error
+                raise FilesChanged(f"{path} was to travel, and cannot be read any more: {error}") from error
             if hashlib.sha256(content).hexdigest() != each.hash:
-                raise SerialisationError(f"{path} changes while it is packed: try again when it is written")
+                raise FilesChanged(f"{path} changes while it is packed: try again when it is written")
             _add(archive, FILES + path, content, each.runs)
     return buffer.getvalue()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import pickle
@@ -17,7 +18,8 @@ from ..client import OURS
 from ..client.bundle import pack_manifest
 from ..client.wire.calls import with_manifest
 from ..client.wire.values import dump_plain
-from ..values.files import WANTED, Files, Needed, made
+from ..errors import FilesChanged
+from ..values.files import WANTED, Files, Needed, made, undisturbed
 from ..values.packages import Wanted, stored
 from .blame import trail
 from .bundle import Bundle, Bundles, Ship
@@ -116,14 +118,27 @@ class Outgoing:
             say(state.facts)
             manifest = pack_manifest(bytes.fromhex(bundle.name), dict(state.modules), self.second)
             digest = hashlib.sha256(manifest).digest()
-            files: Files = {digest.hex(): manifest.__bytes__, f"bundles/{bundle.name}": bundle.pack}
+            archive = functools.partial(self.pack, bundle)
+            files: Files = {digest.hex(): manifest.__bytes__, f"bundles/{bundle.name}": archive}
             self.needed = Needed(with_manifest(digest, b""), files)
         return self.needed
 
+    def pack(self, bundle: Bundle) -> bytes:
+        """Return the archive of a bundle. Raises FilesChanged; then the next look is at the files, too."""
+        try:
+            return bundle.pack()
+        except FilesChanged:
+            self.next_look = 0.0
+            raise
+
     def freeze(self) -> Needed:
         """Return what is needed, made now, until thaw: what it is made of may change before it is stored."""
-        needed = self._look()
-        self.frozen = needed._replace(files={path: made(make) for path, make in needed.files.items()})
+
+        def make() -> Needed:
+            needed = self._look()
+            return needed._replace(files={path: made(make) for path, make in needed.files.items()})
+
+        self.frozen = undisturbed(make)
         return self.frozen
 
     def thaw(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from ..client.wire.calls import names_in
 from ..config import Config, make_config
 from ..errors import RequestNotFound, StorageBusy
-from ..values.files import Files, made
+from ..values.files import Files, made, undisturbed
 from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import Sent, serialise_call
@@ -137,8 +137,12 @@ class CallFeeder(Feeder):
 
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
         """Take a call."""
+        data, function = serialise_call(fn, args, kwargs, self.sent, self.stream.outgoing.dump)
+        return undisturbed(lambda: self.enqueue(data, function))
+
+    def enqueue(self, data: bytes, function: bytes) -> Future[Any]:
+        """Take a call, and the function that it names, if it does. Raises FilesChanged, and has not taken it then."""
         outgoing = self.stream.outgoing
-        data, function = serialise_call(fn, args, kwargs, self.sent, outgoing.dump)
         needed = outgoing.look() if self.stored else outgoing.freeze()
         data = needed.before + data
         files = dict(needed.files)

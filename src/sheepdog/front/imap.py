@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..client import IN_MEMORY
 from ..errors import NotRun, RequestNotFound, StorageBusy
-from ..values.files import made
+from ..values.files import Files, made, undisturbed
 from ..values.model import Kind, Outcome
 from ..values.ranges import runs_of
 from ..values.serialisation import serialise_arguments
@@ -138,12 +138,16 @@ class MapFeeder(Feeder):
         try:
             outgoing, first = self.stream.outgoing, self.stream.outgoing.needed
             named = {*first.files}
-            for data in serialise_arguments(self.args, outgoing.dump):
+
+            def look() -> tuple[bytes, Files]:
                 needed = outgoing.look()
-                new = {name: made(needed.files[name]) for name in needed.files.keys() - named}
+                return needed.before, {name: made(needed.files[name]) for name in needed.files.keys() - named}
+
+            for data in serialise_arguments(self.args, outgoing.dump):
+                before, new = undisturbed(look)
                 named.update(new)
                 with self.change:
-                    self.items.append(data if needed.before == first.before else needed.before + data)
+                    self.items.append(data if before == first.before else before + data)
                     self.files.update(new)
                     self.size += len(data)
                     self.drawn += 1

@@ -135,6 +135,7 @@ def function_again(
         )
     outgoing = Outgoing(ship)
     again, namespace = serialise_function(Run(f, name) if is_run(function) else f, ns, outgoing.pickler)
+    outgoing.freeze()
     needed = outgoing.look_first(f)
     by_value = outgoing.needs.by_value or before.form.get("form") != BY_NAME  # of the arguments nothing else is known
     made = form(by_value, outgoing.needs.looked_up())

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 from ..client import IN_MEMORY
 from ..errors import DamagedRequest, NotOwnRequest, RequestNotFound
 from ..printable import printable
-from ..values.files import Function, Needed
+from ..values.files import Function, Needed, undisturbed
 from ..values.model import REQUEST_STATES, Progress, Request, RequestState, StoredBlob, after, before
 from .directories import Directories
 from .files import Files
@@ -82,9 +82,13 @@ class Requests(Workers, Files, Directories):
             if count >= SPAN:
                 raise ValueError(f"a request of {count} tasks is too large; split it")
             spool.seek(0)
-            needed = needs()
+
+            def make() -> Needed:
+                needed = needs()
+                return needed._replace(files=self.made(needed.files))
+
+            needed = undisturbed(make)
             serialised_function = needed.before + serialised_function
-            files = self.made(needed.files)
             form_said, options_said = (json.dumps((say() if callable(say) else say) or {}) for say in (form, options))
             with self.transaction():
                 self._settle()
@@ -116,7 +120,7 @@ class Requests(Workers, Files, Directories):
                 from_spool = (item for _ in range(parts) for item in read_part(spool))
                 items = itertools.chain(from_spool, waiting)
                 self.db.executemany("INSERT INTO task VALUES (?, ?)", enumerate(items, first))
-                self.add_files(request_id, files)
+                self.add_files(request_id, needed.files)
         return int(request_id)
 
     def add_tasks(self, request_id: int, args_list: Sequence[bytes]) -> int:

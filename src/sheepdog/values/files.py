@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import FilesChanged
+
+TRIES = 3  # to make files that change meanwhile
+
+T = TypeVar("T")
 
 Files = Mapping[str, Callable[[], bytes]]
 """Files by their paths, which end with the hash that each is known by, as what makes them."""
@@ -13,6 +20,14 @@ Files = Mapping[str, Callable[[], bytes]]
 def made(make: Callable[[], bytes]) -> Callable[[], bytes]:
     """Return what makes the same again, and does not look anew at what that is made of."""
     return bytes(make()).__bytes__
+
+
+def undisturbed(make: Callable[[], T]) -> T:
+    """Return what is made of files. If they change meanwhile it is made anew, but not for ever: FilesChanged."""
+    for _ in range(TRIES - 1):
+        with suppress(FilesChanged):
+            return make()
+    return make()
 
 
 WANTED = "wanted/"
