@@ -129,6 +129,7 @@ class Own(object):
             said = json.load(file)
         self.roots = said["roots"]  # type: list[str]
         self.place = os.path.join(folder, FILES)
+        self.files = said["files"]  # type: dict[str, Any]
         self.tops = tops_of(said, self.place)
         self.state = State(self.place)
         self.imports = _local()  # of a thread: how many are under way, and the modules to be set when they have ended
@@ -254,7 +255,15 @@ class Own(object):
         if isinstance(error, SyntaxError):
             file, line, words = error.filename or file, error.lineno or line, error.msg
         where = "%s, line %d: " % (file, line) if file else ""
-        return self.own_name("%s%s: %s" % (where, type(error).__name__, words))
+        return self.own_name("%s%s: %s%s" % (where, type(error).__name__, words, self.why_not_found(error)))
+
+    def why_not_found(self, error: BaseException) -> str:
+        """Return why a module is not found that is among the files; nothing if it is not, or the error is another."""
+        name = "/%s." % (getattr(error, "name", None) or "").replace(".", "/")
+        found = [path for path in self.files if path.endswith((".so", ".pyd")) and name in path]
+        if not found or not isinstance(error, ModuleNotFoundError):
+            return ""
+        return " (%s is compiled for another Python or machine: take the one that it is made for)" % found[0]
 
     def own_name(self, text: str) -> str:
         """Return a text in which files are named as on the user's machine."""

@@ -120,6 +120,9 @@ class Target(object):
     def advise(self, error: BaseException) -> str:
         """Return what to do about a file or a module that did not travel, if that is it."""
         own = self.modules.own
+        reason = own.why_not_found(error) if own is not None else ""
+        if reason:
+            return reason
         if isinstance(error, ModuleNotFoundError) and error.name:
             return " (if %s is your own, name it in ship=[...]; if it is installed, see packages)" % error.name
         file = str(error.filename) if isinstance(error, FileNotFoundError) else ""
