@@ -18,6 +18,19 @@ from tests.local import ROOT
 
 CLIENT = ROOT / "src/sheepdog/client"
 
+SIM = """
+from dataclasses import dataclass
+DT = 1.0
+@dataclass(slots=True)
+class State:
+    x: float
+    def advance(self):
+        return State(self.x + DT)
+def step(s):
+    return s.advance()
+"""
+"""A module of which a global is set, and whose results are of its own class."""
+
 SEND = """
 import os, pickle, pathlib, sys
 def send(f, *args, ship=(), by_value=False, to=os.environ.get("TO", "")):

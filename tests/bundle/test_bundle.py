@@ -3,7 +3,6 @@
 import sys
 import zipfile
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -12,19 +11,8 @@ from sheepdog.bundle import bundle, imports
 from sheepdog.bundle.bundle import Bundles, chosen
 from sheepdog.bundle.needs import Needs
 from sheepdog.errors import ConfigError
-from tests.bundle.projects import ask, over_there, write
+from tests.bundle.projects import SIM, ask, over_there, write
 
-SIM = """
-    from dataclasses import dataclass
-    DT = 1.0
-    @dataclass(slots=True)
-    class State:
-        x: float
-        def advance(self):
-            return State(self.x + DT)
-    def step(s):
-        return s.advance()
-"""
 PACKAGE = {
     "pkg/__init__.py": "from . import a",
     "pkg/a.py": "import threading, pkg.b\nLOCK = threading.Lock()\ndef one():\n    return pkg.b.two() + 1\n",
@@ -399,7 +387,7 @@ def test_a_result_is_of_the_very_class(project: Path) -> None:
 def test_a_module_that_cannot_be_imported_there(project: Path, tmp_path: Path, called: str) -> None:
     """What is named of it goes by value, too, and stands in; what comes home is of the very class."""
     only_here = write(tmp_path / "only_here/site-packages", {"plots.py": ""})
-    files = {"sim.py": f"import plots\n{dedent(SIM)}", "pkg/__init__.py": "open('machine.txt')", "machine.txt": ""}
+    files = {"sim.py": f"import plots\n{SIM}", "pkg/__init__.py": "open('machine.txt')", "machine.txt": ""}
     program = SEND.replace("sim.step, sim.State(1.5)", called)
     said = over_there(project, files, program, path=(str(only_here),))
     assert said == "State(x=1.75)\nby value: sim ModuleNotFoundError: No module named 'plots'"

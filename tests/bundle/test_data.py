@@ -16,7 +16,7 @@ def package(folder: Path, name: str = "pkg") -> dict[str, Module]:
     return {name: Module(name, Kind.OWN, str(folder / name / "__init__.py"), str(folder), (str(folder / name),))}
 
 
-def names(files: data.Files, folder: Path) -> list[str]:
+def names(files: data.Gathered, folder: Path) -> list[str]:
     return sorted(os.path.relpath(path, folder) for path in files.paths)
 
 

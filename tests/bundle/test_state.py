@@ -26,7 +26,7 @@ answer = (
     [str(fact) for fact in found.facts],
 )
 """
-SIM = """
+STATEFUL = """
 import enum, threading
 from helper import TABLE
 DT = 1.0
@@ -47,7 +47,7 @@ def step(): return DT, COMPUTED, LOCK, STEPS, Config, TABLE, Kind.A
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    return write(tmp_path / "project", {"sim.py": SIM, "helper.py": "TABLE = {}\ndef f(): return TABLE"})
+    return write(tmp_path / "project", {"sim.py": STATEFUL, "helper.py": "TABLE = {}\ndef f(): return TABLE"})
 
 
 def collect(project: Path, first: str = "", then: str = "") -> Any:
@@ -152,7 +152,7 @@ def test_what_a_function_of_the_program_stands_in_for_is_named(project: Path) ->
     first = "import sim; sim.Config.get = lambda self: 1; sim.TABLE = lambda: 2; sim.UNUSED = lambda: 3"
     _, facts = collect(project, first)
     assert [fact.partition(" was replaced")[0] for fact in facts] == [f"TABLE in {project}/sim.py"]
-    write(project, {"sim.py": f"{SIM}\ndef use(): return Config().get()"})
+    write(project, {"sim.py": f"{STATEFUL}\ndef use(): return Config().get()"})
     _, facts = collect(project, first)
     assert sorted(fact.split()[0] for fact in facts) == ["Config.get", "TABLE"]
 
@@ -198,7 +198,7 @@ def test_what_was_not_set_is_not_made_again(project: Path) -> None:
     ],
 )
 def test_what_was_set_since_the_last_look(project: Path, change: str, name: str, value: object) -> None:
-    write(project, {"sim.py": f"{SIM}\nODD = [LOCK]\ndef later(): return LATER"})
+    write(project, {"sim.py": f"{STATEFUL}\nODD = [LOCK]\ndef later(): return LATER"})
     first = "import sim; ODD = sim.ODD"
     if change.startswith("ODD"):
         first += "; sim.STEPS = ODD"

@@ -8,22 +8,11 @@ from textwrap import dedent, indent
 
 import pytest
 
-from tests.bundle.projects import write
+from tests.bundle.projects import SIM, write
 from tests.faults import fault
 
 pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.slow]
 
-SIM = """
-from dataclasses import dataclass
-DT = 1.0
-@dataclass
-class State:
-    x: float
-    def advance(self):
-        return State(self.x + DT)
-def step(s):
-    return s.advance()
-"""
 DOORS = {
     "map": "s = sheepdog.map(sim.step, [(s,)], verbose=False)[0]",
     "imap": "s = next(sheepdog.imap(sim.step, [(s,)], verbose=False))",

@@ -31,7 +31,7 @@ CODE = (".py", ".so", ".pyd")
 
 
 @dataclass(slots=True)
-class Files:
+class Gathered:
     """The files that go along, by path; and what the user should hear.
 
     folders: those in which all was looked for. asked: those in which names were looked for, with these.
@@ -43,12 +43,12 @@ class Files:
     facts: list[Fact] = field(default_factory=list)
 
 
-def gather(own: Mapping[str, Module], looks: Mapping[str, Look], added: Iterable[str] = ()) -> Files:
+def gather(own: Mapping[str, Module], looks: Mapping[str, Look], added: Iterable[str] = ()) -> Gathered:
     """Return the files that go along with own modules: of a package its folder, of others what their source names.
 
     added: paths of files and folders besides, which no bound holds for, and of which all goes along.
     """
-    files = Files()
+    files = Gathered()
     for package, folder in sorted(packages_of(own).items()):
         _add_package(files, package, folder)
     for module in own.values():
@@ -75,14 +75,14 @@ def packages_of(own: Mapping[str, Module]) -> dict[str, str]:
     return packages
 
 
-def _add(files: Files, path: str) -> None:
+def _add(files: Gathered, path: str) -> None:
     try:
         files.paths[path] = os.stat(path)
     except OSError as error:
         files.facts.append(Fact(Why.UNREADABLE, path, more=error.strerror or str(error)))
 
 
-def _add_package(files: Files, package: str, folder: str) -> None:
+def _add_package(files: Gathered, package: str, folder: str) -> None:
     data = []
     for path in _below(files, folder):
         if path.endswith(CODE):
@@ -92,9 +92,9 @@ def _add_package(files: Files, package: str, folder: str) -> None:
     _add_data(files, data, f"the package {package}")
 
 
-def _add_data(files: Files, paths: list[str], of: str) -> None:
+def _add_data(files: Gathered, paths: list[str], of: str) -> None:
     """Add data files, so far as they keep within the bounds; the largest are left out first."""
-    found = Files()
+    found = Gathered()
     for path in paths:
         _add(found, path)
     sizes = sorted(((found.paths[path].st_size, path) for path in found.paths), reverse=True)
@@ -114,7 +114,7 @@ def _add_data(files: Files, paths: list[str], of: str) -> None:
     files.facts += found.facts
 
 
-def _named_in(files: Files, module: Module, look: Look | None) -> Iterator[str]:
+def _named_in(files: Gathered, module: Module, look: Look | None) -> Iterator[str]:
     """Yield what lies beside a module and is named in its source, if the source asks where it is."""
     if look is None or "__file__" not in look.names | look.outside:
         return
@@ -161,7 +161,7 @@ def _metadata_folders(root: str) -> Iterator[str]:
                 yield each.metadata
 
 
-def _below(files: Files, path: str) -> Iterator[str]:
+def _below(files: Gathered, path: str) -> Iterator[str]:
     """Yield the files below a folder, or the one that it is; not what is hidden, left over, or of an environment."""
     if os.path.isfile(path):
         yield path

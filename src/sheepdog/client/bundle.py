@@ -281,7 +281,7 @@ def tops_of(said: "dict[str, Any]", place: str) -> "set[str] | None":
     return {name.partition(".")[0] for name in tops}
 
 
-class Modules(object):
+class OwnModules(object):
     """The user's own modules in the process of the tasks, as the manifest of each says.
 
     fits: what goes by value can be loaded here, and so stand for a module that cannot be imported.

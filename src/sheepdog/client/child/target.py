@@ -4,7 +4,7 @@ import io
 import time
 import traceback
 
-from ..bundle import Modules
+from ..bundle import OwnModules
 from ..function import CONTROLLER, PICKLE, asks_for_controller, load_function
 from ..job import exit_status
 from ..memory import address_limit, peak_memory
@@ -38,7 +38,7 @@ class Target(object):
     ) -> None:
         self.blobs = [without_manifest(function), namespace]
         self.manifest = manifest_in(function)
-        self.modules = Modules(directory, fits)
+        self.modules = OwnModules(directory, fits)
         self.form = form
         self.function = None  # type: Callable[..., Any] | None
         self.asks = None  # type: Callable[..., bool] | None
