@@ -69,7 +69,7 @@ def main(to, libraries):
         finally: own.let_go()
         result = f(*args)
         print(repr(result))
-        for name, reason in own.refused.items():
+        for name, reason in own.second.refused.items():
             print("by value:", name, reason)
         import cloudpickle
         cloudpickle.dump(result, open(to + "/result", "wb"))

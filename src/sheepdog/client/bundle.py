@@ -12,6 +12,7 @@ import pickle
 import sys
 from _thread import _local
 
+from .second import SecondForms
 from .stand_in import StandIns
 from .state import State
 
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from .second import Forms
     from .wire.frames import Blob
-
-    Forms = Mapping[str, Mapping[str, bytes]]  # what goes by value, by module and name
-    from .wire.loader import World  # noqa: F401 (named in a comment)
 
 LIST, FILES = "bundle.json", "files"
 TIME = 315532800  # seconds: all files are of 1980, so that the same ones are the same bytes
@@ -133,10 +132,8 @@ class Own(object):
         self.tops = tops_of(said, self.place)
         self.state = State(self.place)
         self.imports = _local()  # of a thread: how many are under way, and the modules to be set when they have ended
-        self.second = {}  # type: Forms
-        self.world = None  # type: World | None  # of what is in the second form
-        self.refused = {}  # type: dict[str, str]  # by module: why it could not be imported
-        self.news = []  # type: list[str]  # of that, what nobody has been told
+        self.second = SecondForms()
+        self.news = []  # type: list[str]  # what the user should hear, and nobody has been told
 
     def start(self) -> None:
         """Let modules be found here before all others."""
@@ -163,7 +160,7 @@ class Own(object):
 
     def stand_by(self, second: "Forms") -> None:
         """Let what goes by value stand for those of these modules that cannot be imported."""
-        self.second = second
+        self.second.forms = second
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """Return what the other finders say, of a module that may be one of the user's own."""
@@ -195,9 +192,9 @@ class Own(object):
                 try:
                     run(module)
                 except Exception as error:
-                    if module.__name__ not in self.second:
+                    if module.__name__ not in self.second.forms:
                         raise
-                    self.fill_in(module, error)
+                    self.news.append(self.second.fill_in(module, error))
                 self.imports.modules.append(module)
             finally:
                 self.let_go()
@@ -218,31 +215,6 @@ class Own(object):
             self.state.set(self.imports.modules, anew=True)
             self.news += self.state.faults
             self.state.faults = []
-
-    def fill_in(self, module: "ModuleType", error: Exception) -> None:
-        """Let a module that cannot be imported have what came by value, when it is looked up; and remember why."""
-        from .wire.loader import World  # seldom needed
-        from .wire.values import load
-
-        name = module.__name__
-        reason = self.refused[name] = "%s: %s" % (type(error).__name__, error)
-        self.news.append("%s cannot be imported there (%s): what came of it by value stands in" % (name, reason))
-        world = self.world = self.world or World()
-        world.modules[name] = module
-
-        def look_up(key: str) -> "Any":
-            form = self.second.get(name, {}).get(key)
-            if key.startswith("__"):
-                raise AttributeError(key)
-            if form is None:
-                raise ImportError("%s cannot be imported here (%s), and %s came not by value" % (name, reason, key))
-            world.given[name] = set(vars(module))  # what is there stays: tasks may have set it
-            vars(module).setdefault(key, load(form, world))
-            return vars(module)[key]
-
-        vars(module)["__getattr__"] = look_up  # from 3.7 on it is asked
-        for key in self.second[name] if sys.version_info < (3, 7) else ():
-            look_up(key)
 
     def reason(self, error: BaseException) -> str:
         """Return why something cannot be imported, in a line: in which of the user's files that stands, and where."""
