@@ -33,7 +33,7 @@ from ..values import identity as process
 from ..values.forms import Form
 from ..values.model import ArrayJob
 from ..values.serialisation import form, name_of, serialise_arguments, serialise_function
-from . import packages, pythons
+from . import pythons
 
 log = logging.getLogger("sheepdog")
 log.addHandler(logging.NullHandler())  # who wants to read it says so
@@ -165,7 +165,10 @@ def launch(storage: Storage, request_id: int, say: Callable[[str], object] = boo
     ensure_certificate(storage)  # another program's server may be about to come up still
     pythons.put(options, host, say)
     put_bundles(storage, request_id, options, host)
-    packages.put(storage, request_id, options, host, say)
+    if options.config.packages is not None:
+        from . import packages  # slow to import, and only some need it
+
+        packages.put(storage, request_id, options, host, say)
     workers = options.first_workers(None if pending.open else pending.tasks - pending.ended)
     array = submit.plan(options, request, workers, 0, storage.get_setting("port"), home)
     array = storage.new_array(request_id, array)

@@ -43,8 +43,6 @@ def put(storage: Storage, request_id: int, options: Options, host: Host, say: Ca
     if not options.can_bring:
         require_here(given)
         return
-    if given is None:
-        return
     wanted = read(storage.wanted(request_id))
     request = asked_for(given, wanted)
     if not any((request.requirements, request.files, request.perhaps)):

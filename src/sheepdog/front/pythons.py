@@ -22,7 +22,7 @@ from typing import Any
 from ..client import describe_python
 from ..config import Config, make_config
 from ..config.options import Interpreter, Options
-from ..deployment import Host, brought, folders, uv
+from ..deployment import Host, folders
 from ..deployment import pythons as there
 from ..deployment.pythons import SETUP, Found, Pythons
 from ..errors import CommandFailed, ConfigError, SchedulerError
@@ -97,6 +97,8 @@ def put(options: Options, host: Host, say: Callable[[str], object]) -> None:
         log.info("%s", text or f"workers run on {options.command}")
         say(text)
         return
+    from ..deployment import brought  # slow to import, and only some need it
+
     place = options.config.ssh_dir
     where = f"{folders.folder_of(place, folders.PYTHONS)}/{python.brought}"
     begun = time.monotonic()
@@ -136,6 +138,8 @@ def _of(found: Found, host: Host) -> Interpreter:
 
 def _bring(options: Options, seen: Pythons, source: str, fits: Fits) -> Options:
     """Return options with a Python that is brought along."""
+    from ..deployment import brought
+
     made = brought.make(source)
     if refusal := made.refusal(seen):
         raise ConfigError(f"python cannot be brought along: {refusal}. Give one that is for it, or another host")
@@ -167,6 +171,8 @@ def _cannot(version: str) -> str:
 
 def _fetch(seen: Pythons, minor: str) -> str:
     """Return the folder of a CPython of this version for a host's platform."""
+    from ..deployment import uv
+
     if seen.system != "Linux":
         raise ConfigError(f"None can be brought along to {seen.system or 'an unknown system'}: {uv.REMEDY}")
     return str(uv.install(minor, seen.machine, "musl" if seen.libc.startswith("musl") else "gnu"))
