@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.bundle.projects import ask, write
+from tests.faults import fault
 
 pytestmark = pytest.mark.slow  # each test starts a Python
 
@@ -71,6 +72,40 @@ def test_what_was_set(project: Path) -> None:
     found, _ = collect(project, "import sim; sim.Config._Config__private = 4; sim.DT = 1")
     assert found["sim"]["Config._Config__private"] == 4
     assert repr(found["sim"]["DT"]) == "1"
+
+
+@fault(
+    "own modules",
+    "a flag says whether an import has succeeded, or which Python this is",
+    promise="it is what the file makes of it over there, unless it was set since",
+)
+@pytest.mark.parametrize(("first", "set_to"), [("", {}), ("sim.HAVE = False", {"HAVE": False})])
+def test_what_goes_by_what_is_there(project: Path, first: str, set_to: dict[str, object]) -> None:
+    text = """
+        import sys
+        try:
+            import json as fast
+            HAVE = True
+        except ImportError:
+            HAVE = False
+        if sys.version_info >= (3, 99): WHICH = "new"
+        else: WHICH = "old"
+        def step(): return HAVE, WHICH
+    """
+    write(project, {"sim.py": text})
+    assert collect(project, f"import sim; {first}") == ({"sim": set_to} if set_to else {}, [])
+
+
+def test_what_its_file_set_before_it_was_changed_is_left_out(project: Path) -> None:
+    write(project, {"sim.py": "N = 1\ndef step(): return N, 'old'"})
+    then = """
+watch.look()
+import pathlib
+pathlib.Path("sim.py").write_text("N = 2\\ndef step(): return N, 'new'")
+reached = follow(["sim"])
+watch = state.Watch(reached.own.values(), reached.looks, used, frozenset(), [os.getcwd()])
+"""
+    assert collect(project, "import sim", then) == ({}, [])
 
 
 def test_what_is_too_large_is_named(project: Path) -> None:

@@ -16,7 +16,7 @@ class Sights:
     """What the files of modules were when they were first looked at in this process."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[Any, frozenset[int]]] = {}
+        self._seen: dict[str, tuple[Any, Look]] = {}
         self._lock = threading.Lock()
 
     def has_changed(self, name: str, module: ModuleType, path: str, look: Look) -> bool:
@@ -29,10 +29,18 @@ class Sights:
         if type(getattr(spec, "loader", None)) is not SourceFileLoader:
             return False
         with self._lock:
-            before = self._seen.setdefault(name, (spec, look.marks))
+            before = self._seen.setdefault(name, (spec, look))
             if before[0] is not spec:  # reloaded
-                before = self._seen[name] = spec, look.marks
-        return before[1] != look.marks or any(mark_of(code) not in look.marks for code in _codes(name, module, path))
+                before = self._seen[name] = spec, look
+        return before[1].marks != look.marks or any(
+            mark_of(code) not in look.marks for code in _codes(name, module, path)
+        )
+
+    def first(self, name: str, module: ModuleType) -> Look | None:
+        """Return what was seen when a module was first looked at, since it was last loaded; None if it was not."""
+        with self._lock:
+            spec, look = self._seen.get(name, (None, None))
+        return look if spec is not None and names_in(module).get("__spec__") is spec else None
 
 
 def _codes(name: str, module: ModuleType, path: str) -> Iterator[CodeType]:

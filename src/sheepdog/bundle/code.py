@@ -7,12 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from importlib.util import cache_from_source
 from types import CodeType
 from typing import NamedTuple
 
+from .branches import MACHINE, Branches, branches_in
 from .stamps import Kept, is_settled
 
 CO_OPTIMIZED = 1  # as inspect has it
@@ -85,7 +86,7 @@ class Look:
     names: of globals and attributes that functions use, and texts that could be such. outside: what is used or set
     outside of functions. texts: of strings, docstrings too. marks: of each function, by which it is known again in this
     process. constants: what a name of a module, or of a class in it (Class.name), is set to, if it always is, and once.
-    together: of each function what it sets, and the globals that it uses besides.
+    together: of each function what it sets, and the globals that it uses besides. branches: see branches.py.
     """
 
     imports: tuple[Import, ...]
@@ -95,6 +96,7 @@ class Look:
     marks: frozenset[int]
     constants: Mapping[str, object]
     together: frozenset[Together]
+    branches: Mapping[str, Branches] = field(default_factory=dict)
 
 
 def look_at(code: CodeType) -> Look:
@@ -349,4 +351,14 @@ def _is_older(path: str) -> bool:
         return is_settled(os.stat(path))
 
 
-looks: Kept[Look] = Kept(lambda path: look_at(code_of(path)))
+def look_of(path: str) -> Look:
+    """Return what the code of a file imports and uses. SyntaxError, OSError."""
+    code = code_of(path)
+    look = look_at(code)
+    if path.endswith(".py") and (code.co_exceptiontable or not MACHINE.keys().isdisjoint(code.co_names)):
+        with open(path, "rb") as file:
+            return replace(look, branches=branches_in(file.read()))
+    return look
+
+
+looks: Kept[Look] = Kept(look_of)

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..client.wire.values import PICKLE_PROTOCOL
 from ..values.serialisation import names_in
+from .changes import sights
 from .code import Look, Together
 from .facts import Fact, Why
 from .own import TRAVELS, Module, Modules
@@ -56,6 +57,12 @@ class Watch:
         self.roots = roots
         self._seen: dict[str, _Seen] = {}
         self._state: State | None = None
+        self._specs = [(module.name, _spec_of(module.name)) for module in self.own]
+
+    @property
+    def reloaded(self) -> bool:
+        """Whether a module was loaded, anew or for the first time, since this was made: its file may be another."""
+        return any(_spec_of(name) is not spec for name, spec in self._specs)
 
     def look(self) -> State:
         """Return the state as it is now: the very one of the last look if nothing was set."""
@@ -82,8 +89,7 @@ class Watch:
         there = sys.modules.get(module.name)
         if there is None:
             return _Seen(None)
-        look = self.looks.get(module.name)
-        constants = look.constants if look else {}
+        look = sights.first(module.name, there) or self.looks.get(module.name)
         together = look.together if look else ()
         watched = list(_watched(module.name, there, self.names))
         guards = [(each, _guards(each, together)) for each in watched]
@@ -92,7 +98,7 @@ class Watch:
         found: dict[str, Any] = {}
         odd, large, facts = [], [], []
         for name, value in (item for each in watched for item in each.items()):
-            if name in left or (name in constants and _is_same(constants[name], value)) or self._is_root(value):
+            if name in left or self._is_root(value) or (look and _is_of_its_file(name, value, look, there)):
                 continue
             try:
                 if not is_plain(value):
@@ -133,6 +139,11 @@ class Watch:
     def _is_root(self, value: Any) -> bool:
         """Tell whether a value is a folder for sys.path: over there, its file says where that is."""
         return isinstance(value, (str, pathlib.PurePath)) and str(value).rstrip("/") in self.roots
+
+
+def _spec_of(name: str) -> object:
+    there = sys.modules.get(name)
+    return None if there is None else names_in(there).get("__spec__")
 
 
 class _Watched:
@@ -253,6 +264,14 @@ def _is_of(value: Any, name: str, key: str) -> bool:
 
 def _is_free(name: Any, wanted: Collection[str]) -> bool:
     return name in wanted and not (name.startswith("__") and name.endswith("__"))
+
+
+def _is_of_its_file(name: str, value: object, look: Look, there: types.ModuleType) -> bool:
+    """Tell whether a value is what the file of its module, looked at so, has set the name to here."""
+    if name in look.constants:
+        return _is_same(look.constants[name], value)
+    branches = look.branches.get(name)
+    return branches is not None and any(_is_same(each, value) for each in branches.taken(names_in(there)))
 
 
 def _is_same(constant: object, value: object) -> bool:
