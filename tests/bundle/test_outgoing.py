@@ -11,6 +11,7 @@ import pytest
 from sheepdog.bundle.outgoing import Outgoing
 from tests import local
 from tests.bundle.projects import ask, write
+from tests.faults import fault
 from tests.local import pids
 
 pytestmark = pytest.mark.slow  # each test starts a Python
@@ -77,6 +78,49 @@ answer = [str(each.message).partition(" has changed")[1] for each in said]
 """
     )
     assert ask(program, project) == [" has changed"]
+
+
+def test_each_change_of_a_file_is_said(project: Path) -> None:
+    program = (
+        START
+        + """
+import importlib, pathlib, warnings
+import mine
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    for number in range(3):
+        out.dump(mine.f)
+        out.look()
+        pathlib.Path("mine.py").write_text(f"X = {number}\\ndef f(): return X, {number}")
+        out = Outgoing()
+        out.dump(mine.f)
+        out.look()
+        importlib.reload(mine)
+answer = [str(each.message).partition(" has changed")[1] for each in said]
+"""
+    )
+    assert ask(program, project) == [" has changed"] * 3
+
+
+@fault(
+    "own modules", "a module is loaded anew between two calls of an executor", promise="the next call has the new one"
+)
+def test_a_module_that_is_loaded_anew_is_looked_at_at_once(project: Path) -> None:
+    program = (
+        START
+        + """
+import importlib, pathlib
+import mine
+seen = []
+for number in range(4):
+    pathlib.Path("mine.py").write_text(f"X = 1\\ndef f(): return {number}")
+    importlib.reload(mine)
+    out.dump(mine.f)
+    seen.append(out.look().before)
+answer = len(set(seen))
+"""
+    )
+    assert ask(program, project) == 4
 
 
 def test_the_way_to_what_cannot_travel_begins_with_its_name(project: Path) -> None:

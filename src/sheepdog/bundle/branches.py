@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 MACHINE = {
@@ -52,6 +52,13 @@ def branches_in(source: bytes) -> dict[str, Branches]:
         elif isinstance(each, ast.If) and _asks_for_the_machine(each.test):
             found.update(_both(frozenset(), each.body, each.orelse, set_to))
     return {name: each for name, each in found.items() if ... not in set_to[name]}
+
+
+def may_ask_for_the_machine(names: Collection[str]) -> bool:
+    """Tell whether code that uses these names may go by what sys, os or platform say."""
+    return any(
+        module in names and (not wanted or any(each in names for each in wanted)) for module, wanted in MACHINE.items()
+    )
 
 
 def _both(

@@ -13,7 +13,7 @@ from importlib.util import cache_from_source
 from types import CodeType
 from typing import NamedTuple
 
-from .branches import MACHINE, Branches, branches_in
+from .branches import Branches, branches_in, may_ask_for_the_machine
 from .stamps import Kept, is_settled
 
 CO_OPTIMIZED = 1  # as inspect has it
@@ -355,7 +355,7 @@ def look_of(path: str) -> Look:
     """Return what the code of a file imports and uses. SyntaxError, OSError."""
     code = code_of(path)
     look = look_at(code)
-    if path.endswith(".py") and (code.co_exceptiontable or not MACHINE.keys().isdisjoint(code.co_names)):
+    if path.endswith(".py") and (code.co_exceptiontable or may_ask_for_the_machine(code.co_names)):
         with open(path, "rb") as file:
             return replace(look, branches=branches_in(file.read()))
     return look

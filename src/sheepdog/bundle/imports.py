@@ -149,7 +149,7 @@ class _Walk:
             return None
         known = self.loaded.get(module.name)
         if isinstance(known, ModuleType) and sights.has_changed(module.name, known, module.path, look):
-            self.tell(Why.CHANGED, module)
+            self.tell(Why.CHANGED, module, f"{hash(look.marks):x}")  # with each change again
         return look
 
     def meet(self, each: Import, package: str, by: str, certain: bool) -> list[str]:

@@ -99,7 +99,7 @@ class Outgoing:
         now = time.monotonic()
         if self.grown() or now >= self.next_look:
             found, size = BUNDLES.find(self.needs, self.ship), self.needs.size()
-            if found is not self.found or size != self.size:
+            if found is not self.found or size != self.size or self.watch is None or self.watch.loaded:
                 self.watch = found.watch(self.needs)
                 self.state = None
             if found is not self.found or size[:2] != self.size[:2]:
@@ -113,6 +113,9 @@ class Outgoing:
         if not bundle.contents.files:
             return NOTHING
         state = watch.look()
+        if watch.loaded:
+            self.next_look = 0.0
+            return self._look()
         if state is not self.state:
             self.state = state
             say(state.facts)
@@ -179,17 +182,17 @@ class Pickler:
             self.outgoing.needs.look_for_names(self.buffer.getvalue())
 
 
-_said: set[str] = set()
+_said: set[Fact] = set()
 _saying = threading.Lock()
 
 
 def say(facts: Iterable[Fact]) -> None:
     """Warn of what the user should know, once in a process."""
     with _saying:
-        new = [text for text in dict.fromkeys(map(str, facts)) if text not in _said]
+        new = [fact for fact in dict.fromkeys(facts) if fact not in _said]
         _said.update(new)
-    for text in new:
-        warnings.warn(text, stacklevel=_user_level())
+    for fact in new:
+        warnings.warn(str(fact), stacklevel=_user_level())
 
 
 def _user_level() -> int:

@@ -57,19 +57,17 @@ class Watch:
         self.roots = roots
         self._seen: dict[str, _Seen] = {}
         self._state: State | None = None
-        self._specs = [(module.name, _spec_of(module.name)) for module in self.own]
-
-    @property
-    def reloaded(self) -> bool:
-        """Whether a module was loaded, anew or for the first time, since this was made: its file may be another."""
-        return any(_spec_of(name) is not spec for name, spec in self._specs)
+        self.loaded = False
+        """Whether a module was loaded between two looks, anew or for the first time: its file may be another."""
 
     def look(self) -> State:
         """Return the state as it is now: the very one of the last look if nothing was set."""
         changed = [each for each in self.own if not self._holds(each.name)]
         if changed or self._state is None:
             for module in changed:
-                self._seen[module.name] = self._look_at(module)
+                before, after = self._seen.get(module.name), self._look_at(module)
+                self.loaded |= self._state is not None and (before is None or before.spec is not after.spec)
+                self._seen[module.name] = after
             seen = self._seen.items()
             state = State(
                 {name: each.data for name, each in seen if each.data},
@@ -124,7 +122,8 @@ class Watch:
         changing = [value for value in found.values() if can_change(value)]
         mark = _mark(changing)
         data = dump(found, self.places) if found else b""
-        return _Seen(there, data, tuple(facts), watched, changing, mark, odd, large, loose)
+        spec = names_in(there).get("__spec__")
+        return _Seen(there, data, tuple(facts), watched, changing, mark, odd, large, loose, spec)
 
     def _stands_in(self, value: Any) -> bool:
         """Tell whether a function is none that a file of the bundle can have put there: a program or a test has."""
@@ -139,11 +138,6 @@ class Watch:
     def _is_root(self, value: Any) -> bool:
         """Tell whether a value is a folder for sys.path: over there, its file says where that is."""
         return isinstance(value, (str, pathlib.PurePath)) and str(value).rstrip("/") in self.roots
-
-
-def _spec_of(name: str) -> object:
-    there = sys.modules.get(name)
-    return None if there is None else names_in(there).get("__spec__")
 
 
 class _Watched:
@@ -183,12 +177,14 @@ class _Seen:
     odd: Collection[Any] = ()
     large: Collection[tuple[Any, int]] = ()
     loose: bool = False
+    spec: object = None
 
     def holds(self) -> bool:
         """Tell whether nothing was set."""
         try:
             return not (
                 self.loose
+                or any(each.where.get("__spec__", self.spec) is not self.spec for each in self.watched)
                 or not all(each.holds() for each in self.watched)
                 or _mark(self.changing) != self.mark
                 or any(map(is_plain, self.odd))
