@@ -41,7 +41,7 @@ def execute(
         try:
             output, errors = _communicate(process, b"" if file else input, deadline, ended)
         except BaseException as error:
-            _kill(process)
+            kill(process)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise HostError(f"{what} took longer than {timeout:g} s and was given up") from None
             raise
@@ -76,14 +76,15 @@ def _communicate(
             rest = None  # all of it has been written: a pipe holds that much, and more is given as a file
             output, errors = error.output or b"", error.stderr or b""
             if has_ended:
-                _kill(process)
+                kill(process)
                 return output, errors
             has_ended = ended is not None and (ended(output) or ended(errors))
             if not has_ended and left <= LOOK:
                 raise
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program that was started in a session of its own, and what it has started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

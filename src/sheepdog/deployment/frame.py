@@ -85,6 +85,17 @@ def answer(mark: int, output: bytes, errors: bytes) -> Answer:
     return Answer(inner, words, begun, status)
 
 
+def is_mark(line: str) -> bool:
+    """Tell whether a line of what came is the frame's."""
+    return re.match(r"\d{9} (begin|end) [12] ", line) is not None
+
+
+def inside(mark: int, output: bytes) -> bytes | None:
+    """Return what a command has printed so far, by what has come of its standard output; None if it has not begun."""
+    _, begun, inner = output.partition(b"\n%d begin 1 %s\n" % (mark, _TEXT))
+    return inner if begun else None
+
+
 def ended(mark: int, data: bytes) -> bool:
     """Tell whether the command has ended, by what has come of a stream."""
     return re.search(rb"\n%d end [12] \d+\n" % mark, data) is not None

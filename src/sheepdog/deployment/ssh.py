@@ -28,6 +28,7 @@ from ..values import account
 from . import frame
 from .commands import end_of, execute, output_of, short, text_of
 from .control_directory import control_directory, private, write_once
+from .session import Session
 from .ssh_config import ssh_config
 
 IDLE = 600  # seconds after which a master that nobody uses ends
@@ -120,6 +121,22 @@ class SSHHost:
         return output_of(
             subprocess.CompletedProcess(command, answer.status, answer.output, answer.errors), what, self.name
         )
+
+    def open(self, command: Sequence[str], input: bytes, timeout: float = 60.0) -> Session:
+        """Start a command that goes on, in a session of its own; return it when it has begun.
+
+        It is given the input first. Raises HostError if it does not begin.
+        """
+        self.run(["true"])  # so that there is a connection, and start-up files let commands through
+        mark = frame.new_mark()
+        argv = [*self._prefix, *_SESSION, *_QUIET, "--", self.name, shlex.join(frame.framed(command))]
+        session = Session(argv, self.name)
+        try:
+            session.begin(mark, input, timeout)
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def close(self) -> None:
         """End the shared connection, for everyone who uses it."""
