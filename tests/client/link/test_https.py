@@ -107,14 +107,3 @@ def test_a_secret_that_is_away_for_a_moment_is_no_end(shepherd: Shepherd, tmp_pa
         with pytest.raises(Later):
             link.join({})
         assert link.gone_since is None  # type: ignore[attr-defined]
-
-
-def test_addresses_are_tried_in_turn(shepherd: Shepherd) -> None:
-    """The first leads nowhere."""
-    server = shepherd.serve()
-    both = ["https://127.0.0.1:1", server.url]
-    link = make_link({**shepherd.secret(server), "urls": both, "directory": str(shepherd.directory)})
-    with pytest.raises(Later):
-        link.join({"worker": "w"})
-    assert link.join({"worker": "w"})[0]["heartbeat"]
-    link.close()

@@ -44,6 +44,9 @@ class Link(object):
 
     silence = 20.0
 
+    way = ("", "", "")  # type: tuple[str, str, str]
+    """The way that the last call took, the place to which, and why no better one was taken: for people."""
+
     @property
     def where(self) -> str:
         """Where the other side is."""
@@ -70,18 +73,22 @@ class Link(object):
         raise NotImplementedError
 
 
-LINKS = {"https": "https.HttpsLink"}
+LINKS = {"https": "https.HttpsLink", "relay": "https.HttpsLink"}
 # by the scheme of an address: the module here and the class; imported when it is chosen, for the contract needs no TLS
 
 
 def make_link(secret: "dict[str, Any]") -> Link:
-    """Return the link that secret.json asks for, by the scheme of the server's address; Refused if there is none."""
-    scheme, colon, _ = secret["urls"][0].partition("://")
+    """Return the link that secret.json asks for, by the scheme of the server's address; Refused if there is none.
+
+    There may be none yet of a relay.
+    """
+    first = (list(secret["urls"]) or ["relay://"])[0]
+    scheme, colon, _ = first.partition("://")
     if scheme in LINKS and colon:
         module, name = LINKS[scheme].split(".")
         kind = getattr(importlib.import_module("." + module, __name__), name)  # type: Callable[[dict[str, Any]], Link]
         return kind(secret)
     raise Refused(
         "this worker reaches servers at https:// only, not at %r, as secret.json says: "
-        "submit the request again with the Sheepdog that serves it" % secret["urls"][0]
+        "submit the request again with the Sheepdog that serves it" % first
     )

@@ -8,17 +8,28 @@ import time
 from http.client import HTTPException, HTTPSConnection
 
 from ..wire.frames import chunks_of, pack, read_blobs, size_of, unpack
-from ..wire.limits import CHUNK, CONNECT_TIMEOUT, COPIED, GONE_PATIENCE, MAX_RETRY_AFTER, REPLY_TIMEOUT
+from ..wire.limits import (
+    BETTER_PAUSE,
+    BETTER_TIMEOUT,
+    CHUNK,
+    CONNECT_TIMEOUT,
+    COPIED,
+    GONE_PATIENCE,
+    MAX_RETRY_AFTER,
+    REPLY_TIMEOUT,
+)
 from . import Later, Link, Over, Refused
+from .dial import DIRECT, Dialling, Unreachable, addresses, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from http.client import HTTPResponse
     from typing import Any
 
     from ..wire.frames import Blob
     from . import Answer
+    from .dial import Address
 
 
 NO_CHECK_TIME = 0x200000  # of OpenSSL 1.1.0 and newer: X509_V_FLAG_NO_CHECK_TIME, for which ssl has no name
@@ -44,8 +55,10 @@ class HttpsLink(Link):
         self.path = "/requests/%d/" % secret["request"]
         self.token = secret["token"]
         self.urls = secret["urls"]
-        self.turn = 0  # of these
+        self.at = None  # type: Address | None  # to which of these it is connected
+        self.next_look = 0.0  # for a better one
         self.calling = False
+        self.interrupted = False
         self.gone_since = None  # type: float | None  # the secret
         self.connection = None  # type: Connection | None
         self.context = pinned(secret["certificate"])
@@ -69,6 +82,7 @@ class HttpsLink(Link):
         """Shut the connection down if a call is under way."""
         if not self.calling:
             return
+        self.interrupted = True
         try:
             self.connection.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         except (AttributeError, OSError):  # there is none, or it is being made: that is not for long
@@ -81,7 +95,7 @@ class HttpsLink(Link):
             self.connection = None
 
     def _call(self, verb: str, header: "dict[str, Any]", blobs: "Sequence[Blob]", deadline: float) -> "Answer":
-        self.calling = True
+        self.calling, self.interrupted = True, False
         try:
             reply = self._send(verb, header, blobs, deadline)
             if reply.status != 200:
@@ -90,9 +104,8 @@ class HttpsLink(Link):
             answer = unpack(reply)
             found = read_blobs(reply, answer["blobs"])
             reply.read()  # to its end, or the connection cannot be used again
-        except (Later, OSError, HTTPException, ValueError) as error:
+        except (Later, OSError, HTTPException, ValueError, Unreachable) as error:
             self.close()
-            self.turn += 1
             self._look_for_addresses()
             raise error if isinstance(error, Later) else Later(str(error))
         finally:
@@ -123,14 +136,37 @@ class HttpsLink(Link):
     def _connection(self, deadline: float) -> "Connection":
         """Return the connection; it is opened if it has to be."""
         left = max(0.1, deadline - time.monotonic())
+        now = time.monotonic()
         if self.connection is None or self.connection.sock is None:
-            host, port = self.urls[self.turn % len(self.urls)].split("://", 1)[1].rsplit(":", 1)
-            timeout = min(CONNECT_TIMEOUT, left)
-            self.connection = Connection(host.strip("[]"), int(port), timeout=timeout, context=self.context)
-            self.connection.connect()
+            self._dial(addresses(self.urls), min(CONNECT_TIMEOUT, left), self._known)
+        elif self.at is not None and self.at.way != DIRECT and now >= self.next_look:
+            better = [each for each in addresses(self.urls) if each.way == DIRECT]
+            try:
+                self._dial(better, min(BETTER_TIMEOUT, left), lambda: better)
+            except Unreachable:
+                self.next_look = now + BETTER_PAUSE
+        assert self.connection is not None
         reply_timeout = min(REPLY_TIMEOUT, max(5.0, 3 * self.silence))  # or a lost packet may cost the lease
         self.connection.sock.settimeout(min(reply_timeout, left))
         return self.connection
+
+    def _dial(self, wanted: "Sequence[Address]", timeout: float, more: "Callable[[], Sequence[Address]]") -> None:
+        """Connect to one of these, or raise Unreachable."""
+        dialling = Dialling(self.context, wanted, timeout)
+        sock, self.at = dialling.run(more, lambda: self.interrupted)
+        self.close()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection = Connection(self.at.host, self.at.port, context=self.context)
+        self.connection.sock = sock
+        self.next_look = time.monotonic() + BETTER_PAUSE
+        worse = [each for each in dialling.wanted if each.way == DIRECT] if self.at.way != DIRECT else []
+        why = ["%s: %s" % (named(each), dialling.reasons.get(each, "no answer yet")) for each in worse]
+        self.way = self.at.way, named(self.at), "; ".join(why)
+
+    def _known(self) -> "list[Address]":
+        """Return all addresses, some of which may have been told since the worker began."""
+        self._look_for_addresses()
+        return addresses(self.urls)
 
     def _look_for_addresses(self) -> None:
         """Read the server's addresses again: it writes them anew when it has others.
@@ -141,8 +177,8 @@ class HttpsLink(Link):
             with open(os.path.join(self.directory, "secret.json"), encoding="utf-8") as file:
                 self.gone_since = None
                 urls = json.load(file)["urls"]
-            if urls and urls != self.urls and all("://" in url and url.rsplit(":", 1)[1].isdigit() for url in urls):
-                self.urls, self.turn = urls, 0
+            if addresses(urls):
+                self.urls = urls
         except FileNotFoundError:
             now = time.monotonic()
             self.gone_since = self.gone_since or now
