@@ -44,6 +44,7 @@ def test_what_is_kept(check: Check, given: object, kept: object) -> None:
         (checks.user, "anna smith", "a user's name"),
         (checks.name, "a" * 65, "at most 63"),
         (checks.scheduler, "lsf", '"slurm"'),
+        (checks.link, "spool", '"relay"'),
         (checks.printable, " ", "one line"),
         (checks.command, "python3 'open", "quoted as for a shell"),
         (checks.ssh_dir, "a/../b", "without"),

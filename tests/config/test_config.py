@@ -27,6 +27,7 @@ def test_defaults(place: Place) -> None:
         "dbfile": "./sheepdog.sqlite",
         "port": None,
         "localhost": None,
+        "link": "auto",
         "shell": None,
         "python": "auto",
         "setup": (),
@@ -110,6 +111,8 @@ ACCEPTED = [
     ("localhost", "10.0.0.1", "10.0.0.1"),
     ("localhost", "::1", "::1"),
     ("localhost", "[2001:DB8::1]", "2001:db8::1"),
+    ("link", "direct", "direct"),
+    ("link", "auto", "auto"),
     ("shell", "/usr/bin/env python3", "/usr/bin/env python3"),
     ("python", "auto", "auto"),
     ("python", "cpython-3.13", "3.13"),
@@ -205,6 +208,7 @@ REFUSED = [
     *[("port", value, PORT + ", or left out for a free port") for value in (0, -1, 70000, True, "80", 1.5)],
     *[("localhost", value, "option port") for value in ("here:5000", "10.0.0.1:5000", "[::1]:5000")],
     *[("localhost", value, "this machine's name") for value in ("", "-x", "me@here", "a b", 5)],
+    *[("link", value, 'one of "auto", "direct", "relay"') for value in ("", "spool", "Relay", 5, None)],
     *[("python", value, 'must be "auto", a version') for value in ("", " ", "3.13\n", 3.13, ["3.13"], True)],
     *[("shell", value, LINE) for value in ("", " ", "python3\n", "a\0", 5)],
     ("setup", "module load x", "a list of lines: write ['module load x']"),
@@ -285,6 +289,13 @@ def test_refused(place: Place, key: str, value: object, allowed: str) -> None:
     assert message.startswith(f"{key} is ")
     assert len(repr(value)) > 60 or repr(value) in message
     assert allowed in message
+
+
+def test_a_relay_needs_a_host(place: Place) -> None:
+    assert place.make({"link": "relay", "host": "fear"}).link == "relay"
+    assert place.refuse({"link": "relay"}) == (
+        "link is 'relay', and there is no host for one: set the option host, or leave link out"
+    )
 
 
 def test_the_whole_message(place: Place) -> None:

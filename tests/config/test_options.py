@@ -105,3 +105,19 @@ def test_a_stored_value_of_another_kind_is_of_no_use(key: str, value: object) ->
 
 def test_a_stored_value_that_would_be_refused_now_is_of_use() -> None:
     Options.read({"poll_interval": 0, "cpus": -1, "host": "a b", "unknown": 7}).require_kinds()
+
+
+@pytest.mark.parametrize(
+    ("host", "scheduler", "link", "relays", "calls"),
+    [
+        ("fear", "slurm", "auto", True, True),
+        ("fear", "slurm", "direct", False, True),
+        ("fear", "slurm", "relay", True, False),
+        ("fear", "local", "auto", True, True),
+        (None, "slurm", "auto", False, True),
+        (None, "local", "auto", False, False),
+    ],
+)
+def test_by_which_ways_workers_may_call(host: str | None, scheduler: str, link: str, relays: bool, calls: bool) -> None:
+    options = Options(Config(host=host, scheduler=scheduler, link=link))
+    assert (options.relays, options.calls) == (relays, calls)

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 
-from .registry import SCHEDULERS
+from .registry import LINKS, SCHEDULERS
 from .values import SIZE, TIME, parse_factor, parse_size, parse_time
 
 Check = Callable[[object], object]
@@ -121,6 +121,7 @@ name = pattern("a letter or _ followed by at most 63 letters, digits and . _ -",
 queues = pattern("the names of queues, of letters, digits and . _ - @ , only", r"[A-Za-z0-9_@][A-Za-z0-9_.@,-]*")
 resource = pattern("a name of the site's, of letters, digits and . _ - only", r"[A-Za-z_][A-Za-z0-9_.-]*")
 port = whole(1, 65535)
+link = text("one of " + ", ".join(f'"{each}"' for each in LINKS), lambda given: given in LINKS)
 scheduler = text("one of " + ", ".join(f'"{each}"' for each in SCHEDULERS), lambda given: given in SCHEDULERS)
 printable = text("one line of printable text", lambda given: given.strip() and given.isprintable())
 command = text("one line of printable text, quoted as for a shell", lambda given: given.isprintable() and _split(given))

@@ -53,6 +53,8 @@ class Config:
     """Of the server."""
     localhost: str | None = key(None, optional(checks.machine, "its full name"))
     """This machine's name, as workers reach it."""
+    link: str = key(checks.AUTO, checks.link)
+    """How workers reach this machine: by themselves, or by a relay on the host, or as they can."""
     shell: str | None = key(None, optional(checks.command, "the usual Python 3"))
     """The worker's Python on the host; see command()."""
     python: str = key(checks.AUTO, checks.path(checks.python))
@@ -131,6 +133,8 @@ class Config:
         for raised, needed in (("on_oom", "memory"), ("on_walltime", "time")):
             if getattr(self, raised) is not None and getattr(self, needed) is None:
                 raise ConfigError(f"{raised} raises what {needed} says: give {needed} too")
+        if self.host is None and self.link == "relay":
+            raise ConfigError("link is 'relay', and there is no host for one: set the option host, or leave link out")
         if self.shell is not None and self.python != checks.AUTO:
             raise ConfigError(
                 f"shell is {self.shell!r}, a Python of the host, and python {self.python!r}, one to be found there or "

@@ -96,6 +96,16 @@ class Options:
         return not self.here or self.command != shlex.quote(sys.executable)
 
     @property
+    def relays(self) -> bool:
+        """Whether workers may call a relay on the host."""
+        return self.config.host is not None and self.config.link != "direct"
+
+    @property
+    def calls(self) -> bool:
+        """Whether workers may call this machine themselves, from others."""
+        return not self.here and self.config.link != "relay"
+
+    @property
     def command(self) -> str:
         """The command of the worker's Python, quoted for a shell."""
         return self.interpreter.command or self.config.command(self.scheduler)

@@ -8,3 +8,4 @@ BATCH_SYSTEMS = {
 """For each batch system its module in schedulers/, and the class there. A new one is a line here."""
 
 SCHEDULERS = (*BATCH_SYSTEMS, "local")
+LINKS = ("auto", "direct", "relay")
