@@ -20,7 +20,7 @@ from ..config import Config, make_config
 from ..config.options import Options
 from ..config.sources import TASK_VARIABLES
 from ..deployment import Host, folders, job_directory
-from ..errors import CommandFailed, NoMainGuard, SchedulerError, SheepdogError
+from ..errors import CommandFailed, ConfigError, NoMainGuard, SchedulerError, SheepdogError
 from ..printable import make_printable
 from ..schedulers import submit
 from ..schedulers.detect import choose_scheduler, programs_on
@@ -160,8 +160,8 @@ def launch(storage: Storage, request_id: int, say: Callable[[str], object] = boo
         return
     options = Options.read(request.options)
     host = submit.host_of(options.config, interactive=True)
-    home = "" if options.here else way_home(options, host)
-    Server(options.config.port, dbfile=storage.dbfile, public=not options.here).start()
+    home = way_home(options, host) if options.calls else ""
+    Server(options.config.port, dbfile=storage.dbfile, public=options.calls).start()
     ensure_certificate(storage)  # another program's server may be about to come up still
     pythons.put(options, host, say)
     put_bundles(storage, request_id, options, host)
@@ -195,10 +195,15 @@ def put_bundles(storage: Storage, request_id: int, options: Options, host: Host)
 
 
 def way_home(options: Options, host: Host) -> str:
-    """Return by which name or address workers elsewhere are to call this machine."""
+    """Return by which name or address workers elsewhere are to call this machine; empty if they can only by a relay."""
     given = options.config.localhost
     if given is None:
-        return default_way_home(host)
+        try:
+            return default_way_home(host)
+        except ConfigError:
+            if options.relays:
+                return ""
+            raise
     check_way_home(given)
     return given
 

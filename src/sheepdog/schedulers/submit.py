@@ -34,8 +34,12 @@ def host_of(config: Config, interactive: bool = False) -> Host:
 
 def scheduler_of(options: Options) -> Scheduler:
     """Return the scheduler of a request."""
-    python = "python3" if options.interpreter.loads else options.interpreter.command or "python3"
-    return make_scheduler(options.scheduler, options.config.poll_interval, options.directory, python)
+    return make_scheduler(options.scheduler, options.config.poll_interval, options.directory, python_of(options))
+
+
+def python_of(options: Options) -> str:
+    """Return the command of a Python of the head node, for what runs there."""
+    return "python3" if options.interpreter.loads else options.interpreter.command or "python3"
 
 
 def own_name(options: Options) -> str:
@@ -45,6 +49,8 @@ def own_name(options: Options) -> str:
 
 def urls(options: Options, port: int, *homes: str) -> tuple[str, ...]:
     """Return the addresses at which workers reach a server on this port. homes are this machine, if not as usual."""
+    if not (options.here or options.calls):
+        return ()
     found = ["127.0.0.1"] if options.here else [*filter(None, homes)] or [own_name(options)]
     return tuple(f"https://{f'[{address}]' if ':' in address else address}:{port}" for address in found)
 

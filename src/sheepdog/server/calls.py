@@ -84,6 +84,8 @@ class Said(NamedTuple):
     """Packages that are not there, or of another version than here, which its tasks may need."""
     unfit: str = ""
     """Why its Python cannot load the function."""
+    way: tuple[str, str, str] = ("", "", "")
+    """By which way it calls, if that is news: "direct" or "relay"; the address; and why by no better one."""
 
     @property
     def tasks(self) -> set[int]:
@@ -115,7 +117,8 @@ def read_exchange(call: Call) -> Said:
     messages, words = read_messages(said, values), [*map(clean, words)]
     others = read_lacking(header.get("others"))
     unfit = clean(header.get("unfit"), MOST_UNFIT)
-    return Said(messages, outcomes, held, want, number, leaving, reason, running, functions, words, others, unfit)
+    about = messages, outcomes, held, want, number, leaving, reason, running, functions, words, others, unfit
+    return Said(*about, read_way(header.get("way")))
 
 
 def read_lacking(said: Any) -> list[Lacking]:
@@ -123,6 +126,12 @@ def read_lacking(said: Any) -> list[Lacking]:
     if not isinstance(said or [], list) or len(said or []) > MOST_PACKAGES:
         raise ValueError(f"packages must be a list of {MOST_PACKAGES} at most")
     return [Lacking(*map(clean, (name, version, module))) for name, version, module in said or ()]
+
+
+def read_way(said: Any) -> tuple[str, str, str]:
+    """Check by which way a worker says that it calls."""
+    way, place, why = said or ("", "", "")
+    return clean(way), clean(place), clean(why)
 
 
 def read_names(said: Any) -> list[str]:

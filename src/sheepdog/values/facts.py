@@ -17,6 +17,7 @@ class What(StrEnum):
     NOT_SUBMITTED = "workers not submitted"
     JOB_ENDED = "array job ended"
     JOINED = "worker joined"
+    CALLS = "worker calls"
     REFUSED = "worker refused"
     LEAVING = "worker leaving"
     LOST = "worker lost"

@@ -123,7 +123,8 @@ class Farm:
 
     def request(self, job: str, host: str | None = "head", tasks: int = 2, **options: Any) -> int:
         """Store a request with this array job, the host it is on, and the job's directory."""
-        options = {"scheduler": "gridengine", "host": host, "poll_interval": INTERVAL, "lease": 150.0, **options}
+        options = {"scheduler": "gridengine", "host": host, "poll_interval": INTERVAL, "lease": 150.0} | options
+        options = {"link": "direct"} | options  # what has to do with relays says so
         request = self.storage.new_request(b"f", b"", [b"1"] * tasks, form=form(), options=options)
         if job:
             self.storage.set_submitted(request, replace(self.array(request), job=job))

@@ -55,6 +55,7 @@ class Server(object):
         self.said = set()  # type: set[str]  # of modules, to the log
         self.words = []  # type: list[str]  # ... and what it has still to hear of that
         self.others = []  # type: list[Any]  # packages that are not here, or differ, of which it has still to hear
+        self.way = ("", "", "")  # by which it has told that it calls
         self.unfit = ""  # why this Python cannot load the function
         self.late = 0  # outcomes that came after another
 
@@ -102,6 +103,9 @@ class Server(object):
             header["words"] = words
         if self.others:
             header["others"] = self.others
+        way = self.link.way
+        if way != self.way:
+            header["way"] = way
         if holding.running is not None:
             header["running"] = holding.running
         answer = self.rhythm.attempt(
@@ -114,6 +118,7 @@ class Server(object):
         self.outbox.forget(sent)
         del self.words[: len(words)]
         self.others = []
+        self.way = way
         self.told = time.monotonic()
         self.rhythm.beat()
         self._note_late(len(reply.get("late", ())))

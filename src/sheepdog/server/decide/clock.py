@@ -22,7 +22,7 @@ from .outcomes import lose, release_doubtful
 from .service import Service
 from .shortage import shortage
 from .verdict import Step, verdict
-from .words import situation
+from .words import no_relay, situation
 from .workers import Element
 
 log = logging.getLogger(__name__)
@@ -207,6 +207,18 @@ def overhear(service: Service, request_id: int, words: str) -> None:
     if live is not None and not live.workers.known and live.reasons.overheard != words:
         live.reasons.overheard = words
         service.storage.set_note(request_id, situation(live))
+
+
+def learn_relay(service: Service, requests: Iterable[int], why: str) -> None:
+    """Note why there is no relay for the workers of these requests; empty if there is one.
+
+    If they can call nothing else, their user hears of it at once, and otherwise when none of them calls.
+    """
+    for live in filter(None, map(service.live.get, requests)):
+        if live.reasons.relay != why:
+            live.reasons.relay = why
+            if not (live.options.calls or live.workers.known):
+                service.storage.set_note(live.request.id, no_relay(live))
 
 
 def conclude(service: Service, live: LiveRequest) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...client import DELETED, IN_MEMORY, MAX_VALUE, PROTOCOL
+from ...client.link.dial import DIRECT
 from ...errors import RequestNotFound
 from ...values.facts import What
 from ...values.model import StoredBlob
@@ -141,6 +142,8 @@ def exchange(service: Service, live: LiveRequest, call: Call, worker: str) -> Re
         told = packages.other_words(packages.read(service.storage.wanted(request_id)), said.others)
         hear(service, live, worker, told)
     hear(service, live, worker, said.words)
+    if any(said.way):
+        learn_way(service, live, worker, said.way)
     keep(service, live, worker, said.messages)
     late = accept(service, live, worker, said.outcomes, now)
     live.order.note(said.outcomes)
@@ -213,7 +216,7 @@ def greet(service: Service, live: LiveRequest, worker: str, header: Mapping[str,
         element = Element(number, clean(header.get("element")))
         for other in live.workers.replace(worker, element):
             lose(service, live, other, "it was started again")
-        service.storage.set_note(live.request.id, "")
+        service.storage.set_note(live.request.id, live.reasons.way)
         level = live.jobs.levels.get(number, 0)
         seen = WorkerSeen(clean(header.get("host")), element, service.clock(), level)
         live.workers.add(worker, seen)
@@ -230,6 +233,18 @@ def hear(service: Service, live: LiveRequest, worker: str, words: Sequence[str])
             live.heard.add(text)
             live.facts.note(What.STOOD_IN, text, worker=worker)
             service.storage.set_note(live.request.id, text)
+
+
+def learn_way(service: Service, live: LiveRequest, worker: str, said: tuple[str, str, str]) -> None:
+    """Note by which way a worker calls. Of the first one for which it is not the best, the user reads why."""
+    way, place, why = said
+    host = live.workers.known[worker].host
+    live.facts.note(What.CALLS, f"{way} at {place}", worker=worker)
+    if way != DIRECT and not live.reasons.way:
+        because = f", for {host} does not reach this machine itself ({why})" if why else ""
+        live.reasons.way = f"workers call this machine by the {way} at {place}{because}"
+        log.info("request %d: %s", live.request.id, live.reasons.way)
+        service.storage.set_note(live.request.id, live.reasons.way)
 
 
 def see_off(live: LiveRequest, worker: str, seconds: float, reason: str, now: float) -> None:

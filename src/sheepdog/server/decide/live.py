@@ -35,6 +35,10 @@ class Reasons:
     """Why the scheduler lets workers wait."""
     overheard: str = ""
     """What a worker has written that cannot reach the server."""
+    way: str = ""
+    """Why workers call a relay, if they do."""
+    relay: str = ""
+    """Why there is no relay."""
     ended: str = ""
     """How the last workers ended, or why none could be submitted."""
 

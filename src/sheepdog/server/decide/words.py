@@ -16,18 +16,35 @@ def situation(live: LiveRequest) -> str:
     if jobs.is_broken:
         return f"workers cannot start{because}"
     if live.running:
-        urls = " or ".join(url for array in jobs.there.values() for url in array.urls)
-        none = "no longer any" if live.workers.joined else "none"
-        their = f" They say: {reasons.overheard}" if reasons.overheard and not live.workers.joined else ""
-        return (
-            f"{len(live.running)} workers run, but {none} has reached {urls}: is that name known there, and the "
-            f"port open? (options localhost and port){their}"
-        )
+        return unreached(live)
     if jobs.pending:
         held = ", on hold" if jobs.held else ""
         names = ", ".join(array.job for array in jobs.there.values())
         return f"{jobs.pending} workers wait in the queue of {head_node(live)} (array job {names}{held}){because}"
     return ""
+
+
+def unreached(live: LiveRequest) -> str:
+    """Return that workers run which do not call, with what may be the reason."""
+    reasons = live.reasons
+    urls = " or ".join(url for array in live.jobs.there.values() for url in array.urls)
+    none = "no longer any" if live.workers.joined else "none"
+    their = f" They say: {reasons.overheard}" if reasons.overheard and not live.workers.joined else ""
+    run = f"{len(live.running)} workers run, but {none} has reached"
+    if not live.options.calls:
+        why = no_relay(live) or f"can they connect to that port of {head_node(live)}?"
+        return f"{run} {urls or 'this machine'}: {why}{their}"
+    relay = no_relay(live)
+    return (
+        f"{run} {urls}: is that name known there, and the port open? (options localhost and port)"
+        f"{relay and f' And {relay}.'}{their}"
+    )
+
+
+def no_relay(live: LiveRequest) -> str:
+    """Return why there is no relay; an empty text if there is one, or none is wanted."""
+    why = live.reasons.relay
+    return f"there is no relay on {head_node(live)}: {why}" if why else ""
 
 
 def never_joined(live: LiveRequest) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from ...config.options import Options
 from ...deployment import Host
+from ...deployment.relay import Relay
 from ...errors import ConfigError, StorageBusy, StorageError
 from ...schedulers import Scheduler, submit
 from ...schedulers.way_home import WayHome
@@ -22,6 +23,8 @@ LONGEST = 600.0  # seconds between two tries to reach a head node that does not 
 HOME_SECONDS = 10.0  # between two looks whether workers are told the right name of this machine
 AGAIN = 60.0  # seconds until a host is asked again that did not do what it was asked
 PATIENCE = 60.0  # seconds with the service's thread
+
+RELAY = "relay://"
 
 T = TypeVar("T")
 
@@ -68,6 +71,7 @@ class Context:
         self.questions = 0  # that have been put to schedulers
         self.port: Any = 0
         self.certificate = ""
+        self.relay: Relay | None = None
 
     def locate(self) -> None:
         """Learn where the server is, as soon as it is known."""
@@ -75,6 +79,10 @@ class Context:
             self.port, self.certificate = self.decide(
                 lambda service: [service.storage.get_setting(name) or "" for name in ("port", "certificate")]
             )
+
+    def relays(self, options: Options) -> tuple[str, ...]:
+        """Return the addresses of the relay for workers of a request that may call one."""
+        return self.relay.urls if self.relay is not None and options.relays else ()
 
     def decide(self, decide: Callable[..., T], *arguments: Any) -> T:
         """Have something decided in the service's thread, and return that.
@@ -108,6 +116,16 @@ class Context:
         if self.head is None:
             self.head = HeadNode(options, now)
         return self.head
+
+
+def direct(urls: Sequence[str]) -> list[str]:
+    """Return which of these addresses are this machine's."""
+    return [url for url in urls if not url.startswith(RELAY)]
+
+
+def relayed(urls: Sequence[str]) -> list[str]:
+    """Return which of these addresses are a relay's."""
+    return [url for url in urls if url.startswith(RELAY)]
 
 
 def head_key(options: Options) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from ...values import identity as process
 from ...values.model import ArrayJob, Request
 from ..decide import arrays
 from ..decide.clock import Wanted, Watched
-from .nodes import AGAIN, Context, HeadNode
+from .nodes import AGAIN, Context, HeadNode, direct
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ def submit(context: Context, wanted: Wanted) -> None:
         now = time.monotonic()
         node = context.node(options, now)
         host = node.host
-        home = "" if options.here else node.home([submission.own_name(options)], now)
+        home = node.home([submission.own_name(options)], now) if options.calls else ""
         array = submission.plan(options, request, wanted.workers, wanted.level, context.port, home)
+        array = replace(array, urls=(*array.urls, *context.relays(options)))
         array = context.decide(arrays.plan, request.id, array)
         number = array.number
         submitted = submit_elsewhere(context, wanted, host, array)
@@ -84,7 +85,8 @@ def tell_way(context: Context, watched: Watched, now: float) -> None:
         return
     try:
         for array in (*watched.arrays, *watched.past):
-            moved = replace(array, urls=urls_now(context, node, options, array, now))
+            urls = urls_now(context, node, options, direct(array.urls), now)
+            moved = replace(array, urls=(*urls, *context.relays(options)))
             if moved.urls != array.urls:
                 tell(context, node, request, options, moved)
     except StorageError:
@@ -94,11 +96,11 @@ def tell_way(context: Context, watched: Watched, now: float) -> None:
         node.tell_after = now + AGAIN
 
 
-def urls_now(context: Context, node: HeadNode, options: Options, array: ArrayJob, now: float) -> tuple[str, ...]:
-    """Return the addresses that the workers of an array job should call."""
-    if options.here:
+def urls_now(context: Context, node: HeadNode, options: Options, known: Sequence[str], now: float) -> tuple[str, ...]:
+    """Return the addresses of this machine that workers should call who have been told these."""
+    if not options.calls:
         return submission.urls(options, context.port)
-    told = [url.partition("://")[2].rpartition(":")[0].strip("[]") for url in array.urls]
+    told = [url.partition("://")[2].rpartition(":")[0].strip("[]") for url in known]
     said = options.config.localhost
     names = [said, *told] if said else [*told, submission.own_name(options)]
     home = node.home(names, now)
@@ -108,13 +110,15 @@ def urls_now(context: Context, node: HeadNode, options: Options, array: ArrayJob
 
 def tell_another_way(context: Context, node: HeadNode, watched: Watched, array: ArrayJob) -> None:
     """Tell workers that do not reach this machine its address as the head node sees it, too: they try both in turn."""
-    if watched.options.here or len(array.urls) > 1:
+    own = direct(array.urls)
+    if watched.options.here or len(own) != 1:
         return
     try:
         seen = address_towards(node.host)
-        both = (*array.urls, *submission.urls(watched.options, context.port, seen))
+        both = (*own, *submission.urls(watched.options, context.port, seen))
         if seen and both[0] != both[1]:
-            tell(context, node, watched.request, watched.options, replace(array, urls=both))
+            urls = (*both, *context.relays(watched.options))
+            tell(context, node, watched.request, watched.options, replace(array, urls=urls))
     except HostError as error:
         log.warning("request %d: its workers cannot be told another address: %s", watched.request.id, error)
 

@@ -16,6 +16,7 @@ from ..decide import clock
 from .asking import ask_in_time
 from .clearing import Clearing
 from .nodes import Context, Submitter
+from .relaying import keep_relay
 from .submitting import Adoption, submit, tell_way
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class Watcher(threading.Thread):
             except Exception:
                 log.exception("the thread of a head node failed")
             self._over.wait(PAUSE)
+        if self.context.relay is not None:
+            self.context.relay.leave()
 
     def look(self, now: float) -> None:
         """Do what is to be done."""
@@ -55,7 +58,9 @@ class Watcher(threading.Thread):
         self.adoption.adopt(now)
         self.clearing.clear_up(now)
         watched = []
-        for each in context.decide(clock.watched, context.mine):
+        known = context.decide(clock.watched, context.mine)
+        keep_relay(context, known)
+        for each in known:
             with context.apart(each.request.id):
                 tell_way(context, each, now)
                 if each.arrays:
