@@ -102,12 +102,15 @@ answer = [str(each.message).partition(" has changed")[1] for each in said]
     assert ask(program, project) == [" has changed"] * 3
 
 
+@pytest.mark.parametrize(("again", "number"), [("", 4), ("again=float('inf')", 1)], ids=["executor", "imap"])
 @fault(
     "own modules", "a module is loaded anew between two calls of an executor", promise="the next call has the new one"
 )
-def test_a_module_that_is_loaded_anew_is_looked_at_at_once(project: Path) -> None:
+def test_a_module_that_is_loaded_anew_is_looked_at_at_once(project: Path, again: str, number: int) -> None:
+    """But the code of imap is that of its submission."""
     program = (
         START
+        + f"out = Outgoing({again})\n"
         + """
 import importlib, pathlib
 import mine
@@ -120,7 +123,7 @@ for number in range(4):
 answer = len(set(seen))
 """
     )
-    assert ask(program, project) == 4
+    assert ask(program, project) == number
 
 
 def test_the_way_to_what_cannot_travel_begins_with_its_name(project: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import math
 import pickle
 import sys
 import threading
@@ -28,7 +29,7 @@ from .needs import Needs, dumps, pickler_of, unshared
 from .packages import wanted
 from .state import State, Watch
 
-LOOK = 1.0  # seconds from one look at the files of a request that stays open to the next
+AGAIN = 1.0  # seconds from one look at the files of a request that stays open to the next
 
 BUNDLES = Bundles()
 NOTHING = Needed()
@@ -38,10 +39,12 @@ class Outgoing:
     """Makes bytes of a request's function and arguments, and notes what they need.
 
     It only grows: of a request that stays open, later calls need what earlier ones did, and so rarely another bundle.
+    again: seconds from one look at the files to the next; inf for a function that is given once: its code stays.
     """
 
-    def __init__(self, ship: Ship = ()) -> None:
+    def __init__(self, ship: Ship = (), again: float = AGAIN) -> None:
         self.ship = ship
+        self.again = again
         self.needs = Needs()
         self.by_value = unshared()
         self.found: Bundle | None = None
@@ -92,7 +95,7 @@ class Outgoing:
         return self.needs.size() != self.size
 
     def look(self) -> Needed:
-        """Return what is needed: as things are now, but for what has changed of files in the last second."""
+        """Return what is needed: as things are now, but for what has changed of files since the last look at them."""
         return self._look() if self.frozen is None else self.frozen
 
     def _look(self) -> Needed:
@@ -106,14 +109,14 @@ class Outgoing:
                 say(found.facts)
                 self.theirs = {}
                 self.second = found.second(self.needs, self.theirs)
-            self.found, self.size, self.next_look = found, size, now + LOOK
+            self.found, self.size, self.next_look = found, size, now + self.again
         bundle, watch = self.found, self.watch
         assert bundle is not None
         assert watch is not None
         if not bundle.contents.files:
             return NOTHING
         state = watch.look()
-        if watch.loaded:
+        if watch.loaded and self.again < math.inf:
             self.next_look = 0.0
             return self._look()
         if state is not self.state:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -107,7 +108,7 @@ def imap(
     items = iter(args)
     share_imports()
     say = say_once(verbose)
-    stream = Stream(f, make_config(config), ns, say)
+    stream = Stream(f, make_config(config), ns, say, again=math.inf)
     stream.__enter__()  # the thread that the results come from leaves it
     return Results(stream, items, ordered, return_exceptions, say)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..bundle.outgoing import Outgoing
+from ..bundle.outgoing import AGAIN, Outgoing
 from ..config import Config
 from ..errors import RequestNotFound
 from ..storage import Storage
@@ -30,7 +30,7 @@ LOOK = 0.05  # seconds at most from one look into the store to the next, while s
 
 
 class Stream:
-    """An open request, for one thread: only wake may be called by others."""
+    """An open request, for one thread: only wake may be called by others. again: see Outgoing."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Stream:
         settings: Config,
         ns: Mapping[str, Any] | None = None,
         say: Callable[[str], object] = bool,
+        again: float = AGAIN,
     ) -> None:
         self.f = f
         self.say = say
@@ -46,7 +47,7 @@ class Stream:
         self.dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
         self.wakeup = WakeUp()
         self.request = 0
-        self.outgoing = Outgoing(settings.ship)
+        self.outgoing = Outgoing(settings.ship, again)
 
     def __enter__(self) -> Stream:
         """Make the request, and submit its workers."""
