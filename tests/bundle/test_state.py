@@ -96,6 +96,26 @@ def test_what_goes_by_what_is_there(project: Path, first: str, set_to: dict[str,
     assert collect(project, f"import sim; {first}") == ({"sim": set_to} if set_to else {}, [])
 
 
+def test_what_was_set_to_something_that_is_not_plain_is_named(project: Path) -> None:
+    """But not what a function of the module has made, as it will there."""
+    text = """
+        import typing
+        OPTION = None
+        _made = None
+        class Pair(typing.NamedTuple):
+            first: str = ""
+        def get():
+            global _made
+            _made = object()
+            return OPTION, Pair().first
+    """
+    write(project, {"sim.py": text})
+    found, [fact] = collect(project, "import sim; sim.get(); sim.OPTION = object()")
+    assert found == {}
+    assert fact.startswith("OPTION in ")
+    assert "was set to an object of object, which is no plain data" in fact
+
+
 def test_what_its_file_set_before_it_was_changed_is_left_out(project: Path) -> None:
     write(project, {"sim.py": "N = 1\ndef step(): return N, 'old'"})
     then = """

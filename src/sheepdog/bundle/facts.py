@@ -28,6 +28,11 @@ class Why(enum.Enum):
         "{name} in {path} was replaced by something of a program or a test, and is not over there: it is what the file "
         "makes of it. Let the function that is run there set it, if it is to be what it is here"
     )
+    NOT_PLAIN = (
+        "{name} in {path} was set to an object of {more}, which is no plain data, and is not over there: it is "
+        "what the file makes of it. Pass it as an argument, or let the function that is run there set it, if it is "
+        "to be what it is here"
+    )
     STATE_TOO_LARGE = (
         "{name} in {path} is not set over there: {more}. It is what the file makes of it; pass it as an argument if it "
         "is to be what it is here"

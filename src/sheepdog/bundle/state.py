@@ -55,6 +55,8 @@ class Watch:
         self.names = names
         self.places = places
         self.roots = roots
+        every = [each for look in looks.values() for each in look.together]
+        self.set_here = {name for each in every for name in (*each.globals, *each.attributes)}  # by own functions
         self._seen: dict[str, _Seen] = {}
         self._state: State | None = None
         self.loaded = False
@@ -104,6 +106,10 @@ class Watch:
                         odd.append(value)
                     if self._stands_in(value):
                         facts.append(Fact(Why.REPLACED, module.path, name))
+                    elif (
+                        look and name in look.constants and name not in self.set_here and "." not in name
+                    ):  # classes are made
+                        facts.append(Fact(Why.NOT_PLAIN, module.path, name, type(value).__name__))
                     continue
                 size = len(dump(value, self.places))
             except TooLarge as error:
