@@ -135,7 +135,7 @@ def test_a_list_without_the_job(site: Site) -> None:
 @fault("way home", "workers run, and cannot reach the server", promise="their own words, in the first minute")
 def test_workers_that_cannot_reach_the_server(site: Site) -> None:
     code = """
-        C.update(workers=2, localhost="no-such-sheep.invalid")
+        C.update(workers=2, localhost="no-such-sheep.invalid", link="direct")
         request_id = sheepdog.map_async(f, [(1, 2), (3, 4)], C)
         def note():
             with Storage(DB) as storage: return storage.progress(request_id).note
@@ -145,7 +145,11 @@ def test_workers_that_cannot_reach_the_server(site: Site) -> None:
         until(lambda: is_closed(request_id))
         show(said)
     """
-    said = run(site.user, CLOSED + textwrap.dedent(code))
+    site.user.sh("head", "echo 0 >/proc/sys/net/ipv4/ip_forward", user="root")  # nor by another address
+    try:
+        said = run(site.user, CLOSED + textwrap.dedent(code))
+    finally:
+        site.user.sh("head", "echo 1 >/proc/sys/net/ipv4/ip_forward", user="root")
     assert "workers run, but none has reached https://no-such-sheep.invalid" in said
     assert re.search(r"cannot reach https://no-such-sheep.invalid:\d+ \(.*[Nn]ame.*\)", said)
 
