@@ -450,6 +450,84 @@ def test_retry_takes_the_files_as_they_are_now(place: Path) -> None:
     )
 
 
+LATE_CLASS = "import more\nclass L:\n    def __init__(self): self.v = more.V\n    def get(self): return self.v\n"
+FIRST_TIME = """
+    import pathlib, sys
+    import sheepdog, late
+    def f(l): return 1 / 0
+    sheepdog.map_async(f, [(late.L(),)])
+    sheepdog.get_results(1, "sheepdog.sqlite")
+"""
+AGAIN = """
+    import sheepdog
+    def f(l): return l.get()
+    assert sheepdog.retry(1, "sheepdog.sqlite", f=f) == 1
+    results = [result for _, result in sheepdog.get_results(1, "sheepdog.sqlite")]
+    print(results, sheepdog.get_errors(1, "sheepdog.sqlite"))
+"""
+
+
+@fault(
+    "own modules",
+    "a request is run again with another function, and its arguments are of modules that this does not name",
+    promise="they travel again: as they are now or, if they are not here any more, as they were sent",
+)
+@pytest.mark.parametrize("now", ["the same process", "another", "it has changed", "it is elsewhere", "it is gone"])
+def test_retry_has_what_the_arguments_need(place: Path, now: str) -> None:
+    files = {"late.py": LATE_CLASS, "more.py": "V = 3\n"}
+    if now == "the same process":
+        assert run(place, files, dedent(FIRST_TIME) + dedent(AGAIN)) == "[3] []\n"
+        return
+    run(place, files, FIRST_TIME)
+    if now == "it has changed":
+        write(
+            place,
+            {"late.py": LATE_CLASS.replace("self.v\n", "self.v + other.W\n") + "import other\n", "other.py": "W = 4\n"},
+        )
+    elif now != "another":
+        (place / "late.py").unlink()
+        (place / "more.py").unlink()
+    if now == "it is elsewhere":
+        write(place, {"lib/late.py": LATE_CLASS.replace("self.v\n", "8\n"), "lib/more.py": "V = 5\n"})
+    again = AGAIN if now != "it is elsewhere" else "import sys\nsys.path.append('lib')\n" + dedent(AGAIN)
+    said = run(place, {}, again)
+    value = {"it has changed": 7, "it is elsewhere": 8}.get(now, 3)
+    assert said.splitlines()[0] == f"[{value}] []"
+
+
+@fault(
+    "own modules",
+    "an open request, whose arguments came to need more modules, is run again with another function",
+    promise="all of them have the function's modules as they are now, and their own",
+)
+@pytest.mark.parametrize("gone", [False, True])
+def test_retry_of_an_open_request(place: Path, gone: bool) -> None:
+    program = """
+        import sheepdog, mine
+        def drawn():
+            yield (1,)
+            import late
+            yield (late.L(),)
+        try:
+            list(sheepdog.imap(mine.f, drawn(), verbose=False))
+        except ZeroDivisionError:
+            pass
+    """
+    files = {"mine.py": "def f(x): return 1 / 0\n", "late.py": LATE_CLASS, "more.py": "V = 3\n"}
+    run(place, files, program)
+    if gone:
+        (place / "late.py").unlink()
+        (place / "more.py").unlink()
+    program = """
+        import sheepdog, mine
+        assert sheepdog.retry(1, "sheepdog.sqlite", f=mine.f) == 2
+        print([result for _, result in sheepdog.get_results(1, "sheepdog.sqlite")])
+    """
+    now = "import new\ndef f(x): return new.X, getattr(x, 'v', x)\n"
+    said = run(place, {"mine.py": now, "new.py": "X = 9\n"}, program)
+    assert said.splitlines()[0] == "[(9, 1), (9, 3)]"
+
+
 def test_what_cannot_travel_is_named(place: Path) -> None:
     program = """
         import threading

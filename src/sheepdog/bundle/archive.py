@@ -100,6 +100,17 @@ def pack(contents: Contents) -> bytes:
     return buffer.getvalue()
 
 
+def unpacked(archive: bytes) -> Contents:
+    """Return what is in an archive, with the content of each file."""
+    files: dict[str, Content] = {}
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as members:
+        sources = {member.name: source.read() for member in members if (source := members.extractfile(member))}
+    listed = json.loads(sources[LIST])
+    for path, (digest, size, runs) in listed["files"].items():
+        files[path] = Content(digest, size, runs, sources[FILES + path])
+    return Contents(files, tuple(listed["roots"]))
+
+
 def _add(archive: tarfile.TarFile, name: str, content: bytes, runs: bool) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mtime, member.mode = len(content), TIME, 0o555 if runs else 0o444

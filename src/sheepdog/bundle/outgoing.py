@@ -22,6 +22,7 @@ from ..client.wire.values import dump_plain
 from ..errors import FilesChanged
 from ..values.files import WANTED, Files, Needed, made, undisturbed
 from ..values.packages import Wanted, stored
+from .before import Before
 from .blame import trail
 from .bundle import Bundle, Bundles, Ship
 from .facts import Fact
@@ -33,6 +34,7 @@ AGAIN = 1.0  # seconds from one look at the files of a request that stays open t
 
 BUNDLES = Bundles()
 NOTHING = Needed()
+FIRST = Before()
 
 
 class Outgoing:
@@ -40,12 +42,14 @@ class Outgoing:
 
     It only grows: of a request that stays open, later calls need what earlier ones did, and so rarely another bundle.
     again: seconds from one look at the files to the next; inf for a function that is given once: its code stays.
+    before: what the request had, if this is a function for one that is there.
     """
 
-    def __init__(self, ship: Ship = (), again: float = AGAIN) -> None:
+    def __init__(self, ship: Ship = (), before: Before = FIRST, again: float = AGAIN) -> None:
         self.ship = ship
+        self.before = before
         self.again = again
-        self.needs = Needs()
+        self.needs = Needs(modules=set(before.names))
         self.by_value = unshared()
         self.found: Bundle | None = None
         self.size = (-1, -1, -1)  # of the needs when the bundle was looked for
@@ -101,7 +105,7 @@ class Outgoing:
     def _look(self) -> Needed:
         now = time.monotonic()
         if self.grown() or now >= self.next_look:
-            found, size = BUNDLES.find(self.needs, self.ship), self.needs.size()
+            found, size = self.before.beside(BUNDLES.find(self.needs, self.ship)), self.needs.size()
             if found is not self.found or size != self.size or self.watch is None or self.watch.loaded:
                 self.watch = found.watch(self.needs)
                 self.state = None
@@ -122,7 +126,7 @@ class Outgoing:
         if state is not self.state:
             self.state = state
             say(state.facts)
-            manifest = pack_manifest(bytes.fromhex(bundle.name), dict(state.modules), self.second)
+            manifest = pack_manifest(bytes.fromhex(bundle.name), self.before.state_with(state.modules), self.second)
             digest = hashlib.sha256(manifest).digest()
             archive = functools.partial(self.pack, bundle)
             files: Files = {digest.hex(): manifest.__bytes__, f"bundles/{bundle.name}": archive}
@@ -159,7 +163,7 @@ class Outgoing:
     def look_first(self, called: Any = None) -> Needed:
         """Return what is needed, and the list of the installed packages that are to be there before a task runs."""
         needed = self.look()
-        listed = stored(self.packages(called))
+        listed = stored(self.before.packages_with(self.packages(called)))
         if not listed:
             return needed
         return needed._replace(

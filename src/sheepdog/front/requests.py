@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..bundle.outgoing import Outgoing
+from ..bundle.before import Before, read
+from ..bundle.outgoing import FIRST, Outgoing
 from ..client import BY_NAME, Run, run_any
-from ..client.wire.calls import without_manifest
+from ..client.wire.calls import for_all, manifest_in, without_manifest
 from ..config import make_config
 from ..config.options import Options
 from ..errors import ConfigError, NotOwnRequest
 from ..server.life import log_file
 from ..storage import Storage
+from ..values import packages
 from ..values.files import Function
 from ..values.model import Kind, Request, RequestState
 from ..values.serialisation import form, name_of, serialise_function
@@ -88,7 +90,9 @@ def retry(
             )
         options = options_again(request, config)
         before = storage.function(request_id) if f is not None else None
-        now = function_again(request_id, before, f, ns, options.config.ship)
+        ship = options.config.ship
+        sent = sent_with(storage, request_id, before) if before is not None and ship is not False else FIRST
+        now = function_again(request_id, before, f, ns, ship, sent)
         options = equipped(options, now.form if now else request.form)
         if not storage.count_retried(request_id, failed):
             return 0
@@ -115,8 +119,9 @@ def function_again(
     f: Callable[..., Any] | None,
     ns: Mapping[str, Any] | None,
     ship: Any = (),
+    sent: Before = FIRST,
 ) -> Function | None:
-    """Return what a request calls from now on; None if that stays as it was."""
+    """Return what a request calls from now on; None if that stays as it was. sent: what its arguments may need."""
     if f is None or before is None:
         if ns is not None:
             raise ConfigError("ns comes with f: give the function, too")
@@ -133,13 +138,20 @@ def function_again(
             f"each task of request {request_id} brings what it calls along, as the calls of an executor do, and jobs: "
             "leave f out, or make the calls anew"
         )
-    outgoing = Outgoing(ship)
+    outgoing = Outgoing(ship, sent)
     again, namespace = serialise_function(Run(f, name) if is_run(function) else f, ns, outgoing.pickler)
     outgoing.freeze()
     needed = outgoing.look_first(f)
     by_value = outgoing.needs.by_value or before.form.get("form") != BY_NAME  # of the arguments nothing else is known
     made = form(by_value, outgoing.needs.looked_up())
-    return Function(needed.before + again, namespace, made, needed.files)
+    return Function(for_all(needed.before) + again, namespace, made, needed.files)
+
+
+def sent_with(storage: Storage, request_id: int, before: Function) -> Before:
+    """Return what was sent of the user's own files with a request: with its function, and with its calls."""
+    named = filter(None, (manifest_in(before.function), *storage.manifests_of(request_id)))
+    manifests = (storage.file(name.hex()) for name in named)
+    return read(manifests, lambda bundle: storage.file(bundle.hex()), packages.read(storage.wanted(request_id)))
 
 
 RUN_ANY = run_any.__name__.encode()

@@ -47,7 +47,7 @@ class Stream:
         self.dbfile = os.path.abspath(os.path.expanduser(settings.dbfile))
         self.wakeup = WakeUp()
         self.request = 0
-        self.outgoing = Outgoing(settings.ship, again)
+        self.outgoing = Outgoing(settings.ship, again=again)
 
     def __enter__(self) -> Stream:
         """Make the request, and submit its workers."""

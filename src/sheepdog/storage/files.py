@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from ..client import IN_MEMORY
-from ..client.wire.calls import MOST_HEAD, names_in
+from ..client.wire.calls import HEAD, MANIFEST, MOST_HEAD, manifest_in, names_in
 from ..errors import StorageError
 from ..values.files import BROUGHT, WANTED, made
 from ..values.files import Files as Made
@@ -112,6 +112,15 @@ class Files(File):
         query = "SELECT DISTINCT substr(args, 1, ?) FROM task WHERE id BETWEEN ? AND ?"
         heads = self._query(query, MOST_HEAD, request_id * SPAN, request_id * SPAN + SPAN - 1)
         return {name for (head,) in heads for name in names_in(bytes(head))}
+
+    def manifests_of(self, request_id: int) -> list[bytes]:
+        """Return the hashes of the manifests that the stored tasks name, in the order in which they came to be."""
+        query = (
+            "SELECT substr(args, 1, ?) FROM task WHERE id BETWEEN ? AND ? AND substr(args, 1, 2) = ?"
+            " GROUP BY 1 ORDER BY max(id)"
+        )
+        heads = self._query(query, HEAD, request_id * SPAN, request_id * SPAN + SPAN - 1, MANIFEST)
+        return [manifest_in(bytes(head)) for (head,) in heads]
 
     def forget_files(self, request_id: int, hashes: Iterable[str]) -> None:
         """Have a request name these files no more; drop those that no other names."""

@@ -9,7 +9,7 @@ from sheepdog.bundle.archive import Contents, pack, read
 from sheepdog.client.bundle import folder_of, pack_manifest
 from sheepdog.client.link import Over
 from sheepdog.client.parent.files import Files
-from sheepdog.client.wire.calls import call_by_name, with_manifest
+from sheepdog.client.wire.calls import call_by_name, for_all, with_manifest
 from sheepdog.client.wire.limits import KEPT_FUNCTIONS
 
 
@@ -86,6 +86,18 @@ def test_tasks_of_two_bundles_are_not_of_one_process(directory: str, tmp_path: P
     files.take({digest(manifest_of(each)): manifest_of(each) for each in made})
     assert files.of_one_bundle(tasks) == (bytes.fromhex(made[0].name), 3)
     assert files.of_one_bundle(tasks[3:]) == (bytes.fromhex(made[1].name), 1)
+
+
+def test_a_manifest_for_all_calls_is_that_of_those_that_name_another(directory: str, tmp_path: Path) -> None:
+    made = [contents(tmp_path, f"x = {number}\n") for number in range(2)]
+    manifest, other = map(manifest_of, made)
+    files = Files(directory, for_all(with_manifest(digest(manifest), b"a function")))
+    tasks = [(1, 1, with_manifest(digest(other), b"arguments")), (2, 1, b"arguments")]
+    files.note(tasks)
+    assert files.lacking(tasks) == [digest(manifest)]
+    files.take({digest(manifest): manifest})
+    assert files.of_one_bundle(tasks) == (bytes.fromhex(made[0].name), 2)
+    assert files.needed_by(tasks) == {digest(manifest): manifest}
 
 
 def test_no_room_for_a_bundle_ends_the_worker_with_a_sentence(directory: str, tmp_path: Path) -> None:

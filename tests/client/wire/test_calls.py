@@ -8,6 +8,8 @@ import pytest
 from sheepdog.client.wire.calls import (
     call_by_name,
     call_with,
+    for_all,
+    is_for_all,
     manifest_in,
     names_in,
     split,
@@ -48,3 +50,11 @@ def test_a_call_with_a_manifest(call: bytes) -> None:
     assert split(with_it) == split(call)
     assert without_manifest(with_it) == without_manifest(call) == call
     assert manifest_in(call) == b""
+
+
+def test_a_manifest_for_all_calls() -> None:
+    function = with_manifest(NAME, b"a function")
+    of_all = for_all(function)
+    assert (is_for_all(function), is_for_all(of_all), is_for_all(io.BytesIO(of_all))) == (False, True, True)
+    assert (manifest_in(of_all), without_manifest(of_all)) == (NAME, b"a function")
+    assert for_all(b"a function") == b"a function"

@@ -8,7 +8,7 @@ from ..bundle import OwnModules
 from ..function import CONTROLLER, PICKLE, asks_for_controller, load_function
 from ..job import exit_status
 from ..memory import address_limit, peak_memory
-from ..wire.calls import manifest_in, split, without_manifest
+from ..wire.calls import is_for_all, manifest_in, split, without_manifest
 from ..wire.limits import KEPT_FUNCTIONS, MAX_EXCEPTION
 from ..wire.loader import Loader, World
 from ..wire.outcomes import MEMORY, RAISED, RESULT
@@ -38,6 +38,7 @@ class Target(object):
     ) -> None:
         self.blobs = [without_manifest(function), namespace]
         self.manifest = manifest_in(function)
+        self.for_all = is_for_all(function)
         self.modules = OwnModules(directory, fits)
         self.form = form
         self.function = None  # type: Callable[..., Any] | None
@@ -55,7 +56,8 @@ class Target(object):
         try:
             manifest = self.manifest
             if arguments[:1] == b"\0":
-                manifest, arguments = manifest_in(arguments) or manifest, without_manifest(arguments)
+                theirs, arguments = manifest_in(arguments), without_manifest(arguments)
+                manifest = manifest if self.for_all else theirs or manifest
             if self.function is None or manifest != self.modules.manifest:
                 try:
                     self.modules.prepare(manifest, self.named)

@@ -4,7 +4,7 @@ import os
 
 from ..bundle import bundle_of, folder_of, is_whole, unpack
 from ..link import Over
-from ..wire.calls import manifest_in, names_in
+from ..wire.calls import is_for_all, manifest_in, names_in
 from ..wire.frames import size_of
 from ..wire.limits import KEPT_FUNCTIONS
 
@@ -21,6 +21,7 @@ class Files(object):
     def __init__(self, directory: str, function: "Blob") -> None:
         self.directory = directory
         self.manifest = manifest_in(function)  # nothing if it has none
+        self.for_all = is_for_all(function)  # whatever calls name
         self.manifests = {self.manifest} if self.manifest else set()  # type: set[bytes]
         self.kept = {}  # type: dict[bytes, Blob]  # functions that calls name, and manifests; last used last
         self.bundles = set()  # type: set[bytes]
@@ -28,6 +29,8 @@ class Files(object):
 
     def note(self, tasks: "list[Task]") -> None:
         """Take note of what tasks name."""
+        if self.for_all:
+            return
         self.naming = self.naming or any(type(blob) is not bytes or blob[:1] == b"\0" for _, _, blob in tasks)
         if self.naming:
             self.manifests.update(filter(None, (manifest_in(blob) for _, _, blob in tasks)))
@@ -62,7 +65,7 @@ class Files(object):
 
     def bundle_for(self, call: "Blob" = b"") -> bytes:
         """Return the hash of the bundle that a call needs, or the function; nothing if it needs none."""
-        manifest = manifest_in(call) or self.manifest
+        manifest = (b"" if self.for_all else manifest_in(call)) or self.manifest
         return bundle_of(self.kept[manifest]) if manifest else b""
 
     def of_one_bundle(self, tasks: "list[Task]") -> "tuple[bytes, int]":

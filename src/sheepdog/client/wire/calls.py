@@ -4,7 +4,8 @@ A small function is there itself, a large one by the hash of its pickle: a worke
 a pickle, which never begins like this.
 
 Before a call, and before a request's function, there may be the hash of a manifest: what it needs of the user's own
-files, see client/bundle.py.
+files, see client/bundle.py. That of a call counts; unless the one of the function is said to be for all calls, as it is
+when another function is given to calls that are stored.
 """
 
 import struct
@@ -13,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .frames import Blob
 
-NAMED, WITHIN, MANIFEST = b"\0N", b"\0W", b"\0M"
+NAMED, WITHIN, MANIFEST, FOR_ALL = b"\0N", b"\0W", b"\0M", b"\0A"
 DIGEST = 32  # bytes of a hash
 HEAD = 2 + DIGEST  # bytes in which there is a name
 MOST_HEAD = 2 * HEAD  # bytes of a call in which its names are
@@ -34,7 +35,17 @@ def call_with(function: bytes, arguments: bytes) -> bytes:
 def manifest_in(call: "Blob") -> bytes:
     """Return the hash of the manifest of a call, or of a function; nothing if it has none."""
     head = start_of(call)
-    return head[2:HEAD] if head[:2] == MANIFEST else b""
+    return head[2:HEAD] if head[:2] in (MANIFEST, FOR_ALL) else b""
+
+
+def is_for_all(function: "Blob") -> bool:
+    """Tell whether a function's manifest is that of all its calls, whatever they name."""
+    return start_of(function)[:2] == FOR_ALL
+
+
+def for_all(function: bytes) -> bytes:
+    """Return a function whose manifest is that of all its calls, if it has one."""
+    return FOR_ALL + function[2:] if manifest_in(function) else function
 
 
 def names_in(call: "Blob") -> "list[bytes]":
@@ -63,7 +74,7 @@ def with_manifest(digest: bytes, data: bytes) -> bytes:
 
 def without_manifest(data: bytes) -> bytes:
     """Return a call, or a function, itself."""
-    return data[HEAD:] if data[:2] == MANIFEST else data
+    return data[HEAD:] if data[:2] in (MANIFEST, FOR_ALL) else data
 
 
 def split(call: bytes) -> "tuple[bytes, bytes, bytes]":
