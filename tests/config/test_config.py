@@ -165,6 +165,8 @@ ACCEPTED = [
     ("packages", True, True),
     ("packages", False, None),
     ("packages", ["numpy==1.26.*", "scipy"], ("numpy==1.26.*", "scipy")),
+    ("packages", ["wool @ file:///w/wool.toml"], ("wool @ file:///w/wool.toml",)),
+    ("packages", [" numpy[a] >1; python_version>'3' "], (" numpy[a] >1; python_version>'3' ",)),
     ("packages", Path("requirements.txt"), "requirements.txt"),
     ("trusted", False, False),
 ]
@@ -271,6 +273,15 @@ REFUSED = [
     *[(key, value, "a whole number from 1") for key in ("max_losses", "tasks_per_child") for value in (0, True, 1.5)],
     *[(key, value, FACTOR) for key in ("on_oom", "on_walltime") for value in ("2", "1x", "11x", "x", 2, "2 x", "-2x")],
     *[("max_output", value, "a whole number from 0 to 524288") for value in (-1, "1", 1 << 20, True)],
+    *[("packages", [value], "must list requirements such as") for value in ("no such thing!!", "numpy=1", "a b")],
+    *[
+        ("packages", ["numpy", value], f'give the file itself, packages="{value}"')
+        for value in ("requirements.txt", "pylock.toml", "uv.lock", "lib/requirements.txt", "C:\\lib\\uv.lock")
+    ],
+    *[
+        ("packages", [value], f'give a file of requirements itself, packages="{value}", and what is to be installed')
+        for value in ("wheels/wool.whl", "https://example.org/wool.whl", "git+https://example.org/wool", "lib/asked.in")
+    ],
     *[("packages", value, "a list of requirements") for value in ([], 1, [1], ["-r x"], [""], "", "a\nb", {"a": 1})],
     *[("ship", value, "a list of files, folders") for value in ("data", 1, [1], [""], ["a\0"], {"a": 1}, None)],
     *[("trusted", value, "True or False") for value in (1, 0, "yes", None)],

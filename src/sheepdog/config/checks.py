@@ -285,6 +285,9 @@ def ship(value: object) -> object:
     return tuple(found)
 
 
+FILES = (".txt", ".toml", ".lock")  # the ends of the names of files of requirements
+
+
 def packages(value: object) -> object:
     """Check which packages are brought along: True, requirements, or the path of a file of them."""
     if isinstance(value, os.PathLike):
@@ -296,7 +299,30 @@ def packages(value: object) -> object:
     items = _items(value)
     if not items or not all(isinstance(each, str) and re.match(r"\s*[A-Za-z0-9]", each) for each in items):
         raise ValueError('must be True, a list of requirements such as "numpy==1.26.*", or the path of a file of them')
+    for each in items:
+        _require_requirement(str(each))
     return tuple(items)
+
+
+def _require_requirement(given: str) -> None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    text = given.strip()
+    try:
+        if Requirement(text).url is not None or not text.endswith(FILES):
+            return
+    except InvalidRequirement:
+        pass
+    if text.endswith(FILES):
+        raise ValueError(
+            f'must list requirements, and {short(text)} is a file: give the file itself, packages="{text}"'
+        )
+    if "/" in text:
+        raise ValueError(
+            f"must list requirements, and {short(text)} is a path or an address: give a file of requirements itself, "
+            f'packages="{text}", and what is to be installed with its name, "name @ https://..." or "name @ file:///..."'
+        )
+    raise ValueError(f'must list requirements such as "numpy==1.26.*"; {short(text)} is none')
 
 
 def _items(value: object) -> list[object]:
