@@ -117,6 +117,7 @@ ACCEPTED = [
     ("python", "auto", "auto"),
     ("python", "cpython-3.13", "3.13"),
     ("python", "3.13.2", "3.13.2"),
+    ("python", "3.6", "3.6"),
     ("python", "/opt/python.tar.gz", "/opt/python.tar.gz"),
     ("python", Path("/opt/python"), "/opt/python"),
     ("setup", ["module load python/3.11", "\tulimit -c 0"], ("module load python/3.11", "\tulimit -c 0")),
@@ -181,6 +182,7 @@ def test_accepted(place: Place, key: str, given: object, kept: object) -> None:
 
 def test_a_path_becomes_absolute(place: Place) -> None:
     assert place.make({"python": "python.tar.gz"}).python == str(Path("python.tar.gz").absolute())
+    assert place.make({"python": "./2.7"}).python == str(Path("2.7").absolute())
     assert place.make({"python": "~/python"}).brings == str(Path("~/python").expanduser())
     assert (place.make({"python": "3.13"}).version, place.make({"python": "3.13"}).brings) == ("3.13", "")
 
@@ -211,6 +213,10 @@ REFUSED = [
     *[("localhost", value, "option port") for value in ("here:5000", "10.0.0.1:5000", "[::1]:5000")],
     *[("localhost", value, "this machine's name") for value in ("", "-x", "me@here", "a b", 5)],
     *[("link", value, 'one of "auto", "direct", "relay"') for value in ("", "spool", "Relay", 5, None)],
+    *[
+        ("python", value, 'a version such as "3.13", and workers need 3.6 or newer')
+        for value in ("2.7", "2.7.18", "python2.7", "cpython-3.5", "3.5.10", "3", "python3", "4.0")
+    ],
     *[("python", value, 'must be "auto", a version') for value in ("", " ", "3.13\n", 3.13, ["3.13"], True)],
     *[("shell", value, LINE) for value in ("", " ", "python3\n", "a\0", 5)],
     ("setup", "module load x", "a list of lines: write ['module load x']"),

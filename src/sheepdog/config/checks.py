@@ -44,6 +44,7 @@ def short(value: object) -> str:
 
 
 AUTO = "auto"
+NUMBER = r"(?:cpython-|python)?\d+(?:\.\d+)*"
 VERSION = r"(?:cpython-|python)?(3\.\d{1,2}(?:\.\d{1,3})?)"
 
 
@@ -168,6 +169,11 @@ def python(value: object) -> str:
     if value == AUTO:
         return value
     said = re.fullmatch(VERSION, value)
+    number = re.fullmatch(NUMBER, value)
+    if number and (not said or [int(part) for part in said[1].split(".")[:2]] < [3, 6]):
+        raise ValueError(
+            f'must be a version such as "3.13", and workers need 3.6 or newer; a folder of this name is "./{value}"'
+        )
     return said[1] if said else os.path.abspath(os.path.expanduser(value))
 
 
