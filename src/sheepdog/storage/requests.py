@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 from ..client import IN_MEMORY
 from ..errors import DamagedRequest, NotOwnRequest, RequestNotFound
 from ..printable import printable
-from ..values.files import Function, Needed, undisturbed
+from ..values.files import WANTED, Function, Needed, undisturbed
 from ..values.model import REQUEST_STATES, Progress, Request, RequestState, StoredBlob, after, before
 from .directories import Directories
 from .files import Files
@@ -255,9 +255,10 @@ class Requests(Workers, Files, Directories):
         return [self._blob("request", column, request_id, length) for column, length in columns]
 
     def function(self, request_id: int) -> Function:
-        """Return the serialised function and namespace, and their form."""
+        """Return the serialised function and namespace, their form, and the list of the installed packages."""
         function, namespace, form = self._one(request_id, "function, namespace, form")
-        return Function(function, namespace, json.loads(form))
+        wanted = {f"{WANTED}{name}": self.file(name).__bytes__ for name in self.wanted_of(request_id)}
+        return Function(function, namespace, json.loads(form), wanted)
 
     def _set_function(self, request_id: int, function: Function) -> None:
         self.db.execute(

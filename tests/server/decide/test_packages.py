@@ -152,11 +152,14 @@ def test_what_differs_is_said_once(farm: Farm) -> None:
     ]
 
 
-def test_a_new_function_brings_its_own_list(storage: Storage) -> None:
+def test_a_new_function_brings_its_own_list_and_the_old_one_comes_back(storage: Storage) -> None:
     lists = {version: stored([Wanted("numpy", "numpy", version, certain=True)]) for version in ("1", "2")}
     before, after = ({f"{WANTED}{sha256(each).hexdigest()}": each.__bytes__} for each in lists.values())
     request = storage.new_request(b"f", b"", [b"1"], form=form(), needs=lambda: Needed(b"", before))
     assert storage.wanted(request) == lists["1"]
     storage.end_pending(request, Kind.NOT_RUN, "not run")
+    old = storage.function(request)
     storage.retry(request, {}, True, Function(b"g", b"", form(), after))
     assert storage.wanted(request) == lists["2"]
+    storage.undo_retry(request, {}, old)
+    assert (storage.function(request).function, storage.wanted(request)) == (b"f", lists["1"])
