@@ -243,7 +243,8 @@ def test_modes_of_what_ssh_needs(bench: "Bench", umask: int, monkeypatch: pytest
 # Programs that go before the real ones on PATH. ssh does with the command what sshd does: it hands one text to a shell.
 PROGRAMS = {
     "ssh": """
-for word; do printf '%s\\0' "$word"; done >>"$RECORD/ssh"; printf '\\n\\0' >>"$RECORD/ssh"
+{ for word; do printf '%s\\0' "$word"; done; printf '\\n\\0'; } >"$RECORD/ssh.$$"
+cat "$RECORD/ssh.$$" >>"$RECORD/ssh"; rm -f "$RECORD/ssh.$$"
 while [ "$1" != -- ]; do
   case $1 in -G) echo "host $#"; exit;; -O|-N) exit;; -F) cp "$2" "$RECORD/config";; esac
   shift
@@ -280,7 +281,7 @@ class Bench:
 
     def forget(self) -> None:
         for path in self.record.iterdir():
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def calls(self) -> list[list[str]]:
         """The arguments of each call of ssh."""
@@ -354,7 +355,7 @@ def check_arrival(bench: Bench, key: str, value: str) -> None:
     if key == "ssh_dir" and value.startswith("/"):
         value = f"{bench.far}{value}"
     config = {"host": f"fear{bench.examples}", "localhost": "here", "scheduler": "gridengine", "workers": 1}
-    config |= {"memory": "1G", "shell": "python3"}  # PROGRAMS has one
+    config |= {"memory": "1G", "shell": "python3", "link": "direct"}  # PROGRAMS has a Python that is no relay
     config[key] = [value] if key == "ge_opts" else value
     try:
         sheepdog.map_async(len, [("a",)], config)
