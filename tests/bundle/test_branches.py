@@ -12,19 +12,19 @@ NUMPY = frozenset({"np"})
     [
         (
             "try:\n  import numpy as np\n  HAVE = True\nexcept ImportError: HAVE = False",
-            {"HAVE": Branches(NUMPY, (True,), (False,))},
+            {"HAVE": Branches(NUMPY, True, False)},
         ),
         (
             "HAVE = False\ntry: import numpy as np\nexcept ImportError: pass\nelse: HAVE = True",
-            {"HAVE": Branches(NUMPY, (True,), (False,))},
+            {"HAVE": Branches(NUMPY, True, False)},
         ),
         (
             "try: from fast import f, g as np\nexcept ImportError: np = f = None",
-            {name: Branches(frozenset({"f", "np"}), (None,), (None,)) for name in ("np", "f")},
+            {name: Branches(frozenset({"f", "np"}), None, None) for name in ("np", "f")},
         ),
         (
             "import sys\nif sys.version_info >= (3, 12): V = 'new'\nelse: V = 'old'",
-            {"V": Branches(frozenset(), ("new",), ("old",))},
+            {"V": Branches(frozenset(), "new", "old")},
         ),
         ("import os\nDEBUG = False\nif os.environ.get('DEBUG'): DEBUG = True", {}),
         ("if x: V = 1\nelse: V = 2", {}),
@@ -40,7 +40,7 @@ def test_which_names_go_by_what_is_found(source: str, found: dict[str, Branches]
 
 
 def test_which_branch_was_taken() -> None:
-    branches = Branches(NUMPY, (True,), (False,))
+    branches = Branches(NUMPY, True, False)
     assert branches.taken({"np": object()}) == (True,)
     assert branches.taken({"np": None}) == branches.taken({}) == (False,)
-    assert Branches(frozenset(), (1,), (2,)).taken({}) == (1, 2)
+    assert Branches(frozenset(), 1, 2).taken({}) == (1, 2)

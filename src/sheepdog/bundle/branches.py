@@ -20,20 +20,20 @@ MACHINE = {
 
 
 class Branches(NamedTuple):
-    """The constants that a name may have at the end: if an import has succeeded, and if it has not.
+    """The constants that a name may have at the end: well if an import has succeeded, ill if it has not.
 
     imported are the names of what is imported; with none of them, it goes by what the machine is.
     """
 
     imported: frozenset[str]
-    well: tuple[object, ...]
-    ill: tuple[object, ...]
+    well: object
+    ill: object
 
     def taken(self, there: Mapping[str, object]) -> tuple[object, ...]:
         """Return what the name may be in a module that has been imported, of which these are the globals."""
         if not self.imported:
-            return (*self.well, *self.ill)
-        return self.well if any(there.get(name) is not None for name in self.imported) else self.ill
+            return self.well, self.ill
+        return (self.well if any(there.get(name) is not None for name in self.imported) else self.ill,)
 
 
 def branches_in(source: bytes) -> dict[str, Branches]:
@@ -69,7 +69,7 @@ def _both(
     found = {}
     for name in {**sides[0], **sides[1]}:
         first, *_ = set_to[name]
-        found[name] = Branches(imported, (sides[0].get(name, first),), (sides[1].get(name, first),))
+        found[name] = Branches(imported, sides[0].get(name, first), sides[1].get(name, first))
     return found
 
 
@@ -91,10 +91,8 @@ def _set_by(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, object]]:
         if isinstance(each, (ast.Assign, ast.AnnAssign)):
             value = each.value.value if isinstance(each.value, ast.Constant) else ...
             targets = each.targets if isinstance(each, ast.Assign) else [each.target] if each.value else []
-            yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
-            yield from (
-                (name, ...) for target in targets if not isinstance(target, ast.Name) for name in _names(target)
-            )
+            for target in targets:
+                yield from ((name, value if isinstance(target, ast.Name) else ...) for name in _names(target))
         elif isinstance(each, (ast.AugAssign, ast.For)):
             yield from ((name, ...) for name in _names(each.target))
         elif isinstance(each, ast.With):

@@ -106,9 +106,7 @@ class Watch:
                         odd.append(value)
                     if self._stands_in(value):
                         facts.append(Fact(Why.REPLACED, module.path, name))
-                    elif (
-                        look and name in look.constants and name not in self.set_here and "." not in name
-                    ):  # classes are made
+                    elif look and name in look.constants and not self._is_made_here(name):
                         facts.append(Fact(Why.NOT_PLAIN, module.path, name, type(value).__name__))
                     continue
                 size = len(dump(value, self.places))
@@ -140,6 +138,10 @@ class Watch:
             return False
         found = Modules().find(value.__module__)
         return value.__module__ == "__main__" or (found is not None and found.kind in TRAVELS)
+
+    def _is_made_here(self, name: str) -> bool:
+        """Tell whether own code may have set a name: a function, or what makes a class of its body."""
+        return name in self.set_here or "." in name
 
     def _is_root(self, value: Any) -> bool:
         """Tell whether a value is a folder for sys.path: over there, its file says where that is."""
