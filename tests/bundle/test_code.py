@@ -61,6 +61,7 @@ def test_names_that_are_texts() -> None:
         def g(): return "not.imported"
     """).imports
     assert {each.name for each in found} == {"importlib", "plugins.one", ".two"}
+    assert Import(0, "plugins") in look("def f(name): return __import__(f'plugins.{name}')").imports
     assert look("x = __import__('a.b')").imports == (Import(0, "a.b"),)
 
 

@@ -42,13 +42,7 @@ BY_TEXT = frozenset(
 """Functions that are given a module's name as a text."""
 
 IMPORTERS = ("import_module", "__import__")
-NOTHING = (
-    "CACHE",
-    "NOP",
-    "PUSH_NULL",
-    "PRECALL",
-    "EXTENDED_ARG",
-)  # what may stand between a function and its arguments
+NOTHING = ("CACHE", "NOP", "PUSH_NULL", "PRECALL", "EXTENDED_ARG")  # between a function and its arguments
 MAKERS = ("BINARY_", "BUILD_STRING", "FORMAT_")  # of texts
 
 DOTTED = re.compile(r"\.*[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -130,7 +124,8 @@ def look_at(code: CodeType) -> Look:
         marks.add(mark_of(each))
         imports.update(dict.fromkeys(_imports(each, raw)))
         if not BY_TEXT.isdisjoint(each.co_names):
-            imports.update(dict.fromkeys(Import(0, text) for text in constants if DOTTED.fullmatch(text)))
+            named = (text.rstrip(".") for text in constants)  # f"plugins.{name}" has "plugins."
+            imports.update(dict.fromkeys(Import(0, text) for text in named if DOTTED.fullmatch(text)))
             if _makes_a_name(each):
                 imports[ANY] = None
     names.update(text for text in texts if text.isidentifier())
