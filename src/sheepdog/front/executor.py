@@ -138,9 +138,9 @@ class CallFeeder(Feeder):
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
         """Take a call."""
         data, function = serialise_call(fn, args, kwargs, self.sent, self.stream.outgoing.dump)
-        return undisturbed(lambda: self.enqueue(data, function))
+        return undisturbed(lambda: self._enqueue(data, function))
 
-    def enqueue(self, data: bytes, function: bytes) -> Future[Any]:
+    def _enqueue(self, data: bytes, function: bytes) -> Future[Any]:
         """Take a call, and the function that it names, if it does. Raises FilesChanged, and has not taken it then."""
         outgoing = self.stream.outgoing
         needed = outgoing.look() if self.stored else outgoing.freeze()
